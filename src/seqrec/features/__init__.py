@@ -1,1 +1,1 @@
-"""What models and samples know beside the ids: which columns are read, and the features made of histories."""
+"""Features beside the sequences: what is known of users and items, and tables of samples for trainers that want one row an event."""
