@@ -232,7 +232,7 @@ def test_tables_get_sparse_gradients_unless_they_are_clipped(clip):
     ("tables", "message"),
     [
         ({"optimizer": "ftlr"}, "train.tables.optimizer: expected 'ftrl' or 'adagrad'. Got 'ftlr'"),
-        ({"rate": 1}, "train.tables.rate: unknown setting. Did you mean 'learning_rate'"),
+        ({"learn_rate": 1}, "train.tables.learn_rate: unknown setting. Did you mean 'learning_rate'"),
         ({"l1": -1}, "train.tables.l1: expected greater than or equal to 0. Got -1"),
         ({"optimizer": "adagrad", "l2": 1.0}, "train.tables: expected no l1 and no l2 with adagrad"),
     ],

@@ -162,7 +162,11 @@ def _data(draft: Draft) -> None:
         if key not in draft:
             raise SettingsError(f"{key}: missing. The tables of training and of test samples are read back into one log.")
         paths.append(draft.text(key))
-        draft.say(key, f"data.path, its {'first' if key == 'train_path' else 'second'} file")
+        draft.say(key, f"data.path, its {'first' if key == 'train_path' else 'last'} file")
+    validation = _validation_table(draft)
+    if validation is not None:
+        paths.insert(1, validation)
+        draft.warn(f"{validation} lies beside the training table and is read too: its events are those that validate.")
     draft.put("data", {"path": paths, "format": "samples"})
     if "item_path" in draft:
         draft.put("data.items", draft.text("item_path"))
@@ -170,6 +174,18 @@ def _data(draft: Draft) -> None:
     draft.put("split", {"name": "last_n", "n": 3, "min_rating": 2})
     draft.warn("The split is that of the tables (each user's last three events test, those rated above 2 are targets); the fourth-last validates.")
     draft.drop("columns of sample tables are found by name", *COLUMNS)
+
+
+def _validation_table(draft: Draft) -> str | None:
+    """The table that ``seqrec prepare --samples`` writes beside those of training and test, where there is one."""
+    folder, slash, name = (draft.text("train_path") or "").rpartition("/")
+    path = f"{folder}{slash}validation.parquet"
+    if name != "train.parquet":
+        return None
+    try:
+        return path if storage.exists(yaml_file.fill(path, draft.environment, "train_path")) else None
+    except Exception:  # as in _schema: what cannot be read now is not there, and training will say why it cannot read the rest
+        return None
 
 
 def _hrm(draft: Draft) -> None:

@@ -50,7 +50,7 @@ OWN: dict[str, dict[str, tuple[str, Any]]] = {
     },
 }
 """Model -> its keys, each with the setting here and RecBole's default."""
-FIXED = {
+FIXED: dict[str, dict[str, Any]] = {
     "ItemKNN": {"decay": 1.0},
     "HRM": {"shared": True},
     "GRU4Rec": {"embedding": "shared", "item_bias": False},
