@@ -268,7 +268,9 @@ def test_every_model_of_recbole_that_is_here_too_becomes_a_valid_run(model):
 
 
 def test_recbole_pairwise_losses():
-    run = migrate.migrate(RECBOLE | {"model": "GRU4Rec", "loss_type": "BPR", "train_neg_sample_args": {"distribution": "popularity", "sample_num": 4}}).run
+    run = migrate.migrate(
+        RECBOLE | {"model": "GRU4Rec", "loss_type": "BPR", "train_neg_sample_args": {"distribution": "popularity", "sample_num": 4}}
+    ).run
     assert (run["loss"], run["negatives"]) == ({"name": "bpr"}, {"count": 4, "alpha": 1.0, "shared": False})
     RunSettings.of(run, "").check()
 
@@ -295,7 +297,9 @@ def test_what_differs_from_recbole_is_told():
     assert "AUC: not measured here" in notes
 
 
-@pytest.mark.parametrize(("text", "least", "most"), [("[5,inf)", 5, None), ("(5,inf)", 6, None), ("[1.5, 10)", 2, 9), ("[0,10]", 0, 10), ("(-inf,3]", 0, 3)])
+@pytest.mark.parametrize(
+    ("text", "least", "most"), [("[5,inf)", 5, None), ("(5,inf)", 6, None), ("[1.5, 10)", 2, 9), ("[0,10]", 0, 10), ("(-inf,3]", 0, 3)]
+)
 def test_intervals(text, least, most):
     assert recbole.interval(text, "x") == (least, most)
 
