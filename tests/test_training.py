@@ -24,6 +24,14 @@ SMALL = {
     "sasrec": (SASRec, {"width": 8, "blocks": 1, "length": 8}),
 }
 
+OPTIMIZERS = {
+    "adamw": {},
+    "adagrad": {"optimizer": "adagrad", "momentum": 0.5},
+    "adamw, ftrl": {"tables": {"learning_rate": 0.1, "l1": 1e-4, "l2": 1e-3}},
+    "adamw, adagrad": {"tables": {"optimizer": "adagrad"}},
+    "adagrad, ftrl, clipped": {"optimizer": "adagrad", "tables": {"learning_rate": 0.1}, "clip": 1.0},
+}
+
 
 def make(name, **train):
     cls, settings = SMALL[name]
@@ -44,10 +52,10 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("optimizer", ["adamw", "adagrad"])
-def test_a_resumed_run_equals_an_uninterrupted_one(ring, tmp_path, monkeypatch, name, optimizer):
+@pytest.mark.parametrize("train", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_a_resumed_run_equals_an_uninterrupted_one(ring, tmp_path, monkeypatch, name, train):
     split = leave_one_out(ring)
-    whole = make(name, optimizer=optimizer, momentum=0.5 if optimizer == "adagrad" else 0.0)
+    whole = make(name, **train)
     whole.fit(split, progress=False)
     checkpoint = tmp_path / "checkpoint.safetensors"
     save = training.Run.save
@@ -57,12 +65,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one(ring, tmp_path, monkeypatch, 
         if self.epoch == 2:
             raise Killed
 
-    stopped = make(name, optimizer=optimizer, momentum=0.5 if optimizer == "adagrad" else 0.0)
+    stopped = make(name, **train)
     with monkeypatch.context() as patch:
         patch.setattr(training.Run, "save", save_then_die)
         with pytest.raises(Killed):
             stopped.fit(split, progress=False, checkpoint=checkpoint)
-    resumed = make(name, optimizer=optimizer, momentum=0.5 if optimizer == "adagrad" else 0.0)
+    resumed = make(name, **train)
     resumed.fit(split, progress=False, checkpoint=checkpoint)
     assert equal(weights(whole), weights(resumed))
     assert [p["loss"] for p in whole.fit_report["curve"]] == [p["loss"] for p in resumed.fit_report["curve"]]
@@ -169,14 +177,69 @@ def test_unknown_setting_has_a_neighbour():
 
 
 def test_learning_rate_rises_and_falls():
-    s = TrainSettings(learning_rate=1.0, warmup=0.1)
-    rates = [training.learning_rate(s, p / 100) for p in range(101)]
+    s = TrainSettings(warmup=0.1)
+    rates = [training.schedule(s, p / 100) for p in range(101)]
     assert rates[5] == pytest.approx(0.5)
     assert rates[10] == pytest.approx(1.0)
     assert rates[55] == pytest.approx(0.5)
     assert max(rates) <= 1.0
     assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert training.learning_rate(TrainSettings(learning_rate=1.0, schedule="constant", warmup=0), 0.9) == 1.0
+    assert training.schedule(TrainSettings(schedule="constant", warmup=0), 0.9) == 1.0
+
+
+def test_tables_have_an_optimizer_of_their_own():
+    """Every embedding table is trained by the one, everything else by the other, and nothing by both."""
+    for name, has_more in (("hrm", False), ("gru4rec", True), ("sasrec", True)):
+        model = make(name, tables={"learning_rate": 0.5}, learning_rate=0.25)
+        network = model.build(12, 60)
+        run = training.Run(network, model.train, torch.device("cpu"))
+        assert list(run.optimizers) == (["optimizer", "tables"] if has_more else ["tables"])
+        trained = {key: [p for group in o.param_groups for p in group["params"]] for key, o in run.optimizers.items()}
+        assert {id(p) for p in trained["tables"]} == {id(m.weight) for m in network.modules() if isinstance(m, torch.nn.Embedding)}
+        assert sorted(id(p) for ps in trained.values() for p in ps) == sorted(id(p) for p in network.parameters())
+        run.set_rates(0.5)
+        assert [g["alpha"] for g in run.optimizers["tables"].param_groups] == [0.5]  # FTRL's falls by itself
+        assert {g["lr"] for key, o in run.optimizers.items() for g in o.param_groups if key == "optimizer"} == ({0.125} if has_more else set())
+
+
+def test_the_schedule_is_that_of_both_optimizers():
+    model = make("gru4rec", tables={"optimizer": "adagrad", "learning_rate": 0.4}, learning_rate=0.2)
+    run = training.Run(model.build(12, 60), model.train, torch.device("cpu"))
+    run.set_rates(0.5)
+    assert {key: {g["lr"] for g in o.param_groups} for key, o in run.optimizers.items()} == {"optimizer": {0.1}, "tables": {0.2}}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_ftrl_learns_and_l1_empties_tables(ring, name):
+    """The ring is learnt; with an l1 above any gradient every number that has been trained is exactly 0."""
+    split = leave_one_out(ring)
+    tables = {"learning_rate": 1.0, "beta": 0.1}
+    model = make(name, epochs=20, learning_rate=0.02, tables=tables, average=0.0, patience=20, metric="recall@1", filter_seen=False)
+    model.fit(split, progress=False)
+    assert max(p["recall@1"] for p in model.fit_report["curve"]) > 0.9
+    model = make(name, epochs=1, tables={"l1": 1e6}, average=0.0)
+    model.fit(split, progress=False)
+    assert not model.network.items.weight.any()
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_tables_get_sparse_gradients_unless_they_are_clipped(clip):
+    network = make("hrm", tables={}, clip=clip).build(12, 60)
+    assert {table.sparse for table in network.modules() if isinstance(table, torch.nn.Embedding)} == {clip == 0.0}
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"optimizer": "ftlr"}, "train.tables.optimizer: expected 'ftrl' or 'adagrad'. Got 'ftlr'"),
+        ({"learn_rate": 1}, "train.tables.learn_rate: unknown setting. Did you mean 'learning_rate'"),
+        ({"l1": -1}, "train.tables.l1: expected greater than or equal to 0. Got -1"),
+        ({"optimizer": "adagrad", "l2": 1.0}, "train.tables: expected no l1 and no l2 with adagrad"),
+    ],
+)
+def test_table_settings_out_of_range(tables, message):
+    with pytest.raises(SettingsError, match=message):
+        TrainSettings.of({"tables": tables}, "train")
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -168,7 +168,12 @@ def train(
     column: Columns = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Trains a model, tests it, prints its metrics. A run that was stopped goes on from its checkpoint."""
+    """Trains a model, tests it, prints its metrics. A run that was stopped goes on from its checkpoint.
+
+    A run file of MetaSpore's sequential demo or of RecBole is understood too: it is converted as by seqrec migrate, and the table of what became of
+    its keys is printed.
+    """
+    from seqrec import migrate as migrations
     from seqrec import run, yaml_file
 
     if (conf is None) == (data is None):
@@ -177,7 +182,12 @@ def train(
     if conf is not None:
         if model is not None:
             raise SettingsError("--model: a run file names its model. Write model.name=... to replace it, or use --data.")
-        content = yaml_file.read(conf, overrides or ())
+        if migrations.recognise(yaml_file.parse(conf)[0]) is None:
+            content = yaml_file.read(conf, overrides or ())
+        else:
+            migration = migrations.read(conf)
+            migration.table().print()
+            content = migration.filled(overrides or ())
     else:
         assert data is not None
         content = {"data": _data_section(data, format, column, data_dir), "model": {"name": model or "sasrec"}}
@@ -190,6 +200,30 @@ def train(
     settings = run.RunSettings.of(content, "")
     _, table = run.train(settings)
     table.print()
+
+
+@app.command()
+def migrate(
+    file: Annotated[str, typer.Argument(help="A run file (YAML) of MetaSpore's sequential demo or of RecBole.")],
+    additions: Annotated[list[str] | None, typer.Argument(help="Keys that the file leaves to a command line, as model=GRU4Rec.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Write the run file here instead of printing it.")] = None,
+    write: Write = None,
+) -> None:
+    """Turns another project's run file into one of seqrec, and says what became of each of its keys."""
+    from seqrec import migrate as migrations
+    from seqrec import storage
+
+    if output is not None and output == file:
+        raise SettingsError(f"--output {output}: expected another file than the one that is read.")
+    migration = migrations.read(file, additions or ())
+    migration.table().print()
+    if write:
+        migration.table().write(write)
+    if output is not None:
+        storage.write_text(migration.yaml(), output)
+    else:
+        print()
+        print(migration.yaml(), end="")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from typing import Any, Self
 
 import pydantic
@@ -39,7 +40,8 @@ def explain(error: pydantic.ValidationError, cls: type[BaseModel], section: str)
         owner: Any = cls
         for part in keys[:-1]:
             field = owner.model_fields.get(part) if hasattr(owner, "model_fields") else None
-            owner = field.annotation if field else None
+            kinds = typing.get_args(field.annotation) or (field.annotation,) if field else ()  # one, or as in ``TableSettings | None``
+            owner = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
         known = owner.model_fields if hasattr(owner, "model_fields") else ()
         return f"{name}: unknown setting.{did_you_mean(keys[-1], known)}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

@@ -1,25 +1,78 @@
-"""Adagrad with momentum, as GRU4Rec's authors use it (Hidasi and Karatzoglou, 2018, section 4; Duchi, Hazan, Singer, 2011).
+"""Optimizers of embedding tables: Adagrad with momentum, and FTRL-proximal.
 
-    a <- a + g^2        m <- momentum m - rate g / sqrt(a + eps)        p <- p + m
-
-``torch.optim.Adagrad`` has no momentum and adds eps outside the root. Where a gradient is sparse (an embedding table of which an update sees
-some rows), only those rows are read and written: an update costs what its batch costs, however large the catalogue. With momentum the
-two differ a little: a row that is not touched does not coast on.
+Where a gradient is sparse (an embedding table of which an update sees some rows), only those rows are read and written: an update costs what its
+batch costs, however large the catalogue.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seqrec.errors import SettingsError
 
 
-class AdagradMomentum(torch.optim.Optimizer):
-    """
+class _ByRows(torch.optim.Optimizer):
+    """Goes through the parameters that have a gradient."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    if not self.state[p]:
+                        self.state[p].update(self.start(p, group))
+                    if p.grad.is_sparse:
+                        self.update_rows(p, *_distinct(p.grad), self.state[p], group)
+                    else:
+                        self.update(p, p.grad, self.state[p], group)
+        return loss
+
+    @abstractmethod
+    def start(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        """The state before the first update."""
+
+    @abstractmethod
+    def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+        """All of p, in place."""
+
+    @abstractmethod
+    def update_rows(self, p: Tensor, rows: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+        """These rows of p, (rows,), each once, with their gradients g, (rows, ...)."""
+
+
+def _distinct(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of a sparse gradient, ascending, and their values: what there is of the same row is summed (before anyone squares it)."""
+    rows = gradient._indices()[0]
+    if not (rows[1:] > rows[:-1]).all():
+        gradient = gradient.coalesce()
+        rows = gradient._indices()[0]
+    return rows, gradient._values()
+
+
+def _check(optimizer: str, **values: tuple[float, bool, str]) -> None:
+    for name, (value, valid, expected) in values.items():
+        if not valid:
+            raise SettingsError(f"{optimizer}: {name} expected {expected}. Got {value}.")
+
+
+class AdagradMomentum(_ByRows):
+    """Adagrad with momentum, as GRU4Rec's authors use it (Hidasi and Karatzoglou, 2018, section 4; Duchi, Hazan, Singer, 2011).
+
+        a <- a + g^2        m <- momentum m - rate g / sqrt(a + eps)        p <- p + m
+
+    ``torch.optim.Adagrad`` has no momentum and adds eps outside the root. With momentum sparse and dense gradients differ a little: a row that is
+    not touched does not coast on.
+
     Args:
         params: parameters, or groups of them; ``lr``, ``momentum`` and ``eps`` may differ by group.
         lr: learning rate, above 0.
@@ -31,47 +84,75 @@ class AdagradMomentum(torch.optim.Optimizer):
     """
 
     def __init__(self, params: Iterable[Any], lr: float = 0.05, momentum: float = 0.0, eps: float = 1e-6):
-        for name, value, valid in (("lr", lr, lr > 0), ("momentum", momentum, 0 <= momentum < 1), ("eps", eps, eps > 0)):
-            if not valid:
-                raise SettingsError(f"Adagrad: {name} expected {'at least 0 and below 1' if name == 'momentum' else 'above 0'}. Got {value}.")
+        _check(
+            "Adagrad",
+            lr=(lr, lr > 0, "above 0"),
+            momentum=(momentum, 0 <= momentum < 1, "at least 0 and below 1"),
+            eps=(eps, eps > 0, "above 0"),
+        )
         super().__init__(params, {"lr": lr, "momentum": momentum, "eps": eps})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    state = self.state[p]
-                    if not state:
-                        state["squares"] = torch.full_like(p, group["eps"])  # with eps from the start: an addition less an update
-                        if group["momentum"]:
-                            state["momentum"] = torch.zeros_like(p)
-                    update = _update_rows if p.grad.is_sparse else _update
-                    update(p, p.grad, state, group["lr"], group["momentum"])
-        return loss
+    def start(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        state = {"squares": torch.full_like(p, group["eps"])}  # with eps from the start: an addition less an update
+        return state | {"momentum": torch.zeros_like(p)} if group["momentum"] else state
+
+    def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+        root = state["squares"].addcmul_(g, g).sqrt()
+        if group["momentum"]:
+            p.add_(state["momentum"].mul_(group["momentum"]).addcdiv_(g, root, value=-group["lr"]))
+        else:
+            p.addcdiv_(g, root, value=-group["lr"])
+
+    def update_rows(self, p: Tensor, rows: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+        state["squares"].index_add_(0, rows, g * g)
+        step = state["squares"].index_select(0, rows).rsqrt_().mul_(g).mul_(-group["lr"])
+        if group["momentum"]:
+            step.add_(state["momentum"].index_select(0, rows), alpha=group["momentum"])
+            state["momentum"].index_copy_(0, rows, step)
+        p.index_add_(0, rows, step)
 
 
-def _update(p: Tensor, g: Tensor, state: dict[str, Tensor], lr: float, momentum: float) -> None:
-    root = state["squares"].addcmul_(g, g).sqrt()
-    if momentum:
-        p.add_(state["momentum"].mul_(momentum).addcdiv_(g, root, value=-lr))
-    else:
-        p.addcdiv_(g, root, value=-lr)
+class FTRL(_ByRows):
+    """FTRL-proximal (McMahan et al.: Ad Click Prediction: a View from the Trenches, KDD 2013, algorithm 1). For each number w with gradient g:
 
+        sigma = (sqrt(n + g^2) - sqrt(n)) / alpha        n <- n + g^2        z <- z + g - sigma w
+        w <- 0 if |z| <= l1, else -(z - sign(z) l1) / ((beta + sqrt(n)) / alpha + l2)
 
-def _update_rows(p: Tensor, g: Tensor, state: dict[str, Tensor], lr: float, momentum: float) -> None:
-    rows = g._indices()[0]
-    if not (rows[1:] > rows[:-1]).all():  # gradients of the same row are summed before they are squared
-        g = g.coalesce()
-        rows = g._indices()[0]
-    values = g._values()
-    state["squares"].index_add_(0, rows, values * values)
-    step = state["squares"].index_select(0, rows).rsqrt_().mul_(values).mul_(-lr)
-    if momentum:
-        step.add_(state["momentum"].index_select(0, rows), alpha=momentum)
-        state["momentum"].index_copy_(0, rows, step)
-    p.index_add_(0, rows, step)
+    l1 makes exact zeros, l2 pulls towards 0; the rate of a number falls as its gradients add up, so there is no schedule over time.
+
+    Weights may start anywhere, n and z at 0, as in MetaSpore. The start w0 enters z once, with the first gradient: afterwards it counts for
+    |g| / (beta + |g| + alpha l2) of itself (without l1), so where gradients are small or l2 is large it is as good as thrown away. A number
+    that has not had a gradient yet keeps its start; MetaSpore writes 0 to it as soon as another number of its row has one. MetaSpore's updater
+    gets the gradient of the mean loss of a worker's batch, for the rows that are in it.
+
+    Args:
+        params: parameters, or groups of them; the other arguments may differ by group.
+        alpha: learning rate, above 0.
+        beta: keeps the first updates small, at least 0.
+        l1, l2: regularisation, at least 0.
+
+    Raises:
+        SettingsError: a value is out of range.
+    """
+
+    def __init__(self, params: Iterable[Any], alpha: float = 0.01, beta: float = 1.0, l1: float = 0.0, l2: float = 0.0):
+        at_least_0 = {name: (value, value >= 0, "at least 0") for name, value in (("beta", beta), ("l1", l1), ("l2", l2))}
+        _check("FTRL", alpha=(alpha, alpha > 0, "above 0"), **at_least_0)
+        super().__init__(params, {"alpha": alpha, "beta": beta, "l1": l1, "l2": l2})
+
+    def start(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        return {"n": torch.zeros_like(p), "z": torch.zeros_like(p)}
+
+    def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+        n, z, alpha = state["n"], state["z"], group["alpha"]
+        before = n.sqrt()
+        root = n.addcmul_(g, g).sqrt()
+        z.add_(g).addcmul_(root - before, p, value=-1 / alpha)
+        w = -F.softshrink(z, group["l1"]) / ((group["beta"] + root) / alpha + group["l2"])
+        p.copy_(torch.where(n > 0, w, p))
+
+    def update_rows(self, p: Tensor, rows: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+        n, z, w = (table.index_select(0, rows) for table in (state["n"], state["z"], p))
+        self.update(w, g, {"n": n, "z": z}, group)
+        for table, of_rows in ((state["n"], n), (state["z"], z), (p, w)):
+            table.index_copy_(0, rows, of_rows)

@@ -16,19 +16,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import Field, field_validator
-from torch import Tensor
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor, nn
 
 from seqrec import evaluation, metrics, storage
 from seqrec.config import Settings
 from seqrec.errors import SettingsError, TrainingError
 from seqrec.negatives import Sampler
+from seqrec.optimizers import FTRL, AdagradMomentum
 from seqrec.progress import TrainingProgress
 from seqrec.splitting.split import Split
 
@@ -36,6 +37,25 @@ if TYPE_CHECKING:
     from seqrec.models.encoder import Encoder, NeuralModel
 
 UPDATES_BETWEEN_CHECKS = 50  # of the loss, which costs a synchronisation on a GPU
+
+
+class TableSettings(Settings):
+    optimizer: Literal["ftrl", "adagrad"] = "ftrl"
+    """FTRL-proximal, or Adagrad."""
+    learning_rate: float = Field(0.01, gt=0)
+    """FTRL's alpha, which no schedule changes (it falls by itself); Adagrad's peak rate."""
+    beta: float = Field(1.0, ge=0)
+    """FTRL: keeps the first updates small."""
+    l1: float = Field(0.0, ge=0)
+    """FTRL: makes exact zeros."""
+    l2: float = Field(0.0, ge=0)
+    """FTRL: pulls towards 0."""
+
+    @model_validator(mode="after")
+    def _of_ftrl(self) -> Self:
+        if self.optimizer != "ftrl" and (self.l1 or self.l2):
+            raise ValueError("no l1 and no l2 with adagrad, which has neither; optimizer: ftrl has")
+        return self
 
 
 class TrainSettings(Settings):
@@ -47,6 +67,8 @@ class TrainSettings(Settings):
     """AdamW, or Adagrad with momentum (GRU4Rec's)."""
     learning_rate: float = Field(2e-3, gt=0)
     """Peak learning rate."""
+    tables: TableSettings | None = None
+    """An optimizer of the embedding tables' own, which touches only the rows of a batch; None has ``optimizer`` train them with the rest."""
     weight_decay: float = Field(0.0, ge=0)
     """AdamW's decoupled weight decay, of matrices and tables only."""
     momentum: float = Field(0.0, ge=0, lt=1)
@@ -115,24 +137,52 @@ def keep_freed_memory() -> None:
             return  # another C library: slower, not wrong
 
 
-def learning_rate(s: TrainSettings, progress: float) -> float:
-    """The rate at a point of the run, progress in [0, 1]."""
+def schedule(s: TrainSettings, progress: float) -> float:
+    """The share of its peak that a learning rate has at a point of the run, progress in [0, 1]."""
     if progress < s.warmup:
-        return s.learning_rate * max(progress / s.warmup, 1e-3)
+        return max(progress / s.warmup, 1e-3)
     if s.schedule == "constant":
-        return s.learning_rate
-    return s.learning_rate * max(0.5 + 0.5 * math.cos(math.pi * min(1.0, (progress - s.warmup) / (1 - s.warmup))), 1e-4)
+        return 1.0
+    return max(0.5 + 0.5 * math.cos(math.pi * min(1.0, (progress - s.warmup) / (1 - s.warmup))), 1e-4)
 
 
-def make_optimizer(network: Encoder, s: TrainSettings, device: torch.device) -> torch.optim.Optimizer:
+def knows_sparse_gradients(s: TrainSettings) -> bool:
+    """Whether the optimizer of the tables reads and writes only the rows of a batch. Such gradients cannot be clipped."""
+    return not s.clip and (s.tables is not None or s.optimizer == "adagrad")
+
+
+def make_optimizers(network: Encoder, s: TrainSettings, device: torch.device) -> dict[str, torch.optim.Optimizer]:
+    """One optimizer for all, ``{"optimizer": ..}``; with ``s.tables`` that of the embedding tables beside it, ``{"optimizer": .., "tables": ..}``.
+
+    A group's ``initial_lr`` is its peak rate, which the schedule scales.
+    """
+    own = [m.weight for m in network.modules() if s.tables is not None and isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+    rest = [p for p in network.parameters() if all(p is not table for table in own)]
+    optimizers: dict[str, torch.optim.Optimizer] = {}
+    if rest:
+        optimizers["optimizer"] = _optimizer(rest, s, device)
+    if own:
+        assert s.tables is not None
+        optimizers["tables"] = _optimizer_of_tables(own, s.tables)
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            if "lr" in group:
+                group["initial_lr"] = group["lr"]
+    return optimizers
+
+
+def _optimizer(parameters: list[nn.Parameter], s: TrainSettings, device: torch.device) -> torch.optim.Optimizer:
     if s.optimizer == "adagrad":
-        from seqrec.optimizers import AdagradMomentum
+        return AdagradMomentum(parameters, lr=s.learning_rate, momentum=s.momentum)
+    decayed = {"params": [p for p in parameters if p.dim() > 1], "weight_decay": s.weight_decay}
+    others = {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0}
+    return torch.optim.AdamW([decayed, others], lr=s.learning_rate, betas=(0.9, 0.98), fused=device.type in ("cpu", "cuda"))
 
-        return AdagradMomentum(network.parameters(), lr=s.learning_rate, momentum=s.momentum)
-    decayed = [p for p in network.parameters() if p.dim() > 1]
-    rest = [p for p in network.parameters() if p.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": s.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=s.learning_rate, betas=(0.9, 0.98), fused=device.type in ("cpu", "cuda"))
+
+def _optimizer_of_tables(tables: list[Tensor], t: TableSettings) -> torch.optim.Optimizer:
+    if t.optimizer == "adagrad":
+        return AdagradMomentum(tables, lr=t.learning_rate)
+    return FTRL(tables, alpha=t.learning_rate, beta=t.beta, l1=t.l1, l2=t.l2)
 
 
 @contextmanager
@@ -159,12 +209,19 @@ class Run:
     def __init__(self, network: Encoder, s: TrainSettings, device: torch.device):
         self.network = network
         self.averaged = copy.deepcopy(network).requires_grad_(False) if s.average else network
-        self.optimizer = make_optimizer(network, s, device)
+        self.optimizers = make_optimizers(network, s, device)
         self.best: dict[str, Tensor] = {}
         self.best_value, self.best_epoch = -math.inf, 0
         self.epoch = self.updates = self.done = 0
         self.seconds = 0.0
         self.curve: list[dict[str, float]] = []
+
+    def set_rates(self, share: float) -> None:
+        """Every rate that follows the schedule gets this share of its peak."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                if "lr" in group:
+                    group["lr"] = share * group["initial_lr"]
 
     NUMBERS = ("epoch", "updates", "done", "seconds", "best_value", "best_epoch", "curve")
 
@@ -173,8 +230,9 @@ class Run:
         if self.averaged is not self.network:
             tensors |= {f"averaged.{k}": v for k, v in self.averaged.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        for name, optimizer in self.optimizers.items():
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"{name}.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
         about = {name: getattr(self, name) for name in self.NUMBERS} | {"fingerprint": fingerprint}
         if not self.best:
             about["best_value"] = None
@@ -205,11 +263,12 @@ class Run:
         if self.averaged is not self.network:
             self.averaged.load_state_dict(part("averaged"))
         self.best = part("best")
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in part("optimizer").items():
-            index, name = key.split(".", 1)
-            state.setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        for name, optimizer in self.optimizers.items():
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in part(name).items():
+                index, of_parameter = key.split(".", 1)
+                state.setdefault(int(index), {})[of_parameter] = value
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def fingerprint_of(model: NeuralModel, split: Split) -> str:
@@ -273,14 +332,14 @@ def fit(model: NeuralModel, split: Split, *, checkpoint: str | Path | None = Non
                 point = run.done / total
                 if s.minutes is not None:
                     point = max(point, (time.perf_counter() - begin) / (60 * s.minutes))
-                for group in run.optimizer.param_groups:
-                    group["lr"] = learning_rate(s, point)
+                run.set_rates(schedule(s, point))
                 loss = compute_loss(network, batch, model.loss, sampler, bfloat16)
-                run.optimizer.zero_grad(set_to_none=True)
+                network.zero_grad(set_to_none=True)
                 loss.backward()
                 if s.clip:
                     torch.nn.utils.clip_grad_norm_(network.parameters(), s.clip)
-                run.optimizer.step()
+                for optimizer in run.optimizers.values():
+                    optimizer.step()
                 run.updates += 1
                 if s.average:
                     # A young average forgets faster, or it would remember the random start.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,60 @@ from seqrec.errors import SettingsError, did_you_mean
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """The safe loader, which takes the last of two equal keys without a word, made to refuse them."""
+@dataclass(frozen=True)
+class Repeat:
+    """A key that stands more than once in one mapping of a file. What counts is the last of its values, in order.
+
+    Attributes:
+        line: where it stands the second time, from 1.
+    """
+
+    key: str
+    line: int
+    values: tuple[Any, ...]
 
 
-def _mapping(loader: _UniqueKeys, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key, _ in node.value:
-        name = loader.construct_object(key, deep=True)
-        if name in seen:
-            raise SettingsError(f"line {key.start_mark.line + 1}: the key {name!r} stands twice. Keep one of them.")
-        seen.add(name)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=deep)
+class _Loader(yaml.SafeLoader):
+    """The safe loader takes the last of equal keys without a word; this one also keeps a list of them."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.repeats: list[Repeat] = []
 
 
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    places = [(key, value) for key, value in node.value if key.tag != "tag:yaml.org,2002:merge"]
+    mapping = yaml.SafeLoader.construct_mapping(loader, node, deep=deep)
+    by_name: dict[Any, list[tuple[yaml.Node, yaml.Node]]] = {}
+    for key, value in places:
+        by_name.setdefault(loader.construct_object(key, deep=True), []).append((key, value))
+    for name, same in by_name.items():
+        if len(same) > 1:
+            values = tuple(loader.construct_object(value, deep=True) for _, value in same)
+            loader.repeats.append(Repeat(name, same[1][0].start_mark.line + 1, values))
+    return mapping
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def parse(path: str | Path) -> tuple[dict[str, Any], list[Repeat]]:
+    """The content of a YAML file as it is, variables not filled in, and the keys that stand twice in it.
+
+    Raises:
+        DataError: no such file.
+        SettingsError: not valid YAML, or no mapping.
+    """
+    with storage.open_read(path) as stream:
+        text = stream.read().decode("utf-8-sig")
+    try:
+        loader = _Loader(text)
+        content = loader.get_single_data()
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}: expected sections with settings. Got {type(content).__name__}.")
+    return content, loader.repeats
 
 
 def read(path: str | Path, overrides: Iterable[str] = (), environment: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -50,16 +90,9 @@ def read(path: str | Path, overrides: Iterable[str] = (), environment: Mapping[s
         DataError: no such file.
         SettingsError: not valid YAML, a key twice, no mapping, a variable without a value, or an override that is none.
     """
-    with storage.open_read(path) as stream:
-        text = stream.read().decode("utf-8-sig")
-    try:
-        content = yaml.load(text, _UniqueKeys)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from error
-    except SettingsError as error:
-        raise SettingsError(f"{path}, {error}") from error
-    if not isinstance(content, dict):
-        raise SettingsError(f"{path}: expected sections with settings. Got {type(content).__name__}.")
+    content, repeats = parse(path)
+    if repeats:
+        raise SettingsError(f"{path}, line {repeats[0].line}: the key {repeats[0].key!r} stands twice. Keep one of them.")
     content = fill(content, os.environ if environment is None else environment, str(path))
     for override in overrides:
         apply_override(content, override)

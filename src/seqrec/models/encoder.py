@@ -72,6 +72,12 @@ class Encoder(nn.Module, ABC):
     def item_vectors(self, items: Tensor | None = None) -> Tensor:
         """(items, width) vectors of all items, or of these (any shape, width last)."""
 
+    def use_sparse_gradients(self) -> None:
+        """Embedding tables get sparse gradients: an update reads and writes only the rows that it needs (for optimizers that know how)."""
+        for module in self.modules():
+            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+                module.sparse = True
+
     def loss_scale(self, batch: Batch) -> float:
         """What the mean loss of a training batch is multiplied by."""
         return 1.0
@@ -216,10 +222,14 @@ class NeuralModel(Model):
     def build(self, items: int, users: int) -> Encoder:
         """An untrained network."""
         if self.features is None:
-            return self.Network(self.settings, items, users)
-        if self.feature_values is None:
+            network: Encoder = self.Network(self.settings, items, users)
+        elif self.feature_values is None:
             raise SeqrecError(f"{self.name} does not know the attributes yet that its features name. Call fit, or load a saved model.")
-        return self.Network(self.settings, items, users, self.feature_values)
+        else:
+            network = self.Network(self.settings, items, users, self.feature_values)
+        if training.knows_sparse_gradients(self.train):
+            network.use_sparse_gradients()
+        return network
 
     @property
     def network(self) -> Encoder:

@@ -101,12 +101,6 @@ class GRU4RecNetwork(Encoder):
     def reads_item_vectors(self) -> bool:  # type: ignore[override]
         return self.input_items is None and not self.settings.normalise
 
-    def use_sparse_gradients(self) -> None:
-        """Item tables get sparse gradients: an update reads and writes only the rows that it needs (for optimizers that know how)."""
-        self.items.sparse = True
-        if self.input_items is not None:
-            self.input_items.sparse = True
-
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Iterator[Batch]:
         self.carried, self.most_positions = [], 0
         count = max(1, positions // self.settings.steps)
@@ -166,10 +160,3 @@ class GRU4Rec(NeuralModel):
     Settings = GRU4RecSettings
     Network = GRU4RecNetwork
     longest_chunk = 32_768
-
-    def build(self, items: int, users: int) -> GRU4RecNetwork:
-        network = super().build(items, users)
-        assert isinstance(network, GRU4RecNetwork)
-        if self.train.optimizer == "adagrad" and not self.train.clip:
-            network.use_sparse_gradients()
-        return network
