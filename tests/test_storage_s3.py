@@ -205,6 +205,20 @@ def test_without_s3fs_one_line_says_what_to_install(s3_bucket, monkeypatch):
         storage.exists(f"{s3_bucket}/x")
 
 
+def test_addresses_that_are_none(s3_bucket, monkeypatch):
+    for wrong in ("s3://", "s3:///key", "s3://no bucket/key"):
+        for attempt in (storage.exists, storage.is_folder, storage.names, storage.remove, content, lambda path: storage.write_text("x", path)):
+            with pytest.raises(DataError, match=r"expected s3://bucket/key\. Got .* as the bucket"):
+                attempt(wrong)
+    for attempt in (storage.remove, content, lambda path: storage.write_text("x", path)):
+        with pytest.raises(DataError, match=r"expected the address of a file, s3://bucket/key"):
+            attempt(f"{s3_bucket}/")
+    path = f"{s3_bucket}/with blanks/ü#?x=1&y.txt"
+    storage.write_text("x", path)
+    assert content(path) == b"x"
+    assert storage.files_below(s3_bucket) == [path]
+
+
 def test_other_addresses_that_cannot_be_opened():
     with pytest.raises(StorageError, match=r"nothing://x: no such storage here"):
         storage.exists("nothing://x")

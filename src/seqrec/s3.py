@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import IO, Any, cast
 
-from seqrec.errors import StorageError
+from seqrec.errors import DataError, SeqrecError, StorageError
 
 TRIES = 5
 """Times that a request is made of a server that fails, throttles or cuts the connection, with longer and longer waits; or ``AWS_MAX_ATTEMPTS``."""
@@ -64,7 +65,21 @@ def _filesystem(environment: tuple[tuple[str, str], ...]) -> Any:
 
 
 def bucket_of(path: str) -> str:
-    return path.split("://", 1)[1].split("/", 1)[0]
+    """The bucket of an address.
+
+    Raises:
+        DataError: there is none, or none that S3 allows.
+    """
+    bucket = path.split("://", 1)[1].split("/", 1)[0]
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", bucket):
+        raise DataError(f"{path}: expected s3://bucket/key. Got {bucket!r} as the bucket; is a variable empty that should name it?")
+    return bucket
+
+
+def check_key(path: str) -> None:
+    """Raises ``DataError`` if the address is of a whole bucket, where a file is expected."""
+    if not path.split("://", 1)[1].rstrip("/").partition("/")[2]:
+        raise DataError(f"{path}: expected the address of a file, s3://bucket/key. Got that of a bucket.")
 
 
 def check_bucket(path: str) -> None:
@@ -88,9 +103,10 @@ def _server() -> str:
 @contextmanager
 def named(path: str) -> Iterator[None]:
     """Within the block, what goes wrong with S3 is a ``StorageError`` that names the path; files that are not there stay ``FileNotFoundError``."""
+    bucket_of(path)
     try:
         yield
-    except StorageError:
+    except SeqrecError:
         raise
     except Exception as error:
         if meant := _explained(error, path):
@@ -136,6 +152,7 @@ def open_read(path: str) -> IO[bytes]:
     Raises:
         FileNotFoundError: there is no such object.
     """
+    check_key(path)
     return cast(IO[bytes], io.BufferedReader(_Reader(path, filesystem().open(path, "rb", block_size=AHEAD)), 1 << 16))
 
 
@@ -190,6 +207,7 @@ def upload(path: str) -> Iterator[IO[bytes]]:
 
     Beyond ``PART`` bytes it is sent in parts, which S3 shows to nobody until they are complete.
     """
+    check_key(path)
     file = filesystem().open(path, "wb", block_size=PART)
     try:
         yield cast(IO[bytes], _Writer(file))

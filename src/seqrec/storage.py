@@ -126,6 +126,8 @@ def remove(path: str | Path) -> None:
         if not is_remote(path):
             return Path(path).unlink()
         with _remote(path) as (filesystem, name):
+            if s3.is_s3(path):
+                s3.check_key(str(path))
             filesystem.rm_file(name)
     except FileNotFoundError:
         return None
