@@ -133,6 +133,14 @@ def test_lanes(split, count, steps, order, seed):
     assert sorted(begun) == split.train_starts[split.train_stops - split.train_starts > 1].tolist()
 
 
+@given(splits, st.integers(1, 5), st.integers(1, 4), st.integers(0, 99))
+def test_lanes_tell_the_user_of_each_input(split, count, steps, seed):
+    for batch in batching.lanes(split, count, steps, "random", np.random.default_rng(seed), users=True):
+        assert batch.users.shape == batch.items.shape
+        for row, step in batch.mask.nonzero().tolist():
+            assert int(batch.users[row, step]) == user_of(split, int(batch.items[row, step]))
+
+
 def test_lanes_worked_example():
     """The drawing of the docstring, a step at a time: [1 2 3], [4 5] and [6 7 8 9] in two lanes."""
     seen = [

@@ -8,7 +8,7 @@ import pytest
 
 import seqrec
 from seqrec import run
-from seqrec.errors import SettingsError
+from seqrec.errors import SeqrecError, SettingsError
 from seqrec.run import RunSettings
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -43,6 +43,22 @@ def test_a_run_from_yaml_to_artifact(ring_csv, tmp_path):
     assert seqrec.load(tmp_path / "out" / "model").recommend([["i1"]], k=2)["rank"].to_list() == [1, 2]
 
 
+def test_a_run_with_features(ring_csv, tmp_path):
+    path, items, schema = tmp_path / "run.yaml", tmp_path / "items.csv", tmp_path / "schema.yaml"
+    items.write_text("item_id,kind\n" + "".join(f"i{i},k{i % 3}\n" for i in range(12)))
+    schema.write_text("item: [item_id, kind]\n")
+    data = f"data: {{path: {ring_csv}, items: {items}}}"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path).replace(f"data: {{path: {ring_csv}}}", data) + f"features: {schema}\n")
+    model, table = run.train(RunSettings.read(path), progress=False)
+    assert model.features.item == ["item_id", "kind"]
+    assert run.evaluate(str(tmp_path / "out")).rows == table.rows
+    path.write_text(path.read_text().replace(data, f"data: {{path: {ring_csv}}}"))
+    with pytest.raises(
+        SettingsError, match=r"features\.item: no column 'kind', as the items have no attributes\. Give a table of them \(data\.items\)"
+    ):
+        run.train(RunSettings.read(path, [f"output.folder={tmp_path}/other"]), progress=False)
+
+
 def test_evaluate_refuses_changed_data(ring_csv, tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
@@ -68,11 +84,14 @@ def test_evaluate_refuses_changed_data(ring_csv, tmp_path):
         ({"data": {}}, "either data.name"),
         ({"data": {"pth": "x"}}, "data.pth: unknown setting. Did you mean 'path'"),
         ({"model": {"name": "popularity"}}, "popularity is not trained by gradient"),
+        ({"features": {"itm": ["item_id"]}}, "features.itm: unknown setting. Did you mean 'item'"),
+        ({"features": "no-such-schema.yaml"}, "no-such-schema.yaml: no such file"),
+        ({"features": {}, "model": {"name": "fpmc"}}, "features: fpmc reads no attributes"),
     ],
 )
 def test_mistakes_are_named_before_data_is_read(change, message):
     good = {"data": {"path": "does-not-exist.csv"}, "model": {"name": "hrm"}, "train": {"epochs": 1}}
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(SeqrecError, match=message):
         RunSettings.of(good | change, "").check()
 
 

@@ -35,7 +35,8 @@ class Batch:
         mask: (rows, steps) bool, True where there is an item. In windows and lanes padding is on the right.
         at: (positions,) int64 index into the rows * steps inputs: the states that are wanted. State i sees inputs up to ``at[i]``.
         targets: (positions,) int64 the item that comes next; empty when not training.
-        users: (rows,) int64 user of each row, -1 for unknown; None where the batch mixes users in a row.
+        users: (rows,) int64 user of each row, -1 for unknown; in lanes, which mix users in a row, (rows, steps) of each input, if they were asked
+            for; None where nobody is known.
         resets: (rows, steps) bool, True where a new sequence begins in a lane: the hidden state is zeroed before that step.
         labels: (positions,) bool, False where the target is disliked; None: all are liked.
         vectors: (rows, steps, width) item vectors of ``items``, where they were looked up already together with the targets'.
@@ -116,7 +117,7 @@ def windows(split: Split, steps: int, batch_positions: int, rng: np.random.Gener
         )
 
 
-def lanes(split: Split, count: int, steps: int, order: Literal["random", "start"], rng: np.random.Generator) -> Iterator[Batch]:
+def lanes(split: Split, count: int, steps: int, order: Literal["random", "start"], rng: np.random.Generator, users: bool = False) -> Iterator[Batch]:
     """Sequences laid end to end in ``count`` parallel lanes, read ``steps`` at a time.
 
     A lane that ends one sequence goes on with the next unread one, so two lanes over ``[1 2 3]``, ``[4 5]``, ``[6 7 8 9]`` read
@@ -129,6 +130,7 @@ def lanes(split: Split, count: int, steps: int, order: Literal["random", "start"
 
     Args:
         order: "random", or "start": by the time of each sequence's first event (by file order where there are no times).
+        users: also tell the user of each input.
 
     Yields:
         batches of at most count * steps positions. The encoder carries its hidden state from one to the next.
@@ -160,6 +162,7 @@ def lanes(split: Split, count: int, steps: int, order: Literal["random", "start"
     targets = torch.from_numpy(split.sequences.items[event + 1])  # of a lane that has run out: any
     labels = None if split.positive is None else torch.from_numpy(split.positive[event + 1])
     mask, starts, every = torch.from_numpy(event >= 0), torch.from_numpy(resets), torch.arange(count)
+    owners = torch.from_numpy(np.searchsorted(split.sequences.offsets, np.maximum(event, 0), side="right") - 1) if users else None
     for t, lanes_left in zip(range(0, total, steps), running[::steps].tolist()):
         part = slice(t, t + steps), slice(lanes_left)
         here = mask[part].T
@@ -170,6 +173,7 @@ def lanes(split: Split, count: int, steps: int, order: Literal["random", "start"
             mask=here,
             at=at,
             targets=targets[part].T.flatten().index_select(0, at).long(),
+            users=None if owners is None else owners[part].T,
             resets=starts[part].T,
             labels=None if labels is None else labels[part].T.flatten().index_select(0, at),
         )
@@ -201,7 +205,8 @@ def recent(split: Split, width: int, batch_positions: int, rng: np.random.Genera
 
 
 def last_states(histories: Histories, longest: int) -> Batch:
-    """One row a history with its last ``longest`` items, and one wanted state a row: the one after its last item (any, for an empty history)."""
+    """One row a history with its last ``longest`` items and its user, and one wanted state a row: the one after its last item (any, for an empty
+    history)."""
     items, lengths = histories.padded(longest)
     steps = np.arange(items.shape[1])
     return Batch(
@@ -209,6 +214,7 @@ def last_states(histories: Histories, longest: int) -> Batch:
         mask=torch.from_numpy(steps < lengths[:, None]),
         at=torch.from_numpy(np.arange(len(items)) * len(steps) + np.maximum(lengths, 1) - 1),
         targets=torch.empty(0, dtype=torch.int64),
+        users=None if histories.users is None else torch.from_numpy(histories.users.astype(np.int64)),
     )
 
 

@@ -7,6 +7,7 @@
     loss: {name: bpr}
     negatives: {in_batch: true}
     train: {epochs: 20}
+    features: {item: [item_id, genres], user: [gender, age]}    # or the path of a schema; or nothing: ids only
     evaluate: {metrics: [recall@20, ndcg@20], filter_seen: false}
     output: {folder: runs/my-run}
 
@@ -108,6 +109,8 @@ class RunSettings(Settings):
     """Sampler of a neural model."""
     train: dict[str, Any] | None = None
     """Training of a neural model."""
+    features: str | dict[str, Any] | None = None
+    """Which attributes a neural model reads beside the ids (``FeatureSchema``): the path of a YAML file, or the schema itself."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """What is measured."""
     output: OutputSettings = OutputSettings()
@@ -132,17 +135,18 @@ class RunSettings(Settings):
                 raise SettingsError(f"{extra}: the protocol {self.protocol} says which data and split. Leave {extra} out, or leave protocol out.")
         elif (self.data.name is None) == (self.data.path is None):
             raise SettingsError("data: expected either data.name (a known data set) or data.path (a log), or a protocol.")
-        return make_model(self.model, self.loss, self.negatives, self.train)
+        return make_model(self.model, self.loss, self.negatives, self.train, self.features)
 
 
-def make_model(model: dict[str, Any], loss: Any = None, negatives: Any = None, train: Any = None) -> Model:
+def make_model(model: dict[str, Any], loss: Any = None, negatives: Any = None, train: Any = None, features: Any = None) -> Model:
     """An untrained model from the sections of a run."""
     settings = dict(model)
     name = settings.pop("name", None)
     if name is None:
         raise SettingsError(f"model.name: missing. Known: {', '.join(models.MODELS)}.")
     cls = models.get(name)
-    given = {section: value for section, value in (("loss", loss), ("negatives", negatives), ("train", train)) if value is not None}
+    sections = {"loss": loss, "negatives": negatives, "train": train, "features": features}
+    given = {section: value for section, value in sections.items() if value is not None}
     if given and not issubclass(cls, NeuralModel):
         raise SettingsError(f"{next(iter(given))}: {name} is not trained by gradient and has no such section. Leave it out.")
     return cls(**given, **settings)

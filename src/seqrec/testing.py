@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 
 from seqrec import evaluation, metrics
@@ -33,10 +34,17 @@ from seqrec.splitting.split import Queries, Split
 
 
 def sequences_of(lists: list[np.ndarray], items: int) -> Sequences:
-    """Sequences of these item indices, a user each; raw item ids are ``i0, i1, ...``, raw user ids 100, 101, ..."""
+    """Sequences of these item indices, a user each; raw item ids are ``i0, i1, ...``, raw user ids 100, 101, ...
+
+    Items have the attributes ``kind`` (one of three texts) and ``tags`` (several in a cell, or none), users ``group`` (a number, or none).
+    """
     offsets = np.concatenate([[0], np.cumsum([len(x) for x in lists])]).astype(np.int64)
-    item_ids, user_ids = [f"i{i}" for i in range(items)], list(range(100, 100 + len(lists)))
-    return Sequences(np.concatenate(lists).astype(np.int32), offsets, Catalogue(item_ids), Catalogue(user_ids))
+    number, user = np.arange(items), np.arange(len(lists))
+    tags = [None if i % 7 == 6 else "|".join(f"t{i % n}" for n in (2, 5)) for i in range(items)]
+    about_items = pl.DataFrame({"kind": [f"k{i % 3}" for i in range(items)], "tags": tags}, schema={"kind": pl.String, "tags": pl.String})
+    about_users = pl.DataFrame({"group": [None if u % 9 == 8 else u % 4 for u in range(len(lists))]}, schema={"group": pl.Int64})
+    item_catalogue = Catalogue([f"i{i}" for i in number], about_items)
+    return Sequences(np.concatenate(lists).astype(np.int32), offsets, item_catalogue, Catalogue((100 + user).tolist(), about_users))
 
 
 def markov_chain(users: int = 300, length: int = 12, items: int = 40, order: int = 1, noise: float = 0.1, seed: int = 0) -> Sequences:

@@ -46,6 +46,15 @@ def test_shapes_and_hashes_on_real_data(name, shared_data):
         protocol.variant(variant, sequences)
 
 
+def test_the_attributes_come_along(shared_data):
+    for name in ("ml-100k-leave-one-out-v1", "ml-1m-leave-one-out-v1", "ml-1m-origin-rated-2999-v1"):
+        protocol = load_protocol(name)
+        sequences, _ = load_sequences(protocol.data, protocol.ties, str(shared_data))
+        for catalogue, columns in ((sequences.item_catalogue, {"title", "genres"}), (sequences.user_catalogue, {"gender", "age"})):
+            assert columns <= set(catalogue.attributes.columns)
+            assert not any(catalogue.attributes.select(*columns).null_count().row(0))
+
+
 def test_the_loaded_leave_one_out_split_is_the_plainly_built_one(ml_1m_sequences):
     assert load_protocol("ml-1m-leave-one-out-v1").apply(ml_1m_sequences).hash == load_protocol("ml-1m-leave-one-out-v1").split_hash
 

@@ -20,9 +20,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def contract_of(name: str) -> type[ModelContract]:
+FEATURES = {"user": ["user_id", "group"], "sequence": ["item_id", "kind"], "item": ["item_id", "kind#tags", "tags"]}
+
+
+def contract_of(name: str, **more: Any) -> type[ModelContract]:
     attributes = {
-        "make_model": lambda self: models.get(name)(**SETTINGS.get(name, {})),
+        "make_model": lambda self: models.get(name)(**SETTINGS.get(name, {}), **more),
         "sequential": "popularity" not in name,
         "order": 2 if name == "gru4rec" else 1,  # a recurrent network must also find what no shorter context tells
     }
@@ -31,6 +34,8 @@ def contract_of(name: str) -> type[ModelContract]:
 
 for _name in models.MODELS:
     globals()[f"Test_{_name}"] = contract_of(_name)
+for _name in ("hrm", "gru4rec", "sasrec"):
+    globals()[f"Test_{_name}_with_features"] = contract_of(_name, features=FEATURES)
 
 
 @pytest.mark.parametrize("name", models.MODELS)

@@ -36,6 +36,8 @@ class Config(Settings):
     """Neural models: the negatives of losses that sample."""
     train: dict[str, Any] | None = None
     """Neural models: how it is trained. The seed comes with the run, the validation metric with the protocol."""
+    features: str | dict[str, Any] | None = None
+    """Neural models: which attributes are read beside the ids."""
 
 
 def labels(protocol: str, configs: str | Path | None = None) -> list[str]:
@@ -73,7 +75,7 @@ def model_of(protocol: Protocol, label: str, config: Config, seed: int) -> Model
         if fixed := [key for key in ("metric", "filter_seen", "seed") if key in train]:
             raise SettingsError(f"{label}: train.{fixed[0]}: the protocol or the run sets it. Got {train[fixed[0]]!r}. Leave it out.")
         train |= {"metric": protocol.select.metric, "filter_seen": protocol.select.filter_seen, "seed": seed}
-    return make_model(own, config.loss, config.negatives, train)
+    return make_model(own, config.loss, config.negatives, train, config.features)
 
 
 def settings_of(model: Model) -> dict[str, Any]:

@@ -12,6 +12,9 @@ Two ways to train it:
 - in the modern form (``steps`` above 1): gradients flow back through that many steps, the state still carried from one window to the next, so that
   the network always knows the whole history.
 
+With a feature schema e and o are sums of vectors: the id's own, where the schema names it, and those of the attributes' values. What it names of the
+user is a vector u, added to the state as it leaves the network, P h_t + u: a user says which items they like, and the recurrence stays the paper's.
+
 Differences from the papers: with ``hidden`` unlike ``width`` a linear layer P maps states to the width of the items (else P is the identity);
 the bias of an item is a column of its row, so with Adagrad's momentum it coasts on also in an update that only reads the item.
 """
@@ -31,6 +34,8 @@ from torch import Tensor, nn
 from seqrec import batching
 from seqrec.batching import Batch
 from seqrec.config import Settings
+from seqrec.features.encoding import Features
+from seqrec.layers.features import add_users, embedding
 from seqrec.layers.recurrence import GRULayer
 from seqrec.models.encoder import Encoder, NeuralModel
 from seqrec.sequences import Histories
@@ -65,19 +70,30 @@ class GRU4RecSettings(Settings):
 
 
 class GRU4RecNetwork(Encoder):
-    def __init__(self, settings: GRU4RecSettings, items: int, users: int):
+    def __init__(self, settings: GRU4RecSettings, items: int, users: int, features: Features | None = None):
         super().__init__()
         s = self.settings = settings
-        self.items = nn.Embedding(items, s.width + s.item_bias)  # with item_bias the last column is the bias
+        f = features or Features.ids_only(users=False)
+        self.items = embedding(items, s.width + s.item_bias, f.item)  # with item_bias the last column is the bias
         bound = math.sqrt(6.0 / (items + s.width))
-        nn.init.uniform_(self.items.weight, -bound, bound)
-        self.input_items = nn.Embedding(items, {"separate": s.width, "none": 3 * s.hidden}.get(s.embedding, 1)) if s.embedding != "shared" else None
+        for vectors in self.items.parameters():
+            nn.init.uniform_(vectors, -bound, bound)
+        shared = self.items if s.embedding == "shared" else None
+        input_width = {"separate": s.width, "none": 3 * s.hidden}.get(s.embedding, s.width + s.item_bias)
+        self.input_items = None if shared is not None and f.item_is_sequence else embedding(items, input_width, f.sequence, shared)
         if self.input_items is not None:
-            nn.init.uniform_(self.input_items.weight, -bound, bound)
-        nn.init.zeros_(self.items.weight[:, s.width :])
+            for vectors in self.input_items.parameters():
+                nn.init.uniform_(vectors, -bound, bound)
+        for vectors in self.items.parameters():
+            nn.init.zeros_(vectors[:, s.width :])
         first = None if s.embedding == "none" else s.width
         self.layers = nn.ModuleList(GRULayer(first if n == 0 else s.hidden, s.hidden) for n in range(s.layers))
         self.project = nn.Linear(s.hidden, s.width, bias=False) if s.hidden != s.width else None
+        self.users = embedding(users, s.width, f.user) if f.user else None
+        if self.users is not None:
+            for vectors in self.users.parameters():
+                nn.init.uniform_(vectors, -bound, bound)
+        self.knows_users = self.users is not None
         self.carried: list[Tensor] = []
         self.most_positions = 0
 
@@ -93,7 +109,8 @@ class GRU4RecNetwork(Encoder):
 
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Iterator[Batch]:
         self.carried, self.most_positions = [], 0
-        for batch in batching.lanes(split, max(1, positions // self.settings.steps), self.settings.steps, self.settings.order, rng):
+        count = max(1, positions // self.settings.steps)
+        for batch in batching.lanes(split, count, self.settings.steps, self.settings.order, rng, users=self.knows_users):
             self.most_positions = max(self.most_positions, batch.positions)
             yield batch
 
@@ -111,7 +128,7 @@ class GRU4RecNetwork(Encoder):
             x = batch.vectors.transpose(0, 1)  # (steps, rows, inputs): time first
         else:
             x = (self.items if self.input_items is None else self.input_items)(batch.items.T)
-        if self.input_items is None:
+        if s.embedding == "shared":
             x = x[..., : s.width]
         x = F.dropout(x, s.dropout_embedding, self.training)
         in_lanes = batch.resets is not None
@@ -127,6 +144,8 @@ class GRU4RecNetwork(Encoder):
             x = x.index_select(0, batch.at % steps * rows + batch.at // steps)  # at counts rows first, x is time first
         if self.project is not None:
             x = self.project(x)
+        if self.users is not None:
+            x = add_users(x, self.users, batch, s.dropout_embedding if self.training else 0.0)
         if s.normalise:
             x = F.normalize(x, dim=1)
         if s.temperature != 1:
@@ -143,12 +162,14 @@ class GRU4RecNetwork(Encoder):
 
 class GRU4Rec(NeuralModel):
     name = "gru4rec"
+    takes_features = True
     Settings = GRU4RecSettings
     Network = GRU4RecNetwork
     longest_chunk = 32_768
 
     def build(self, items: int, users: int) -> GRU4RecNetwork:
-        network = GRU4RecNetwork(self.settings, items, users)
+        network = super().build(items, users)
+        assert isinstance(network, GRU4RecNetwork)
         if self.train.optimizer == "adagrad" and not self.train.clip:
             network.use_sparse_gradients()
         return network

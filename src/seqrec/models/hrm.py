@@ -9,6 +9,8 @@ Wang, Guo, Lan, Xu, Wan, Cheng: Learning Hierarchical Representation Model for N
 Poolings are ``max`` or ``average`` (the paper) and ``sum`` (the origin). A log without baskets has no transactions: the last ``recent`` items
 stand for one. A user never seen in training has no vector, and the second layer pools the transaction alone.
 
+With a feature schema v, v' and u are sums of vectors: the id's own, where the schema names it, and those of the attributes' values.
+
 Differences from the paper: one item table or two; dropout on the pooled vectors; vectors of length 1 and a temperature (the origin's form); any
 loss, of which ``bce`` with negatives drawn by popularity is the paper's negative sampling.
 """
@@ -27,6 +29,8 @@ from torch import Tensor, nn
 from seqrec import batching
 from seqrec.batching import Batch
 from seqrec.config import Settings
+from seqrec.features.encoding import Features
+from seqrec.layers.features import embedding
 from seqrec.models.encoder import Encoder, NeuralModel
 from seqrec.sequences import Histories
 from seqrec.splitting.split import Split
@@ -44,7 +48,7 @@ class HRMSettings(Settings):
     pool_user: Pooling = "average"
     """Second layer: over the user and the transaction."""
     user_vectors: bool = True
-    """Whether users have vectors; without them the second layer has only the transaction."""
+    """Whether users have vectors; without them the second layer has only the transaction. With a feature schema, its user side says that."""
     shared: bool = False
     """One item table for the transaction and the score, or one each."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -74,16 +78,19 @@ def pool(vectors: Tensor, mask: Tensor, how: Pooling) -> Tensor:
 
 
 class HRMNetwork(Encoder):
-    def __init__(self, settings: HRMSettings, items: int, users: int):
+    def __init__(self, settings: HRMSettings, items: int, users: int, features: Features | None = None):
         super().__init__()
         s = self.settings = settings
-        self.knows_users = s.user_vectors
-        self.items = nn.Embedding(items, s.width)
-        self.input_items = None if s.shared else nn.Embedding(items, s.width)
-        self.users = nn.Embedding(users, s.width) if s.user_vectors else None
+        f = features or Features.ids_only(users=s.user_vectors)
+        self.knows_users = bool(f.user)
+        self.items = embedding(items, s.width, f.item)
+        one_table = s.shared and f.item_is_sequence
+        self.input_items = None if one_table else embedding(items, s.width, f.sequence, self.items if s.shared else None)
+        self.users = embedding(users, s.width, f.user) if f.user else None
         for table in (self.items, self.input_items, self.users):
             if table is not None:
-                nn.init.normal_(table.weight, std=s.initial_std)
+                for vectors in table.parameters():
+                    nn.init.normal_(vectors, std=s.initial_std)
 
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Iterator[Batch]:
         return batching.recent(split, self.settings.recent, positions, rng)
@@ -111,5 +118,6 @@ class HRMNetwork(Encoder):
 
 class HRM(NeuralModel):
     name = "hrm"
+    takes_features = True
     Settings = HRMSettings
     Network = HRMNetwork

@@ -10,6 +10,9 @@ Kang and McAuley: Self-Attentive Sequential Recommendation, ICDM 2018 (arXiv 180
 Differences from the paper: any loss (the full softmax by default, where the paper has binary cross-entropy with one negative); windows are padded on
 the right, so the position of an item counts from the start of its window and no padding is ever attended to; ``gated`` feed-forward layers, their
 width and ``rotary`` positions are options.
+
+With a feature schema e(i) is a sum of vectors: the id's own, where the schema names it, and those of the attributes' values. What it names of the
+user is a vector added to the state, norm(x_t) + u.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from torch import Tensor, nn
 from seqrec import batching
 from seqrec.batching import Batch
 from seqrec.config import Settings
+from seqrec.features.encoding import Features
+from seqrec.layers.features import add_users, embedding
 from seqrec.models.encoder import Encoder, NeuralModel
 from seqrec.sequences import Histories
 from seqrec.splitting.split import Split
@@ -102,14 +107,19 @@ class Block(nn.Module):
 
 
 class SASRecNetwork(Encoder):
-    def __init__(self, settings: SASRecSettings, items: int, users: int):
+    def __init__(self, settings: SASRecSettings, items: int, users: int, features: Features | None = None):
         super().__init__()
         s = self.settings = settings
-        self.items = nn.Embedding(items, s.width)
+        f = features or Features.ids_only(users=False)
+        self.items = embedding(items, s.width, f.item)
+        self.input_items = None if f.item_is_sequence else embedding(items, s.width, f.sequence, self.items)
         self.places = nn.Embedding(s.length, s.width) if s.positions == "learned" else None
-        for table in (self.items, self.places):
+        self.users = embedding(users, s.width, f.user) if f.user else None
+        self.knows_users = self.users is not None
+        for table in (self.items, self.input_items, self.places, self.users):
             if table is not None:
-                nn.init.normal_(table.weight, std=1 / math.sqrt(s.width))
+                for vectors in table.parameters():
+                    nn.init.normal_(vectors, std=1 / math.sqrt(s.width))
         if s.positions == "rotary":
             half = s.width // s.heads // 2
             angles = torch.arange(s.length)[:, None] * 10_000.0 ** (-torch.arange(half) / half)
@@ -126,7 +136,7 @@ class SASRecNetwork(Encoder):
 
     def encode(self, batch: Batch) -> Tensor:
         rows, steps = batch.items.shape
-        x = self.items(batch.items) * math.sqrt(self.settings.width)
+        x = (self.input_items or self.items)(batch.items) * math.sqrt(self.settings.width)
         if self.places is not None:
             x = x + self.places.weight[:steps]
         turns = None if self.places is not None else self.turns[:, :steps]
@@ -137,7 +147,8 @@ class SASRecNetwork(Encoder):
             x = self.blocks[-1](x, turns, batch.at)
         else:
             x = self.blocks[-1](x, turns).reshape(rows * steps, -1)[batch.at]
-        return self.norm(x)
+        x = self.norm(x)
+        return x if self.users is None else add_users(x, self.users, batch, self.settings.dropout if self.training else 0.0)
 
     def item_vectors(self, items: Tensor | None = None) -> Tensor:
         return self.items.weight if items is None else self.items(items)
@@ -145,5 +156,6 @@ class SASRecNetwork(Encoder):
 
 class SASRec(NeuralModel):
     name = "sasrec"
+    takes_features = True
     Settings = SASRecSettings
     Network = SASRecNetwork

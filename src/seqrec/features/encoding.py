@@ -1,0 +1,213 @@
+"""Attributes become indices: which values each row of a catalogue has, of all features of a side.
+
+    id    genres            kind                 index               weight
+    i0    Action|Comedy     film      ->      [ 1  2  4 ]         [ .5  .5  1 ]
+    i1    Drama             film              [ 3  4  0 ]         [  1   1  0 ]
+    i2    (none)            series            [ 5  0  0 ]         [  1   0  0 ]
+
+The values of a side are numbered from 1, feature by feature; 0 stands where there is none. A feature's values weigh one together, so that the
+weighted sum of their vectors is the sum over features of the mean over a cell's values; what is unknown adds nothing. Values are compared as text.
+A cell has several values if it is a list, or text with ``|`` or ``\\x01`` between them; of a cross it has every combination.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import polars as pl
+
+from seqrec.catalogue import Catalogue
+from seqrec.errors import SettingsError, did_you_mean
+from seqrec.features.schema import CROSS, ITEM_ID, USER_ID, FeatureSchema
+
+MANY_NUMBERS = 1000
+"""Distinct numbers in a column beyond which they are measures, not categories."""
+OWN_VALUES = 0.9
+"""Distinct values a row beyond which a column names its rows (a title), and says no more than an id does ..."""
+FEW_ROWS = 100
+"""... unless the rows are few."""
+SEPARATORS = ("\x01", "|")
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is known of each user, of each item of a history, or of each item that is scored.
+
+    Attributes:
+        ids: whether each row has a vector of its own.
+        index: (rows, slots) int64, the values of each row; None where the schema names no column.
+        weight: (rows, slots) float32, 0 where there is no value.
+        values: how many values there are, with 0 for none. The two sides of the items number theirs alike.
+    """
+
+    ids: bool
+    index: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    values: int = 1
+
+    def __bool__(self) -> bool:
+        return self.ids or self.index is not None
+
+    @property
+    def digest(self) -> int:
+        """A number that tells these values from others."""
+        content = hashlib.sha256()
+        for array in (self.index, self.weight):
+            content.update(b"" if array is None else str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+        return int.from_bytes(content.digest()[:7], "little")
+
+
+@dataclass(frozen=True)
+class Features:
+    """The three sides of a schema over the catalogues of a log.
+
+    Attributes:
+        item_is_sequence: items of the history are read by the same features by which they are scored.
+    """
+
+    user: Side
+    sequence: Side
+    item: Side
+    item_is_sequence: bool
+
+    @classmethod
+    def of(cls, schema: FeatureSchema, users: Catalogue, items: Catalogue) -> Features:
+        """Raises:
+        SettingsError: a column that the attributes do not have, or one that is no category; names the side.
+        """
+        of_user = {name: _cells(users, name, "user") for name in schema.user if name != USER_ID}
+        of_item = {name: _cells(items, name, side) for side in ("item", "sequence") for name in getattr(schema, side) if name != ITEM_ID}
+        user_first, item_first = _numbered(of_user), _numbered(of_item)
+        return cls._from_tables(
+            schema,
+            {
+                "user": _table(of_user, schema.user, user_first, len(users)),
+                "sequence": _table(of_item, schema.sequence, item_first, len(items)),
+                "item": _table(of_item, schema.item, item_first, len(items)),
+            },
+        )
+
+    @classmethod
+    def from_arrays(cls, schema: FeatureSchema, arrays: dict[str, np.ndarray]) -> Features:
+        """Takes back what ``arrays`` gave."""
+        sides = ("user", "sequence", "item")
+        tables = {side: (arrays[f"{side}.index"], arrays[f"{side}.weight"]) if f"{side}.index" in arrays else None for side in sides}
+        return cls._from_tables(schema, tables)
+
+    @classmethod
+    def _from_tables(cls, schema: FeatureSchema, tables: dict[str, tuple[np.ndarray, np.ndarray] | None]) -> Features:
+        def values(*sides: str) -> int:
+            return 1 + max((int(table[0].max(initial=0)) for side in sides if (table := tables[side]) is not None), default=0)
+
+        def side(name: str, id_name: str, count: int) -> Side:
+            index, weight = tables[name] or (None, None)
+            return Side(id_name in getattr(schema, name), index, weight, count)
+
+        items = values("sequence", "item")
+        alike = set(schema.item) == set(schema.sequence)
+        return cls(side("user", USER_ID, values("user")), side("sequence", ITEM_ID, items), side("item", ITEM_ID, items), alike)
+
+    @classmethod
+    def ids_only(cls, users: bool) -> Features:
+        """No attributes: a vector an item and, if asked, a vector a user."""
+        return cls(Side(users), Side(True), Side(True), item_is_sequence=True)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything, as named arrays."""
+        found: dict[str, np.ndarray] = {}
+        for name in ("user", "sequence", "item"):
+            side: Side = getattr(self, name)
+            if side.index is not None and side.weight is not None:
+                found |= {f"{name}.index": side.index, f"{name}.weight": side.weight}
+        return found
+
+
+def _cells(catalogue: Catalogue, name: str, side: str) -> pl.DataFrame:
+    """The values of one feature, columns ``row`` (uint32) and ``value`` (text): no row where nothing is known, several where a cell has several."""
+    columns = [_column(catalogue, part, side) for part in name.split(CROSS)]
+    if len(columns) == 1:
+        return columns[0]
+    pairs = reduce(lambda a, b: a.join(b, on="row", suffix="_next").select("row", pl.concat_str("value", "value_next", separator="\x01")), columns)
+    return pairs.select("row", "value")
+
+
+def _column(catalogue: Catalogue, column: str, side: str) -> pl.DataFrame:
+    where, of = f"features.{side}", "user" if side == "user" else "item"
+    attributes = catalogue.attributes
+    if attributes is None:
+        raise SettingsError(f"{where}: no column {column!r}, as the {of}s have no attributes. Give a table of them (data.{of}s), or leave it out.")
+    if column not in attributes.columns:
+        near = did_you_mean(column, attributes.columns)
+        known = "" if near.startswith(" Known") else f" Known: {', '.join(sorted(attributes.columns))}."
+        raise SettingsError(f"{where}: the {of} attributes have no column {column!r}.{near}{known}")
+    series = attributes[column]
+    frame = pl.DataFrame({"row": pl.int_range(len(series), dtype=pl.UInt32, eager=True), "value": _as_lists(series, where)})
+    cells = frame.explode("value").with_columns(pl.col("value").str.strip_chars()).filter(pl.col("value") != "").unique(maintain_order=True)
+    _refuse_what_is_no_category(series, cells, where, of)
+    return cells
+
+
+def _as_lists(series: pl.Series, where: str) -> pl.Series:
+    """Each cell as a list of texts."""
+    if isinstance(series.dtype, pl.List | pl.Array) and not series.dtype.inner.is_nested():
+        return series.cast(pl.List(series.dtype.inner)).cast(pl.List(pl.String))
+    if series.dtype.is_nested() or series.dtype in (pl.Binary, pl.Object):
+        raise SettingsError(f"{where}: column {series.name!r}: expected texts, numbers or lists of them. Got {series.dtype}. Convert it first.")
+    if series.dtype.is_float():
+        series = series.fill_nan(None)
+    text = series.cast(pl.String)
+    if series.dtype in (pl.String, pl.Categorical, pl.Enum):
+        for separator in SEPARATORS:
+            if text.str.contains(separator, literal=True).any():
+                return text.str.split(separator)
+    return text.to_frame().select(pl.concat_list(pl.first())).to_series()
+
+
+def _refuse_what_is_no_category(series: pl.Series, cells: pl.DataFrame, where: str, of: str) -> None:
+    distinct, rows = cells["value"].n_unique(), cells["row"].n_unique()
+    if not distinct:
+        raise SettingsError(f"{where}: column {series.name!r} is empty. Leave it out.")
+    if series.dtype.is_numeric() and distinct > MANY_NUMBERS:
+        raise SettingsError(
+            f"{where}: column {series.name!r} has {distinct:,} different numbers; expected at most {MANY_NUMBERS:,}, as each has its own vector. "
+            "Bin it into a few classes first."
+        )
+    if rows > FEW_ROWS and distinct > OWN_VALUES * rows:
+        raise SettingsError(
+            f"{where}: column {series.name!r} has {distinct:,} different values in {rows:,} {of}s, so it says little more than {of}_id does; "
+            "expected values that many share. Bin it into a few classes, or leave it out."
+        )
+
+
+def _numbered(features: dict[str, pl.DataFrame]) -> dict[str, int]:
+    """The number before each feature's first value."""
+    first, numbers = 0, {}
+    for name, cells in features.items():
+        numbers[name] = first
+        first += cells["value"].n_unique()
+    return numbers
+
+
+def _table(features: dict[str, pl.DataFrame], names: Sequence[str], first: dict[str, int], rows: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """(rows, slots) numbers of the values and their weights, of these features."""
+    chosen = [
+        features[name].select(
+            "row",
+            index=pl.col("value").rank("dense").cast(pl.Int64) + first[name],
+            weight=(1 / pl.len().over("row")).cast(pl.Float32),
+        )
+        for name in names
+        if name in features
+    ]
+    if not chosen:
+        return None
+    cells = pl.concat(chosen).with_columns(slot=pl.int_range(pl.len()).over("row"))
+    at = cells["row"].to_numpy(), cells["slot"].to_numpy()
+    shape = rows, 1 + int(at[1].max(initial=0))
+    index, weight = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
+    index[at], weight[at] = cells["index"].to_numpy(), cells["weight"].to_numpy()
+    return index, weight
