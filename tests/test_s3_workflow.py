@@ -127,6 +127,22 @@ def test_a_log_with_its_tables(s3_bucket, tmp_path, empty_disk):
     assert storage.names(s3_bucket) == ["check.md", "events.csv", "items.parquet", "model", "users.csv"]
 
 
+def test_a_run_with_a_schema(s3_bucket, empty_disk):
+    put(f"{s3_bucket}/events.csv", cycle_log().write_csv().encode())
+    put(f"{s3_bucket}/items.csv", TITLES.write_csv().encode())
+    storage.write_text("item: [item_id, title]\nsequence: [item_id, title]\n", f"{s3_bucket}/schema.yaml")
+    run = f"""
+    data: {{path: {s3_bucket}/events.csv, items: {s3_bucket}/items.csv}}
+    features: {s3_bucket}/schema.yaml
+    model: {{name: hrm, width: 8}}
+    train: {{epochs: 1}}
+    output: {{folder: {s3_bucket}/out}}
+    """
+    storage.write_text(run, f"{s3_bucket}/run.yaml")
+    assert seqrec_("-q", "train", "--conf", f"{s3_bucket}/run.yaml") == seqrec_("-q", "evaluate", f"{s3_bucket}/out")
+    assert seqrec.load(f"{s3_bucket}/out/model").configuration()["features"]["item"] == ["item_id", "title"]
+
+
 def test_folders_of_known_data_sets(s3_bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("SEQREC_CACHE", str(tmp_path / "cache"))
     ml_1m = {
