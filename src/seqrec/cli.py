@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from typing import Annotated, Any
 
@@ -114,8 +115,18 @@ def data_download(
 
 @app.command()
 def prepare(
-    source: Annotated[str, typer.Argument(help="A log, or a known data set.")],
-    output: Annotated[str, typer.Argument(help="Folder for sequences and catalogues.")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="LOG FOLDER | [FOLDER] [section.key=value ...]",
+            help="A log or a known data set, and the folder for sequences and catalogues. With --conf: that folder "
+            "(by default sequences in output.folder), and settings that replace those of the file.",
+        ),
+    ] = None,
+    conf: Annotated[str | None, typer.Option("--conf", help="YAML file of a run: its data, split and samples are prepared.")] = None,
+    samples: Annotated[
+        str | None, typer.Option("--samples", help="Also write tables of samples here, one row an event: train, validation, test, item.")
+    ] = None,
     format: Format = "auto",
     column: Columns = None,
     data_dir: DataDir = None,
@@ -123,16 +134,27 @@ def prepare(
     min_item_count: Annotated[int, typer.Option(help="Leave out items with fewer events.")] = 0,
     min_user_count: Annotated[int, typer.Option(help="Leave out users with fewer events.")] = 0,
 ) -> None:
-    """Turns a log into sequences and catalogues on disk, which everything else opens at once."""
-    from seqrec import run
+    """Turns a log into sequences and catalogues on disk, which everything else opens at once; and into tables of samples, if asked."""
+    from seqrec import run, yaml_file
 
-    more = {"duplicates": duplicates, "min_item_count": min_item_count, "min_user_count": min_user_count}
-    settings = run.DataSettings.of(_data_section(source, format, column, data_dir, **more), "data")
-    sequences = run.prepare(settings, output)
-    print(
-        f"{output}: {sequences.events:,} events of {sequences.users:,} users and {len(sequences.item_catalogue):,} items, "
-        f"{sequences.bytes_per_event:.1f} bytes an event"
-    )
+    given = arguments or []
+    content: dict[str, Any]
+    if conf is not None:
+        overrides = [argument for argument in given if re.match(r"[a-z_]+(\.[a-z_0-9]+)*=", argument)]
+        folders = [argument for argument in given if argument not in overrides]
+        if len(folders) > 1:
+            raise SettingsError(f"expected one folder beside --conf, for the sequences. Got {', '.join(folders)}.")
+        content = yaml_file.read(conf, overrides)
+        if data_dir is not None:
+            content.setdefault("data", {}).setdefault("folder", data_dir)
+        folder = folders[0] if folders else None
+    else:
+        if len(given) != 2:
+            raise SettingsError("expected a log and a folder, or --conf FILE. See seqrec prepare --help.")
+        more = {"duplicates": duplicates, "min_item_count": min_item_count, "min_user_count": min_user_count}
+        content, folder = {"data": _data_section(given[0], format, column, data_dir, **more)}, given[1]
+    for line in run.prepare_run(run.RunSettings.of(content, ""), folder, samples):
+        print(line)
 
 
 @app.command()

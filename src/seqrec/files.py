@@ -125,6 +125,19 @@ def read(path: str | Path, kind: str, **options: Any) -> pl.DataFrame:
     return pl.concat(list(batches(path, kind, **options)), how="diagonal_relaxed", rechunk=True)
 
 
+def parts(path: str | Path) -> list[str]:
+    """The files of a table: itself, or the parts of the folder that Spark or Dask wrote it as, by name."""
+    if not storage.is_folder(path):
+        return [str(path)]
+    return [storage.join(path, name) for name in storage.names(path) if name.startswith("part") and name.endswith(".parquet")] or [str(path)]
+
+
+def rows_of_parquet(path: str | Path) -> int:
+    """How many rows a Parquet file says that it has."""
+    with _parquet(path) as file:
+        return int(file.metadata.num_rows)
+
+
 def kind_of(path: str | Path) -> str | None:
     """The kind that the file's name says, ``None`` if it says nothing."""
     name = str(path).lower().removesuffix(".gz")

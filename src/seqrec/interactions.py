@@ -6,7 +6,7 @@ with Interactions.read("log.csv") or Interactions.from_frame(frame), then .filte
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from seqrec.errors import DataError, did_you_mean
 from seqrec.sequences import Sequences, TieOrder
 
 Columns = Mapping[str, str | int | None]
+Paths = str | Path | Sequence[str | Path]
 Duplicates = Literal["keep", "drop"]
 
 KINDS = ("csv", "tsv", "parquet", "jsonl")
@@ -58,7 +59,7 @@ class Interactions:
     @classmethod
     def read(
         cls,
-        path: str | Path,
+        path: Paths,
         format: str = "auto",
         columns: Columns | None = None,
         duplicates: Duplicates = "keep",
@@ -70,6 +71,7 @@ class Interactions:
         """Reads a log: CSV, TSV, Parquet or JSON Lines (also gzipped), or the files of a known data set.
 
         Args:
+            path: a file, or several of one format that together are the log, read in order; a folder of parts (``part-*.parquet``) is a file.
             format: ``csv``, ``tsv``, ``parquet``, ``jsonl``, a name of ``seqrec.datasets.FORMATS`` (``ml-1m``, ``sasrec``, ``recbole`` ...),
                 or ``auto``: told from the file's name, header and first lines.
             columns: which column is which, ``{"user_id": "client", "item_id": "sku", "timestamp": "when"}``. What is not said is found by
@@ -83,15 +85,19 @@ class Interactions:
         """
         from seqrec import datasets
 
-        if format == "auto":
-            format = datasets.detect(path)
+        paths, format, source = opened(path, format)
         if format in KINDS:
-            parts = list(log_batches(path, format, columns, delimiter, encoding))
-            log = cls(finished(parts, text=format in ("csv", "tsv")), source=str(path))
+            parts = list(log_batches(paths, format, columns, delimiter, encoding))
+            log = cls(finished(parts, text=format in ("csv", "tsv")), source=source)
         elif format in datasets.FORMATS:
             if delimiter or encoding:
-                raise DataError(f"{path}: format {format!r} knows its own delimiter and encoding. Leave them out, or say format='csv'.")
-            log = datasets.read(path, format, columns)
+                raise DataError(f"{source}: format {format!r} knows its own delimiter and encoding. Leave them out, or say format='csv'.")
+            if format == "samples":
+                from seqrec.datasets import samples
+
+                log, items = samples.read(paths, columns, items), None
+            else:
+                log = joined([datasets.read(one, format, columns) for one in paths], source)
         else:
             raise DataError(f"format: expected auto or one of the known formats. Got {format!r}.{did_you_mean(format, [*KINDS, *datasets.FORMATS])}")
         return log.without_duplicates(duplicates).with_attributes(items, users)
@@ -200,14 +206,74 @@ class Interactions:
         return Sequences.from_events(users, items, user_catalogue, item_catalogue, **values, tie_order=tie_order, seed=seed)
 
 
+def opened(path: Paths, format: str) -> tuple[list[str], str, str]:
+    """The files of a log, their format, and what they are called in messages.
+
+    Raises:
+        DataError: no file, or files of different formats.
+    """
+    from seqrec import datasets
+
+    given = [path] if isinstance(path, str | Path) else list(path)
+    if not given:
+        raise DataError("path: expected a file, or several. Got an empty list.")
+    paths = [part for one in given for part in files.parts(one)]
+    if format == "auto":
+        found = [datasets.detect(one) for one in paths]
+        format = found[0]
+        for one, other in zip(paths, found):
+            if other != format:
+                raise DataError(f"path: expected files of one format. {paths[0]} is {format}, {one} is {other}. Say the format, or convert one.")
+    return paths, format, ", ".join(map(str, given))
+
+
+def joined(logs: list[Interactions], source: str) -> Interactions:
+    """Several logs as one, their events in that order; what is known of an item or a user in several of them is the first's."""
+    if len(logs) == 1:
+        return logs[0]
+    frames = [log.frame for log in logs]
+    for name in log_columns.IDS:  # ids that are all integers in one file and not in another are text
+        if len({frame[name].dtype for frame in frames if name in frame.columns}) > 1:
+            frames = [frame.with_columns(pl.col(name).cast(pl.String)) if name in frame.columns else frame for frame in frames]
+    _same_columns(frames, [log.source for log in logs])
+    frame = pl.concat(frames, how="diagonal_relaxed", rechunk=True)
+    about: dict[str, pl.DataFrame | None] = {}
+    for kind, key in (("items", "item_id"), ("users", "user_id")):
+        tables = [table.with_columns(pl.col(key).cast(frame[key].dtype)) for log in logs if (table := getattr(log, kind)) is not None]
+        about[kind] = pl.concat(tables, how="diagonal_relaxed").unique(key, keep="first", maintain_order=True) if tables else None
+    return Interactions(frame, **about, source=source, terms=logs[0].terms)
+
+
+def _same_columns(frames: list[pl.DataFrame], sources: list[str]) -> None:
+    """Refuses files of which one lacks a column of the log that another has."""
+    for frame, source in zip(frames, sources):
+        for name in log_columns.ALIASES:
+            if (name in frame.columns) != (name in frames[0].columns):
+                has, lacks = (source, sources[0]) if name in frame.columns else (sources[0], source)
+                raise DataError(f"{lacks}: no column for {name}, which {has} has. Give it in both, or leave it out: columns={{{name!r}: None}}.")
+
+
 def log_batches(
-    path: str | Path, kind: str, columns: Columns | None = None, delimiter: str | None = None, encoding: str | None = None, features: bool = True
+    path: Paths, kind: str, columns: Columns | None = None, delimiter: str | None = None, encoding: str | None = None, features: bool = True
 ) -> Iterator[pl.DataFrame]:
     """A log's validated rows, some at a time. Ids from text are strings still, since only the whole log tells whether all are integers.
 
     Args:
+        path: a file, or several, read in order.
         features: read the columns that are not the log's own, too.
     """
+    first: pl.DataFrame | None = None
+    paths = [path] if isinstance(path, str | Path) else list(path)
+    for one in paths:
+        for batch in _batches_of_file(one, kind, columns, delimiter, encoding, features):
+            first = batch.clear() if first is None else first
+            _same_columns([first, batch], [str(paths[0]), str(one)])
+            yield batch
+
+
+def _batches_of_file(
+    path: str | Path, kind: str, columns: Columns | None, delimiter: str | None, encoding: str | None, features: bool
+) -> Iterator[pl.DataFrame]:
     encoding = encoding or "utf-8"
     headless = any(isinstance(source, int) for source in (columns or {}).values())
     names: list[str] | None = [] if headless and kind in ("csv", "tsv") else None

@@ -17,14 +17,14 @@ import polars as pl
 from seqrec import columns as log_columns
 from seqrec.catalogue import Catalogue, Numbering
 from seqrec.errors import DataError
-from seqrec.interactions import KINDS, Columns, Duplicates, Interactions, aligned, log_batches, report_duplicates
+from seqrec.interactions import KINDS, Columns, Duplicates, Interactions, Paths, aligned, log_batches, opened, report_duplicates
 from seqrec.sequences import Sequences, TieOrder, order_of
 
 logger = logging.getLogger(__name__)
 
 
 def prepare(
-    path: str | Path,
+    path: Paths,
     out: str | Path,
     format: str = "auto",
     columns: Columns | None = None,
@@ -52,20 +52,17 @@ def prepare(
     Raises:
         DataError: as ``Interactions.read``.
     """
-    from seqrec import datasets
-
-    if format == "auto":
-        format = datasets.detect(path)
+    paths, format, source = opened(path, format)
     if format not in KINDS:
         log = Interactions.read(path, format, columns, duplicates, delimiter, encoding, items, users)
         sequences = log.filter(min_item_count, min_user_count).sequences(tie_order, seed)
     else:
-        events = _Events.read(path, format, columns, delimiter, encoding)
-        events.drop_duplicates(duplicates, str(path))
-        events.filter(min_item_count, min_user_count, str(path))
-        sequences = events.sequences(items, users, tie_order, seed, str(path))
+        events = _Events.read(paths, format, columns, delimiter, encoding)
+        events.drop_duplicates(duplicates, source)
+        events.filter(min_item_count, min_user_count, source)
+        sequences = events.sequences(items, users, tie_order, seed, source)
     sequences.save(out)
-    logger.info("%s: %s events, %.1f bytes each, from %s", out, f"{sequences.events:,}", sequences.bytes_per_event, path)
+    logger.info("%s: %s events, %.1f bytes each, from %s", out, f"{sequences.events:,}", sequences.bytes_per_event, source)
     return sequences
 
 
@@ -81,7 +78,7 @@ class _Events:
     """``timestamp``, ``position``, ``rating``, ``basket_id``, ``session_id``, where the log has them."""
 
     @classmethod
-    def read(cls, path: str | Path, kind: str, columns: Columns | None, delimiter: str | None, encoding: str | None) -> _Events:
+    def read(cls, path: Paths, kind: str, columns: Columns | None, delimiter: str | None, encoding: str | None) -> _Events:
         numberings = {name: Numbering() for name in log_columns.IDS}
         parts: dict[str, list[np.ndarray]] = {}
         for batch in log_batches(path, kind, columns, delimiter, encoding, features=False):

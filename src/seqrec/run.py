@@ -11,6 +11,8 @@
     evaluate: {metrics: [recall@20, ndcg@20], filter_seen: false}
     output: {folder: runs/my-run}
 
+`seqrec prepare --conf` reads the same file: data and split, and a section ``samples`` for tables with one row an event.
+
 Everything is checked before any data is read.
 """
 
@@ -30,6 +32,8 @@ from seqrec.benchmark import protocol as protocols
 from seqrec.catalogue import Catalogue
 from seqrec.config import Settings
 from seqrec.errors import SettingsError
+from seqrec.features import samples
+from seqrec.features.samples import SampleSettings
 from seqrec.interactions import Interactions
 from seqrec.models.encoder import NeuralModel
 from seqrec.models.model import Model
@@ -45,14 +49,14 @@ class DataSettings(Settings):
 
     name: str | None = None
     """A data set that seqrec knows, such as ml-100k."""
-    path: str | None = None
-    """A log of your own, or a prepared folder."""
+    path: str | list[str] | None = None
+    """A log of your own, one file or several that together are the log; or a prepared folder."""
     folder: str | None = None
     """Where the files of the named data set are; by default it is looked for as ``seqrec data download`` does."""
     format: str = "auto"
     """Format of the log."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Which column of the file is which: ``{user_id: customer, item_id: sku, timestamp: bought_at}``."""
+    """Which column of the file is which: ``{user_id: customer, item_id: sku, timestamp: bought_at}``; of tables of samples also label and recent."""
     delimiter: str | None = None
     """What separates the columns of a text file; None tells it from the header."""
     encoding: str | None = None
@@ -101,8 +105,8 @@ class RunSettings(Settings):
     """Which log; with a protocol only ``folder`` may be given."""
     split: SplitSettings | None = None
     """Which events train, validate and test; leave_one_out if nothing is said."""
-    model: dict[str, Any]
-    """``name`` and the model's own settings."""
+    model: dict[str, Any] = Field(default_factory=dict)
+    """``name`` and the model's own settings. `seqrec prepare` needs none."""
     loss: dict[str, Any] | str | None = None
     """Loss of a neural model."""
     negatives: dict[str, Any] | None = None
@@ -115,6 +119,8 @@ class RunSettings(Settings):
     """What is measured."""
     output: OutputSettings = OutputSettings()
     """What is written."""
+    samples: SampleSettings | None = None
+    """Tables of samples that `seqrec prepare` writes; training does not read them."""
 
     @classmethod
     def read(cls, path: str | Path, overrides: Iterable[str] = ()) -> RunSettings:
@@ -127,6 +133,15 @@ class RunSettings(Settings):
         Raises:
             SettingsError: says the section and key, what was expected and what came.
         """
+        self.check_data()
+        return make_model(self.model, self.loss, self.negatives, self.train, self.features)
+
+    def check_data(self) -> None:
+        """Checks that the run says which data, once.
+
+        Raises:
+            SettingsError: it does not.
+        """
         if self.protocol is not None:
             protocols.load_protocol(self.protocol)
             given = self.data.model_fields_set - {"folder"}
@@ -135,7 +150,6 @@ class RunSettings(Settings):
                 raise SettingsError(f"{extra}: the protocol {self.protocol} says which data and split. Leave {extra} out, or leave protocol out.")
         elif (self.data.name is None) == (self.data.path is None):
             raise SettingsError("data: expected either data.name (a known data set) or data.path (a log), or a protocol.")
-        return make_model(self.model, self.loss, self.negatives, self.train, self.features)
 
 
 def make_model(model: dict[str, Any], loss: Any = None, negatives: Any = None, train: Any = None, features: Any = None) -> Model:
@@ -154,7 +168,7 @@ def make_model(model: dict[str, Any], loss: Any = None, negatives: Any = None, t
 
 def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
     """The sequences of a log, and where they came from."""
-    if data.path is not None and storage.exists(storage.join(data.path, "sequences.json")):
+    if isinstance(data.path, str) and storage.exists(storage.join(data.path, "sequences.json")):
         return Sequences.load(data.path), data.path
     interactions = read_log(data)
     if data.min_item_count or data.min_user_count:
@@ -168,7 +182,7 @@ def read_log(data: DataSettings) -> Interactions:
         from seqrec import datasets
 
         return datasets.load(data.name, data_dir=data.folder)
-    return Interactions.read(str(data.path), **reading(data))
+    return Interactions.read(data.path or "", **reading(data))
 
 
 def reading(data: DataSettings) -> dict[str, Any]:
@@ -258,11 +272,52 @@ def test(model: Model, split: Split, names: Iterable[str], filter_seen: bool) ->
 
 def prepare(data: DataSettings, folder: str | Path) -> Sequences:
     """Turns a log into a folder of sequences and catalogues, and opens it. A file is streamed, so it may exceed memory."""
-    if data.path is not None:
+    prepared = isinstance(data.path, str) and storage.exists(storage.join(data.path, "sequences.json"))
+    if data.path is not None and not prepared:
         ties: dict[str, Any] = {"tie_order": data.tie_order, "seed": data.tie_seed}
         return preparing.prepare(data.path, folder, **reading(data), **ties, min_item_count=data.min_item_count, min_user_count=data.min_user_count)
     read_sequences(data)[0].save(folder)
     return Sequences.load(folder)
+
+
+def prepare_run(run: RunSettings, folder: str | None = None, samples_folder: str | None = None) -> list[str]:
+    """Writes what the data and split of a run become: sequences, and the tables of samples if they are asked for.
+
+    Args:
+        folder: for the sequences; by default ``sequences`` in the run's output folder. Without either only the samples are written.
+        samples_folder: for the samples, instead of what the run says.
+
+    Returns:
+        what was written, a line each.
+    Raises:
+        SettingsError: the run does not say which data, or where anything goes.
+    """
+    run.check_data()
+    settings = run.samples or SampleSettings()
+    samples_folder = samples_folder or settings.folder
+    if folder is None and run.output.folder is not None:
+        folder = storage.join(run.output.folder, "sequences")
+    if folder is None and samples_folder is None:
+        raise SettingsError("expected a folder for the sequences (an argument, or output.folder), or one for samples (--samples, or samples.folder).")
+    lines: list[str] = []
+    split: Split | None = None
+    if folder is not None:
+        if run.protocol is None:
+            sequences = prepare(run.data, folder)
+        else:
+            split = read_split(run)[0]
+            sequences = split.sequences
+            sequences.save(folder)
+        s = sequences
+        lines.append(
+            f"{folder}: {s.events:,} events of {s.users:,} users and {len(s.item_catalogue):,} items, {s.bytes_per_event:.1f} bytes an event"
+        )
+        if run.protocol is None and samples_folder is not None:
+            split = (run.split or SplitSettings()).apply(sequences)
+    if samples_folder is not None:
+        about = samples.write(split or read_split(run)[0], samples_folder, settings)
+        lines += [f"{storage.join(samples_folder, name)}.parquet: {count:,} rows" for name, count in about["rows"].items()]
+    return lines
 
 
 def evaluate(folder: str, topk_path: str | None = None, data_folder: str | None = None, filter_seen: bool | None = None) -> Table:

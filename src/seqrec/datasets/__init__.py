@@ -40,6 +40,7 @@ FORMATS = {
     "s3rec": "s3rec",
     "recbole": "recbole",
     "gru4rec": "gru4rec",
+    "samples": "samples",
 }
 """Format -> module of this package, whose ``read(path)`` reads it (with ``columns`` where the format has a header)."""
 
@@ -74,6 +75,8 @@ def read(path: str | Path, format: str, columns: Columns | None = None) -> Inter
     """
     if format not in FORMATS:
         raise DataError(f"format: {format!r} is not known.{did_you_mean(format, FORMATS)}")
+    if format == "samples":
+        return _module(FORMATS[format]).read([path], columns)
     if format in WITH_HEADER:
         return _module(FORMATS[format]).read(path, columns)
     if columns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from seqrec import files, storage
@@ -46,9 +47,23 @@ def detect(path: str | Path) -> str:
     if name.endswith(".inter"):
         return "recbole"
     kind = files.kind_of(path)
-    if kind == "csv":
-        return _of_text(path, "csv", "ml-20m")
-    return kind or _by_content(path)
+    format = _of_text(path, "csv", "ml-20m") if kind == "csv" else kind or _by_content(path)
+    return "samples" if format in ("csv", "tsv", "parquet") and is_samples(_columns(path, format)) else format
+
+
+def _columns(path: str | Path, kind: str) -> list[str]:
+    """The columns of a table, as far as its first line tells, in whatever encoding."""
+    if kind == "parquet":
+        return files.header(path, kind)
+    with files.open_plain(path) as stream:
+        line = stream.readline().decode("latin-1").strip()
+    return line.split(files.delimiter_of(line, kind))
+
+
+def is_samples(columns: Sequence[str]) -> bool:
+    """Whether a table with these columns has a row a sample, as ``seqrec.features.samples`` writes it."""
+    lists = filter(None, (re.fullmatch(r"recent_(.+)_ids", column) for column in columns))
+    return {"label", "user_id"} <= set(columns) and any(f"{match[1]}_id" in columns for match in lists)
 
 
 def _of_text(path: str | Path, kind: str, special: str) -> str:

@@ -1,1 +1,1 @@
-"""What models and samples know beside the ids: which columns are read, and the features made of histories."""
+"""What is known beside the sequences: feature schemas and their encoding for models, and tables of samples for other trainers."""

@@ -1,0 +1,75 @@
+"""Items drawn by popularity, never one that the user has taken: exact, all users of a block at once, and nothing is drawn again.
+
+The items stand on a line, each as long as its weight. Of this user, who has taken b and d, the line without b and d is what is left:
+
+    all    |   a   | b |     c     |  d  | e |
+    left   |   a   |     c     | e |            a cut at the end of a (where b was), and one at the end of c (where d was)
+
+A point is drawn on what is left, moved right by the weights of the taken items whose cuts are not after it, and names the item where it then lies.
+Weights are whole numbers, so that no rounding ever puts a point on a taken item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+SCALE = 1 << 46
+"""Sum of all weights, but for rounding: fine enough for tens of millions of items, and 2^16 users of a block fit 64 bits."""
+BLOCK = 1 << 20
+"""Draws and events of a block of users."""
+USERS = 1 << 16
+"""Users of a block, at most."""
+
+
+def weights_of(counts: np.ndarray, alpha: float) -> np.ndarray:
+    """(items,) int64 proportional to count^alpha; 0 for items without a count, whatever alpha."""
+    known = counts > 0
+    powers = np.where(known, np.maximum(counts, 1).astype(np.float64) ** alpha, 0.0)
+    return np.maximum(np.rint(powers / max(powers.sum(), 1.0) * SCALE).astype(np.int64), known)
+
+
+def draw(
+    items: np.ndarray, starts: np.ndarray, stops: np.ndarray, weights: np.ndarray, wanted: np.ndarray, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Draws with replacement, by weight, from the items that are not among each user's events; nothing for a user who has taken all.
+
+    Args:
+        items: (events,) item of each event.
+        starts, stops: (users,) user u has taken ``items[starts[u] : stops[u]]``.
+        weights: (items,) as ``weights_of`` makes them.
+        wanted: (users,) how many draws.
+    Yields:
+        block by block, users in order: (n,) users, (n,) int32 drawn items, (n,) one of the user's events, uniform, for each draw.
+    """
+    ends = np.cumsum(weights)
+    total = int(ends[-1])
+    lengths = stops - starts
+    done = np.cumsum(np.maximum(lengths, wanted))
+    first, block = 0, 0
+    while first < len(wanted):
+        reached = 0 if first == 0 else done[first - 1]
+        last = min(max(first + 1, int(np.searchsorted(done, reached + BLOCK, side="right"))), first + USERS)
+        rng = np.random.default_rng([seed, block])
+        users = np.arange(last - first)
+        # The distinct items of each user, users in order and items in order.
+        owner = np.repeat(users, lengths[first:last])
+        at = np.arange(len(owner)) + np.repeat(starts[first:last] - (np.cumsum(lengths[first:last]) - lengths[first:last]), lengths[first:last])
+        owner, taken = np.divmod(np.unique(owner * len(weights) + items[at]), len(weights))
+        # Their weights summed within the user, and the cuts: where they were on the line of what is left.
+        running = np.cumsum(weights[taken])
+        bounds = np.searchsorted(owner, np.arange(last - first + 1))
+        before = np.append(0, running)[bounds]
+        summed = running - before[owner]
+        cuts = ends[taken] - summed
+        left = total - np.diff(before)
+        drawer = np.repeat(users, np.where(left > 0, wanted[first:last], 0))
+        if len(drawer):
+            point = rng.integers(0, left[drawer])
+            cut = np.searchsorted(owner * (total + 1) + cuts, drawer * (total + 1) + point, side="right") - 1
+            point += np.where(cut >= bounds[drawer], np.append(summed, 0)[cut], 0)
+            drawn = np.searchsorted(ends, point, side="right").astype(np.int32)
+            event = starts[first:last][drawer] + rng.integers(0, lengths[first:last][drawer])
+            yield drawer + first, drawn, event
+        first, block = last, block + 1
