@@ -489,3 +489,15 @@ def test_files_that_are_no_one_log_are_refused(tmp_path):
             read([tmp_path / "a.csv", tmp_path / "c.tsv"])
         with pytest.raises(DataError, match=r"path: expected a file, or several. Got an empty list"):
             read([])
+
+
+def test_attribute_tables_may_name_the_ids_as_the_log_does(tmp_path):
+    (tmp_path / "log.csv").write_text("client,article,when\nu,a,1\nu,b,2\n")
+    (tmp_path / "articles.csv").write_text("article,colour\nb,red\na,green\n")
+    (tmp_path / "clients.csv").write_text("client,age\nu,30\n")
+    columns = {"user_id": "client", "item_id": "article", "timestamp": "when"}
+    beside = {"columns": columns, "items": tmp_path / "articles.csv", "users": tmp_path / "clients.csv"}
+    streamed = prepare(tmp_path / "log.csv", tmp_path / "out", **beside)
+    for sequences in (Interactions.read(tmp_path / "log.csv", **beside).sequences(), streamed):
+        assert sequences.item_catalogue.attributes["colour"].to_list() == ["green", "red"]
+        assert sequences.user_catalogue.attributes["age"].to_list() == [30]

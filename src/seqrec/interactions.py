@@ -100,7 +100,7 @@ class Interactions:
                 log = joined([datasets.read(one, format, columns) for one in paths], source)
         else:
             raise DataError(f"format: expected auto or one of the known formats. Got {format!r}.{did_you_mean(format, [*KINDS, *datasets.FORMATS])}")
-        return log.without_duplicates(duplicates).with_attributes(items, users)
+        return log.without_duplicates(duplicates).with_attributes(items, users, columns)
 
     @classmethod
     def from_frame(
@@ -122,13 +122,19 @@ class Interactions:
             raise DataError(f"{source}: it has no rows. Expected at least one event.")
         mapping = log_columns.resolve(frame.columns, columns, source)
         return (
-            cls(log_columns.validated(frame, mapping, source, text=False), source=source).without_duplicates(duplicates).with_attributes(items, users)
+            cls(log_columns.validated(frame, mapping, source, text=False), source=source)
+            .without_duplicates(duplicates)
+            .with_attributes(items, users, columns)
         )
 
-    def with_attributes(self, items: Any = None, users: Any = None) -> Interactions:
-        """The same log with attributes of its items and users: frames, or paths of files."""
+    def with_attributes(self, items: Any = None, users: Any = None, columns: Columns | None = None) -> Interactions:
+        """The same log with attributes of its items and users: frames, or paths of files.
+
+        Args:
+            columns: the log's own names of its ids, which the tables may share.
+        """
         tables = ((items, "item_id"), (users, "user_id"))
-        added = [None if table is None else _attributes(table, key, self.frame[key].dtype) for table, key in tables]
+        added = [None if table is None else _attributes(table, key, self.frame[key].dtype, (columns or {}).get(key)) for table, key in tables]
         return replace(self, items=self.items if added[0] is None else added[0], users=self.users if added[1] is None else added[1])
 
     def without_duplicates(self, policy: Duplicates = "drop") -> Interactions:
@@ -339,8 +345,8 @@ def to_polars(frame: Any, name: str) -> pl.DataFrame:
         raise DataError(f"{name}: a column mixes types, integers and strings say ({error}). Convert it to one type first.") from error
 
 
-def _attributes(table: Any, key: str, dtype: pl.DataType) -> pl.DataFrame:
-    """A table of attributes with its key under the canonical name and of the log's id type."""
+def _attributes(table: Any, key: str, dtype: pl.DataType, usual: str | int | None = None) -> pl.DataFrame:
+    """A table of attributes with its key under the canonical name and of the log's id type; ``usual`` is what the log calls the key."""
     name = f"the table of {key}"
     if isinstance(table, str | Path):
         name, kind = str(table), files.kind_of(table) or "csv"
@@ -349,7 +355,8 @@ def _attributes(table: Any, key: str, dtype: pl.DataType) -> pl.DataFrame:
         text: pl.DataFrame | None = None if kind in ("parquet", "jsonl") else raw
     else:
         frame, text = to_polars(table, name), None
-    source = log_columns.resolve(frame.columns, None, name, required=[key])[key]
+    said = {key: usual} if usual in frame.columns else None
+    source = log_columns.resolve(frame.columns, said, name, required=[key])[key]
     ids = (frame if text is None else text)[source]
     if dtype.is_integer() and text is not None:
         ids = log_columns.integers(ids)

@@ -60,7 +60,7 @@ def prepare(
         events = _Events.read(paths, format, columns, delimiter, encoding)
         events.drop_duplicates(duplicates, source)
         events.filter(min_item_count, min_user_count, source)
-        sequences = events.sequences(items, users, tie_order, seed, source)
+        sequences = events.sequences(items, users, columns, tie_order, seed, source)
     sequences.save(out)
     logger.info("%s: %s events, %.1f bytes each, from %s", out, f"{sequences.events:,}", sequences.bytes_per_event, source)
     return sequences
@@ -138,7 +138,7 @@ class _Events:
         if not len(self.users):
             raise DataError(f"min_item_count={min_item_count}, min_user_count={min_user_count}: no event of {source} is left. Lower them.")
 
-    def sequences(self, items: Any, users: Any, tie_order: TieOrder, seed: int, source: str) -> Sequences:
+    def sequences(self, items: Any, users: Any, columns: Columns | None, tie_order: TieOrder, seed: int, source: str) -> Sequences:
         """As ``Interactions.sequences``."""
         if "timestamp" in self.optional and np.isnan(self.optional["timestamp"]).any():
             del self.optional["timestamp"]  # positions order the events, and there is no time to split by
@@ -147,7 +147,8 @@ class _Events:
         used = np.flatnonzero(np.bincount(self.items, minlength=len(self.item_ids)))
         by_id = used[self.item_ids.gather(used).arg_sort().to_numpy()]
         self.items, item_ids = _renumbered(self.items, by_id, self.item_ids)
-        about = Interactions(pl.DataFrame({"user_id": user_ids.clear(), "item_id": item_ids.clear()}), source=source).with_attributes(items, users)
+        nothing = pl.DataFrame({"user_id": user_ids.clear(), "item_id": item_ids.clear()})
+        about = Interactions(nothing, source=source).with_attributes(items, users, columns)
         given = {name: self.optional.get(name) for name in ("timestamp", "position", "rating")}
         numbers = {name: _by_appearance(self.optional[name]) if name in self.optional else None for name in ("basket_id", "session_id")}
         return Sequences.from_events(

@@ -7,8 +7,8 @@
 
 Tables of training and test are given together, in any order of rows. A user and a history make a place; the event at that place is the item of its
 row with label 1, or else the item with which the next place's history ends. Places are linked by their histories: after ``a b c`` and event d comes
-the place ``b c d``. Where rows are missing (of a validation table that was not given, say) the later histories still tell the items, but not of an event
-between equal items: where items repeat, give all tables.
+the place ``b c d``. Where rows are missing (of a validation table that was not given, say) the later histories still tell the items, but not of an
+event between equal items: where items repeat, give all tables.
 
 ``rating`` is 5 for label 1 and 1 for label 0, so that ``rating > 2`` gives the label back; missing where only later histories tell of the event,
 unless no event of the log has label 0. ``position`` counts from 0. Users are ordered by id. Attributes of users and items are the columns that are
