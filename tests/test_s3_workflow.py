@@ -127,6 +127,53 @@ def test_a_log_with_its_tables(s3_bucket, tmp_path, empty_disk):
     assert storage.names(s3_bucket) == ["check.md", "events.csv", "items.parquet", "model", "users.csv"]
 
 
+def test_a_run_with_a_schema(s3_bucket, empty_disk):
+    put(f"{s3_bucket}/events.csv", cycle_log().write_csv().encode())
+    put(f"{s3_bucket}/items.csv", TITLES.write_csv().encode())
+    storage.write_text("item: [item_id, title]\nsequence: [item_id, title]\n", f"{s3_bucket}/schema.yaml")
+    run = f"""
+    data: {{path: {s3_bucket}/events.csv, items: {s3_bucket}/items.csv}}
+    features: {s3_bucket}/schema.yaml
+    model: {{name: hrm, width: 8}}
+    train: {{epochs: 1}}
+    output: {{folder: {s3_bucket}/out}}
+    """
+    storage.write_text(run, f"{s3_bucket}/run.yaml")
+    assert seqrec_("-q", "train", "--conf", f"{s3_bucket}/run.yaml") == seqrec_("-q", "evaluate", f"{s3_bucket}/out")
+    assert seqrec.load(f"{s3_bucket}/out/model").configuration()["features"]["item"] == ["item_id", "title"]
+
+
+def test_tables_of_samples(s3_bucket, tmp_path, empty_disk, monkeypatch):
+    """The same as on the local disk; and where writing them again is cut off, no samples.json says that they belong together."""
+    for folder in (s3_bucket, str(tmp_path)):
+        put(storage.join(folder, "events.csv"), cycle_log(items=40).write_csv().encode())
+        run = (
+            f"data: {{path: {folder}/events.csv}}\nsplit: {{name: last_n, n: 2}}\noutput: {{folder: {folder}/prepared}}\nsamples: {{negatives: 2}}\n"
+        )
+        storage.write_text(run, storage.join(folder, "prepare.yaml"))
+        seqrec_("-q", "prepare", "--conf", storage.join(folder, "prepare.yaml"), "--samples", storage.join(folder, "samples"))
+    there, here = f"{s3_bucket}/samples", tmp_path / "samples"
+    assert storage.names(there) == storage.names(here) == ["item.parquet", "samples.json", "test.parquet", "train.parquet", "validation.parquet"]
+    for name in storage.names(here):
+        with storage.open_read(f"{there}/{name}") as stream:
+            assert stream.read() == (here / name).read_bytes()
+    tables = ["train.parquet", "validation.parquet", "test.parquet"]
+    log = Interactions.read([f"{there}/{name}" for name in tables], "samples")
+    assert log.frame.equals(Interactions.read([here / name for name in tables], "samples").frame)
+    open_write = storage.open_write
+
+    def cut_off(path: str):
+        if path.endswith("test.parquet"):
+            raise KeyboardInterrupt
+        return open_write(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "open_write", cut_off)
+        command = ["-q", "prepare", "--conf", f"{s3_bucket}/prepare.yaml", "--samples", there, "samples.negatives=3"]
+        assert CliRunner().invoke(app, command).exit_code == 130
+    assert storage.names(there) == ["item.parquet", "test.parquet", "train.parquet", "validation.parquet"]
+
+
 def test_folders_of_known_data_sets(s3_bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("SEQREC_CACHE", str(tmp_path / "cache"))
     ml_1m = {

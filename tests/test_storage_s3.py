@@ -374,3 +374,12 @@ def test_prepared_sequences(faulty, s3_bucket, ring):
     other.save(folder)
     np.testing.assert_array_equal(seqrec.Sequences.load(folder).items, other.items)
     assert len(storage.names(folder)) == 6  # five files and the marker
+
+
+@pytest.mark.parametrize("tries", [1, 3])
+def test_the_number_of_tries_comes_from_the_environment_if_it_says(faulty, s3_bucket, monkeypatch, tries):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", str(tries))
+    fault = faulty.inject("503", times=1000)
+    with pytest.raises(StorageError, match=r"/x: http://127.0.0.1:\d+ refused or failed"):
+        storage.exists(f"{s3_bucket}/x")
+    assert fault.injected == tries

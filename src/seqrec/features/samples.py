@@ -278,6 +278,8 @@ def write(split: Split, folder: str | Path, settings: SampleSettings | None = No
     others = {"validation": held_out_samples(split, split.validation), "test": held_out_samples(split, split.test, disliked=True)}
     counts = {"train": len(train), **{name: len(rows) for name, rows in others.items()}, "item": len(split.sequences.item_catalogue)}
     events = int(split.train_events.sum())
+    described = storage.join(folder, "samples.json")  # gone first and back last: where it is, all tables are its own
+    storage.remove(described)
     _write(storage.join(folder, "train.parquet"), wording.schema(probabilities is not None), wording.tables(train, probabilities), settings)
     del train
     for name, rows in others.items():
@@ -295,7 +297,7 @@ def write(split: Split, folder: str | Path, settings: SampleSettings | None = No
         "split": split.settings,
         "split_hash": split.hash,
     }
-    storage.write_json(about, storage.join(folder, "samples.json"))
+    storage.write_json(about, described)
     logger.info("%s: %s training rows (%s negatives), %s to test", folder, f"{counts['train']:,}", f"{about['negatives']:,}", f"{counts['test']:,}")
     return about
 
