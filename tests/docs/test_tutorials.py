@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -38,3 +44,40 @@ def test_your_own_csv(tmp_path: Path) -> None:
     ids, colours = metrics(tmp_path / "runs/ids"), metrics(tmp_path / "runs/colours")
     assert colours["recall@20"] > ids["recall@20"]
     assert "thing" in printed.splitlines()[-1]
+
+
+def first_users(shared_data: Path, folder: Path, users: int) -> Path:
+    """MovieLens-1M with its first users only."""
+    folder.mkdir()
+    with gzip.open(shared_data / "ml-1m/sequences.tsv.gz", "rt") as whole, gzip.open(folder / "sequences.tsv.gz", "wt") as part:
+        part.writelines(itertools.takewhile(lambda line: not line[0].isdigit() or int(line.split("\t")[0]) <= users, whole))
+    for name in ("movies.dat", "users.dat"):
+        shutil.copy(shared_data / "ml-1m" / name, folder)
+    return folder
+
+
+def test_the_origins_workflow(shared_data: Path, tmp_path: Path) -> None:
+    """Everything is on S3, nothing is written beside the page's own files, and the metrics are those of local files."""
+    pytest.importorskip("moto")
+    source, page, local = first_users(shared_data, tmp_path / "ml-1m", 100), tmp_path / "page", tmp_path / "local"
+    page.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    printed = run_page("origin-workflow.md", page, ML_1M=str(source), S3_PORT=port)
+    assert {path.name for path in page.iterdir()} == {
+        "prepare.yaml",
+        "schema",
+        "hrm_bce_neg10_ml_1m.yaml",
+        "hrm.yaml",
+        "gru4rec_batch_neg_bpr_ml_1m.yaml",
+    }
+
+    shutil.copytree(source, local / "movielens/ml-1m")
+    for arguments in (["prepare", "--conf", "prepare.yaml"], ["train", "--conf", "hrm.yaml"]):
+        command = [sys.executable, "-m", "seqrec", *arguments]
+        done = subprocess.run(command, cwd=page, env={**os.environ, "MY_S3_BUCKET": str(local), "COLUMNS": "160"}, capture_output=True, text=True)
+        assert not done.returncode, done.stderr
+    measured = [line for line in done.stdout.splitlines() if "@20" in line]
+    assert len(measured) == 4
+    assert all(line in printed for line in measured)
