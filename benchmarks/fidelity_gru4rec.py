@@ -9,6 +9,10 @@ target the event after it, all items ranked, by the same code for both. The auth
 what it needs. Its seeds: in its default ``compatibility_mode`` it draws initial weights from numpy, seeded with 42 each time; here that seed is
 replaced by the run's, and ``torch.manual_seed`` seeds negatives and dropout. (Its other mode draws the weights of the GRU from a narrower
 distribution.) A run that is in the JSON file already is not run again.
+
+With --same-draws nothing random is left: ours starts from the authors' initial weights and gets the very items that they drew, without dropout and
+momentum (their bias has a table, and so a momentum, of its own), and their loss is given the number of lanes left instead of the full number (see
+benchmarks/LOG.md). Then both must end with the same weights, up to rounding.
 """
 
 from __future__ import annotations
@@ -51,7 +55,13 @@ def authors_process(request: dict[str, Any]) -> None:
     model = gru4rec_pytorch.GRU4Rec(**request["settings"], device=torch.device("cpu"))
     seed_numpy = np.random.seed
     np.random.seed = lambda _: seed_numpy(request["seed"])
+    kept: dict[str, Any] = {}
+    if request["same_draws"]:
+        keep_draws(gru4rec_pytorch, model, kept)
     model.fit(frame, sample_cache_max_size=2_048_000)
+    if kept:
+        final = {f"final.{name}": value.numpy() for name, value in model.model.state_dict().items()}
+        np.savez(request["same_draws"], items=model.data_iterator.itemidmap.index.to_numpy(), samples=np.stack(kept.pop("samples")), **kept, **final)
     index = model.data_iterator.itemidmap
     if hasattr(model, "P0"):  # made from a pandas series, whose labels and places are easily confused
         assert np.array_equal(model.P0.numpy(), frame.groupby("ItemId").size()[index.index].to_numpy()), "counts of the wrong items"
@@ -76,7 +86,64 @@ def authors_process(request: dict[str, Any]) -> None:
     np.save(request["scores"], by_item)
 
 
-def train_authors(checkout: str, python: str, split: Any, settings: dict[str, Any], seed: int, threads: int, score: bool) -> dict[str, Any]:
+def keep_draws(module: Any, model: Any, kept: dict[str, Any]) -> None:
+    """Has the authors' code leave its initial weights (``initial.NAME``) and its samples, and its loss take the number of lanes left."""
+    start, draw, loss = module.GRU4RecModel._reset_weights_to_compatibility_mode, module.SampleCache.get_sample, model.loss_function
+    kept["samples"] = []
+
+    def start_and_keep(network: Any) -> None:
+        start(network)
+        kept.update({f"initial.{name}": value.clone().numpy() for name, value in network.state_dict().items()})
+
+    def draw_and_keep(cache: Any) -> Any:
+        drawn = draw(cache)
+        kept["samples"].append(drawn.numpy().astype(np.int32))
+        return drawn
+
+    module.GRU4RecModel._reset_weights_to_compatibility_mode = start_and_keep
+    module.SampleCache.get_sample = draw_and_keep
+    model.loss_function = lambda scores, items, _: loss(scores, items, len(scores))
+
+
+def same_draws(checkout: str, python: str, split: Any, loss: str, epochs: int, seed: int, threads: int) -> str:
+    """Trains both codes from the same weights on the same samples; says how far apart they end."""
+    from seqrec.negatives import Sampler
+
+    plain = {"momentum": 0.0, "dropout_p_embed": 0.0, "dropout_p_hidden": 0.0}
+    settings = {**COMMON, **LOSSES[loss], **plain, "loss": loss, "n_epochs": epochs}
+    with tempfile.TemporaryDirectory() as folder:
+        draws = f"{folder}/draws.npz"
+        theirs = train_authors(checkout, python, split, settings, seed, threads, score=True, same_draws=draws)["scores"]
+        kept = dict(np.load(draws))
+    items = np.flatnonzero(split.item_counts)[kept["items"]]  # their numbers -> ours
+    width = settings["layers"][-1]
+    model = ours_like(loss, settings, epochs, seed, "authors")
+    build, draw, stream = model.build, Sampler.draw, iter(torch.from_numpy(items[kept["samples"]]))
+
+    def build_alike(*sizes: int) -> Any:
+        network = build(*sizes)
+        with torch.no_grad():
+            network.items.weight[torch.from_numpy(items), :width] = torch.from_numpy(kept["initial.Wy.weight"])
+            for name in ("weight_ih", "weight_hh"):
+                getattr(network.layers[0], name).copy_(torch.from_numpy(kept[f"initial.G.0.{name}"]))
+        return network
+
+    model.build = build_alike
+    Sampler.draw = lambda self, shape: next(stream).view(shape)  # type: ignore[method-assign]
+    try:
+        model.fit(split, stop_after=epochs, progress=False)
+    finally:
+        Sampler.draw = draw  # type: ignore[method-assign]
+    table = model.network.items.weight.detach().numpy()[items]
+    apart = max(np.abs(table[:, :width] - kept["final.Wy.weight"]).max(), np.abs(table[:, width:] - kept["final.By.weight"]).max())
+    largest = np.abs(kept["final.Wy.weight"]).max()
+    ours, theirs = measure(scores_of(model, split), split), measure(theirs, split)
+    return f"{loss}, same draws: weights of items differ by at most {apart:.1e} (the largest is {largest:.2f}). Authors {theirs}. Ours {ours}."
+
+
+def train_authors(
+    checkout: str, python: str, split: Any, settings: dict[str, Any], seed: int, threads: int, score: bool, same_draws: str | None = None
+) -> dict[str, Any]:
     """Trains the authors' code on a split.
 
     Returns:
@@ -93,6 +160,7 @@ def train_authors(checkout: str, python: str, split: Any, settings: dict[str, An
         np.savez(f"{folder}/data.npz", session=np.repeat(users, lengths), item=number, time=np.arange(len(number)))
         scores = f"{folder}/scores.npy" if score else None
         request = {"checkout": checkout, "settings": settings, "seed": seed, "threads": threads, "data": f"{folder}/data.npz", "scores": scores}
+        request["same_draws"] = same_draws
         done = subprocess.run([python, __file__, "--authors-process"], input=json.dumps(request), capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"the authors' code failed:\n{done.stdout}\n{done.stderr}")
@@ -223,6 +291,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--users", type=int, help="only the first so many users, for a quick look")
     parser.add_argument("--default-form", action="store_true", help="also our own form of logQ, with accidental hits masked")
+    parser.add_argument("--same-draws", action="store_true", help="compare the weights of one training each with nothing random left")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, default=Path("fidelity.json"), help="results; runs found there are kept")
     parser.add_argument("--markdown", type=Path)
@@ -233,6 +302,10 @@ def main() -> None:
 
     torch.set_num_threads(a.threads)
     split = load(a.data_dir, a.users)
+    if a.same_draws:
+        for loss in a.losses:
+            print(same_draws(a.checkout, a.python, split, loss, a.epochs, a.seeds[0], a.threads), flush=True)
+        return
     about = {
         "protocol": PROTOCOL,
         "split_hash": split.hash,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import urllib.request
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -89,3 +93,36 @@ def ring_csv(tmp_path: Path) -> Path:
     path = tmp_path / "ring.csv"
     cycle_log().write_csv(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a real S3 server on loopback: moto's, which keeps its objects in memory."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def s3_environment(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The environment of someone who works with that server, and with nothing else of AWS."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    nothing = str(tmp_path_factory.getbasetemp() / "no-such-file")
+    said = {"ENDPOINT_URL": s3_server, "ACCESS_KEY_ID": "testing", "SECRET_ACCESS_KEY": "testing", "DEFAULT_REGION": "us-east-1"}
+    said |= {"CONFIG_FILE": nothing, "SHARED_CREDENTIALS_FILE": nothing, "EC2_METADATA_DISABLED": "true"}
+    for name, value in said.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    return s3_server
+
+
+@pytest.fixture
+def s3_bucket(s3_environment: str) -> str:
+    """A new, empty bucket: ``s3://...``."""
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    urllib.request.urlopen(urllib.request.Request(f"{s3_environment}/{name}", method="PUT"), timeout=10).close()
+    return f"s3://{name}"

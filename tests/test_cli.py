@@ -74,6 +74,38 @@ def test_data_check_and_prepare(ring_csv, tmp_path):
     assert "900 events of 60 users and 12 items" in result.output
 
 
+def test_prepare_from_a_run_file_writes_sequences_and_samples(ring_csv, tmp_path):
+    conf = tmp_path / "run.yaml"
+    conf.write_text(f"data: {{path: {ring_csv}}}\nsplit: {{name: last_n, n: 2}}\noutput: {{folder: {tmp_path / 'out'}}}\nsamples: {{negatives: 3}}\n")
+    result = invoke("prepare", "--conf", conf)
+    assert result.output.splitlines()[-1].startswith(f"{tmp_path / 'out' / 'sequences'}: 900 events of 60 users")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["sequences"]
+    result = invoke("-q", "prepare", "--conf", conf, tmp_path / "elsewhere", "--samples", tmp_path / "samples", "samples.item=thing")
+    names = ["item.parquet", "samples.json", "test.parquet", "train.parquet", "validation.parquet"]
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == names
+    train = pl.read_parquet(tmp_path / "samples" / "train.parquet")
+    assert f"train.parquet: {len(train):,} rows" in result.output
+    assert train.columns == ["label", "user_id", "thing_id", "recent_thing_ids", "last_thing"]
+    assert (tmp_path / "elsewhere" / "sequences.json").exists()
+    assert len(train) == train["label"].cast(int).sum() + 3 * 60 * 12 * 0  # every user has taken all 12 items in training: no negatives are left
+
+
+def test_prepare_says_what_is_missing(ring_csv, tmp_path):
+    conf = tmp_path / "run.yaml"
+    conf.write_text(f"data: {{path: {ring_csv}}}\n")
+    for arguments, message in (
+        (["--conf", conf], "expected a folder for the sequences"),
+        (["--conf", conf, "a", "b"], "expected one folder beside --conf, for the sequences. Got a, b"),
+        ([ring_csv], "expected a log and a folder, or --conf FILE"),
+        (["--conf", conf, "out", "sampels.negatives=3"], "sampels: unknown setting. Did you mean 'samples'"),
+        (["--conf", conf, "out", "data.path=null"], "data: expected either data.name"),
+    ):
+        with pytest.raises(SeqrecError, match=message):
+            invoke("prepare", *arguments)
+    invoke("-q", "prepare", "--conf", conf, "--samples", tmp_path / "only")
+    assert (tmp_path / "only" / "samples.json").exists()
+
+
 def test_five_lines_of_the_readme(ring_csv, tmp_path, monkeypatch):
     """The README's Python example, as it stands there, on a log of this shape."""
     readme = (Path(__file__).parents[1] / "README.md").read_text()

@@ -447,3 +447,45 @@ def test_remote_logs_take_the_same_way(tmp_path):
 def test_prepare_reads_the_formats_of_data_sets_too(tmp_path):
     path = write(tmp_path, "7 3 1\n9 1 3 3\n", "log.txt")
     assert as_lists(prepare(path, tmp_path / "out")) == {7: [(3, None), (1, None)], 9: [(1, None), (3, None), (3, None)]}
+
+
+def test_several_files_are_one_log(tmp_path):
+    (tmp_path / "a.csv").write_text("user,item,time\nu,1,5\nv,2,6\n")
+    (tmp_path / "b.csv").write_text("when,item,user,mood\n7,x,u,good\n".replace("when", "time"))
+    paths = [tmp_path / "a.csv", str(tmp_path / "b.csv")]
+    log = Interactions.read(paths)
+    assert log.frame.rows() == [("u", "1", 5, None), ("v", "2", 6, None), ("u", "x", 7, "good")]  # ids are text, since one is
+    assert "a.csv, " in log.source
+    streamed = prepare(paths, tmp_path / "out")
+    assert streamed.user_catalogue.ids.to_list() == ["u", "v"]
+    assert streamed.items.tolist() == log.sequences().items.tolist() == [0, 2, 1]
+
+
+def test_several_files_of_a_known_format_are_one_log(tmp_path):
+    (tmp_path / "a.txt").write_text("1 1\n1 2\n")
+    (tmp_path / "b.txt").write_text("1 3\nx 1\n")
+    log = Interactions.read([tmp_path / "a.txt", tmp_path / "b.txt"], format="sasrec")
+    assert log.frame.rows() == [("1", 1), ("1", 2), ("1", 3), ("x", 1)]
+
+
+def test_a_folder_of_parts_is_a_file(tmp_path):
+    for i in range(2):
+        pl.DataFrame({"user_id": [i], "item_id": [i + 5], "timestamp": [1]}).write_parquet(tmp_path / f"part-0000{i}.parquet")
+    (tmp_path / "_SUCCESS").touch()
+    assert Interactions.read(tmp_path).frame.rows() == [(0, 5, 1), (1, 6, 1)]
+    assert prepare(tmp_path, tmp_path / "out").items.tolist() == [0, 1]
+
+
+def test_files_that_are_no_one_log_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("user,item,time\nu,1,5\n")
+    (tmp_path / "b.csv").write_text("user,item\nu,2\n")
+    (tmp_path / "c.tsv").write_text("user\titem\ttime\nu\t2\t5\n")
+    for read in (Interactions.read, lambda path: prepare(path, tmp_path / "out")):
+        with pytest.raises(DataError, match=r"b.csv: no column for timestamp, which .*a.csv has"):
+            read([tmp_path / "a.csv", tmp_path / "b.csv"])
+        with pytest.raises(DataError, match=r"a.csv: no column for timestamp, which .*b.csv has|b.csv: no column for timestamp, which .*a.csv has"):
+            read([tmp_path / "b.csv", tmp_path / "a.csv"])
+        with pytest.raises(DataError, match=r"files of one format. .*a.csv is csv, .*c.tsv is tsv"):
+            read([tmp_path / "a.csv", tmp_path / "c.tsv"])
+        with pytest.raises(DataError, match=r"path: expected a file, or several. Got an empty list"):
+            read([])

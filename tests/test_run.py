@@ -97,7 +97,35 @@ def test_mistakes_are_named_before_data_is_read(change, message):
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_runs_are_valid(path):
-    assert RunSettings.read(path).check().name in path.name
+    settings = RunSettings.read(path)
+    if path.name.startswith("prepare"):
+        settings.check_data()
+        assert settings.samples is not None
+    else:
+        assert settings.check().name in path.name
+
+
+def test_the_bucket_of_the_shipped_preparation_is_filled_in(monkeypatch):
+    monkeypatch.setenv("MY_S3_BUCKET", "s3://mine")
+    settings = RunSettings.read(CONF / "prepare_ml_1m.yaml")
+    assert settings.samples.folder == "s3://mine/movielens/1m/negsample/num_negs_10"
+    assert settings.output.folder == "s3://mine/movielens/1m"
+
+
+def test_a_prepared_folder_gives_samples(ring_csv, tmp_path):
+    """Sequences that are prepared already are split as they are; samples of them are those of the log; trained on, tables give the log's split."""
+    log = RunSettings.of({"data": {"path": str(ring_csv)}}, "")
+    run.prepare_run(log, str(tmp_path / "prepared"), str(tmp_path / "one"))
+    prepared = RunSettings.of({"data": {"path": str(tmp_path / "prepared")}}, "")
+    run.prepare_run(prepared, None, str(tmp_path / "two"))
+    run.prepare_run(prepared, str(tmp_path / "copy"), str(tmp_path / "three"))
+    for name in ("train", "validation", "test", "item"):
+        first, *others = (pl.read_parquet(tmp_path / folder / f"{name}.parquet") for folder in ("one", "two", "three"))
+        assert all(first.equals(other) for other in others)
+    paths = [str(tmp_path / "one" / f"{name}.parquet") for name in ("test", "train", "validation")]
+    split, source, _ = run.read_split(RunSettings.of({"data": {"path": paths}}, ""))
+    assert (split.sequences.users, split.sequences.events) == (60, 900)
+    assert paths[0] in source
 
 
 def test_prepare_writes_what_train_opens(ring_csv, tmp_path):

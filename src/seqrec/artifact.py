@@ -1,25 +1,24 @@
 """A trained model as a folder, on any storage:
 
-    model.json            name, settings, report of the training, provenance, and the checksum of every other file
-    weights.safetensors   everything learned
-    items.parquet         raw item ids and their attributes
-    histories.safetensors the users' histories, and users.parquet their ids (left out with ``histories=False``)
+    model.json               name, settings, report of the training, provenance, and the name and checksum of every other file
+    weights-*.safetensors    everything learned
+    items-*.parquet          raw item ids and their attributes
+    histories-*.safetensors  the users' histories, and users-*.parquet their ids (left out with ``histories=False``)
 
-Nothing in it is executed on loading: no pickle, no class path. A folder that was not written whole is refused.
+Nothing in it is executed on loading: no pickle, no class path. A folder that was not written whole is refused. Saving again gives the files other
+names (``seqrec.snapshot``).
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors.numpy
 
-from seqrec import storage
+from seqrec import snapshot, storage
 from seqrec.catalogue import Catalogue
 from seqrec.errors import DataError
 from seqrec.sequences import Sequences
@@ -27,7 +26,9 @@ from seqrec.sequences import Sequences
 if TYPE_CHECKING:
     from seqrec.models.model import Model
 
-FORMAT = 1
+FORMAT = 2
+"""In format 1 the files had fixed names: ``files`` were their checksums. It is still read."""
+PARTS = ("weights.safetensors", "items.parquet", "histories.safetensors", "users.parquet")
 
 
 def save(model: Model, folder: str | Path, histories: bool = True) -> None:
@@ -36,45 +37,11 @@ def save(model: Model, folder: str | Path, histories: bool = True) -> None:
     Args:
         histories: also write the users' histories, so that ``recommend(users=...)`` works after loading.
     """
-    if model.item_catalogue is None:
-        raise DataError(f"{model.name} is not trained. Call fit before save.")
-    if storage.is_remote(folder):
-        _write(model, str(folder), histories)
-        return
-    target = Path(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        _write(model, str(temporary), histories)
-        if target.exists():
-            previous = target.with_name(f".{target.name}.previous.{uuid.uuid4().hex[:8]}")
-            target.rename(previous)
-            temporary.rename(target)
-            shutil.rmtree(previous)
-        else:
-            temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write(model: Model, folder: str, histories: bool) -> None:
     from seqrec import __version__
 
-    files: dict[str, str] = {}
-
-    def write(name: str, content: bytes) -> None:
-        files[name] = hashlib.sha256(content).hexdigest()
-        with storage.open_write(storage.join(folder, name)) as stream:
-            stream.write(content)
-
-    assert model.item_catalogue is not None
-    write("weights.safetensors", safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in model.state().items()}))
-    write("items.parquet", model.item_catalogue.to_bytes())
-    if histories and model.sequences is not None and model.known_stops is not None:
-        s = model.sequences
-        arrays = {"items": s.items, "offsets": s.offsets, "known_stops": model.known_stops}
-        write("histories.safetensors", safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
-        write("users.parquet", s.user_catalogue.to_bytes())
+    if model.item_catalogue is None:
+        raise DataError(f"{model.name} is not trained. Call fit before save.")
+    checksums: dict[str, str] = {}
     about = {
         "format": FORMAT,
         "seqrec": __version__,
@@ -84,9 +51,22 @@ def _write(model: Model, folder: str, histories: bool) -> None:
         "users": model.sequences.users if model.sequences is not None else 0,
         "fit_report": model.fit_report,
         "provenance": model.provenance,
-        "files": files,
+        "sha256": checksums,
     }
-    storage.write_json(about, storage.join(folder, "model.json"))
+    with snapshot.write(folder, "model.json", PARTS, about) as files:
+
+        def write(part: str, content: bytes) -> None:
+            checksums[part] = hashlib.sha256(content).hexdigest()
+            with storage.open_write(files.path(part)) as stream:
+                stream.write(content)
+
+        write("weights.safetensors", safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in model.state().items()}))
+        write("items.parquet", model.item_catalogue.to_bytes())
+        if histories and model.sequences is not None and model.known_stops is not None:
+            s = model.sequences
+            arrays = {"items": s.items, "offsets": s.offsets, "known_stops": model.known_stops}
+            write("histories.safetensors", safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+            write("users.parquet", s.user_catalogue.to_bytes())
 
 
 def load(folder: str | Path, expected: type[Model] | None = None) -> Model:
@@ -101,15 +81,17 @@ def load(folder: str | Path, expected: type[Model] | None = None) -> Model:
     if not storage.exists(marker):
         raise DataError(f"{folder}: expected the folder of a trained model (with a model.json). Train and save one first.")
     about = storage.read_json(marker)
-    if about.get("format") != FORMAT:
+    if about.get("format") == 1:
+        about |= {"sha256": about["files"], "files": {name: name for name in about["files"]}}
+    elif about.get("format") != FORMAT:
         raise DataError(
             f"{marker}: expected format {FORMAT}. Got {about.get('format')!r}: it was written by seqrec {about.get('seqrec', 'unknown')}."
         )
     content: dict[str, bytes] = {}
-    for name, digest in about["files"].items():
+    for part, name in about["files"].items():
         with storage.open_read(storage.join(folder, name)) as stream:
-            content[name] = stream.read()
-        if hashlib.sha256(content[name]).hexdigest() != digest:
+            content[part] = stream.read()
+        if hashlib.sha256(content[part]).hexdigest() != about["sha256"][part]:
             raise DataError(
                 f"{storage.join(folder, name)}: not the file that belongs to this model.json (its checksum differs). Save the model again."
             )

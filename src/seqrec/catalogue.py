@@ -69,7 +69,7 @@ class Catalogue:
 
     def decode(self, indices: np.ndarray) -> pl.Series:
         """Raw ids of indices, (m,) -> (m,) of the ids' own type."""
-        return self.ids.gather(np.asarray(indices, dtype=np.int64))
+        return self.ids[np.asarray(indices, dtype=np.int64)]
 
     def to_bytes(self) -> bytes:
         """The ids and attributes as the content of one Parquet file."""

@@ -17,6 +17,10 @@ class DataError(SeqrecError):
     """The log, or a file beside it, is not what it should be. Names the file, the row and the column."""
 
 
+class StorageError(SeqrecError):
+    """A storage cannot be used: no such bucket, no credentials, a server out of reach or failing. Names the path and what to check."""
+
+
 class SettingsError(SeqrecError):
     """A setting is unknown, missing or out of range. Names the key, what was expected and what came."""
 

@@ -60,6 +60,8 @@ def top_k(scores: torch.Tensor, k: int) -> torch.Tensor:
     """(rows, k) item indices of the highest scores, best first, equal scores by ascending index; -1 where the score is -inf."""
     k = min(k, scores.shape[1])
     values, best = torch.topk(scores, min(k + 16, scores.shape[1]))
+    if (values[:, 1:] < values[:, :-1]).all():  # no equals, no question
+        return torch.where(torch.isneginf(values[:, :k]), -1, best[:, :k])
     # topk orders equals arbitrarily: sort the candidates by (score down, index up).
     by_index = torch.argsort(best, dim=1)
     values, best = values.gather(1, by_index), best.gather(1, by_index)

@@ -223,9 +223,11 @@ def train(run: RunSettings, progress: bool = True) -> tuple[Model, Table]:
     model.fit(split, **options)
     tested = test(model, split, run.evaluate.metrics, filter_seen)
     if folder is not None:
+        described = storage.join(folder, "run.json")  # gone first and back last: where it is, model and metrics are its own
+        storage.remove(described)
         model.save(storage.join(folder, "model"))
-        storage.write_json(run.model_dump(mode="json", exclude_none=True), storage.join(folder, "run.json"))
         tested.table().write(storage.join(folder, "metrics.json"))
+        storage.write_json(run.model_dump(mode="json", exclude_none=True), described)
     if run.evaluate.topk is not None:
         tested.write_topk(run.evaluate.topk)
     return model, tested.table(run.evaluate.metrics)

@@ -18,11 +18,15 @@ from typing import Literal
 
 import numpy as np
 
-from seqrec import storage
+from seqrec import snapshot, storage
 from seqrec.catalogue import Catalogue
 from seqrec.errors import DataError
 
 COLUMNS = ("times", "ratings", "baskets", "sessions")
+PARTS = (*(f"{name}.npy" for name in ("items", "offsets", *COLUMNS)), "item_catalogue.parquet", "user_catalogue.parquet")
+"""What a prepared folder may hold beside its sequences.json."""
+FORMAT = 2
+"""Of a prepared folder. In format 1 the files had fixed names; it is still read."""
 
 TieOrder = Literal["file", "random"]
 
@@ -114,35 +118,41 @@ class Sequences:
         return cls(items[rows], offsets, item_catalogue, user_catalogue, **columns)
 
     def save(self, folder: str | Path) -> None:
-        """Writes the arrays (.npy), both catalogues (.parquet) and, last, ``sequences.json``, which makes the folder valid."""
-        for name in ("items", "offsets", *COLUMNS):
-            array = getattr(self, name)
-            if array is not None:
-                storage.write_array(array, storage.join(folder, f"{name}.npy"))
-        self.item_catalogue.save(storage.join(folder, "item_catalogue.parquet"))
-        self.user_catalogue.save(storage.join(folder, "user_catalogue.parquet"))
+        """Writes the arrays (.npy), both catalogues (.parquet) and, last, ``sequences.json``, which names them and so makes the folder valid.
+
+        Sequences that stood there before stay whole until the new ones are.
+        """
         present = [c for c in COLUMNS if getattr(self, c) is not None]
-        about = {"format": 1, "users": self.users, "items": len(self.item_catalogue), "events": self.events, "columns": present}
-        storage.write_json(about, storage.join(folder, "sequences.json"))
+        about = {"format": FORMAT, "users": self.users, "items": len(self.item_catalogue), "events": self.events, "columns": present}
+        with snapshot.write(folder, "sequences.json", PARTS, about) as files:
+            for name in ("items", "offsets", *present):
+                storage.write_array(getattr(self, name), files.path(f"{name}.npy"))
+            self.item_catalogue.save(files.path("item_catalogue.parquet"))
+            self.user_catalogue.save(files.path("user_catalogue.parquet"))
 
     @classmethod
     def load(cls, folder: str | Path) -> Sequences:
         """Opens a folder that ``save`` wrote; local arrays are memory-mapped.
 
         Raises:
-            DataError: the folder holds no sequences, or was cut off while being written.
+            DataError: the folder holds no sequences, or not the ones that its sequences.json names.
         """
         marker = storage.join(folder, "sequences.json")
         if not storage.exists(marker):
             raise DataError(f"{folder}: expected a folder written by `seqrec prepare` (with a sequences.json). Prepare the log first.")
         about = storage.read_json(marker)
-        arrays = {name: storage.read_array(storage.join(folder, f"{name}.npy")) for name in ("items", "offsets", *about["columns"])}
+        if about.get("format") not in (1, FORMAT):
+            raise DataError(f"{marker}: expected format {FORMAT}. Got {about.get('format')!r}: prepare the log again with this version.")
+        files = about.get("files", {})
+
+        def path(part: str) -> str:
+            return storage.join(folder, files.get(part, part))
+
+        arrays = {name: storage.read_array(path(f"{name}.npy")) for name in ("items", "offsets", *about["columns"])}
         if len(arrays["items"]) != about["events"] or len(arrays["offsets"]) != about["users"] + 1:
             raise DataError(f"{folder}: its arrays do not have the lengths that sequences.json gives ({json.dumps(about)}). Prepare the log again.")
         return cls(
-            item_catalogue=Catalogue.load(storage.join(folder, "item_catalogue.parquet")),
-            user_catalogue=Catalogue.load(storage.join(folder, "user_catalogue.parquet")),
-            **arrays,
+            item_catalogue=Catalogue.load(path("item_catalogue.parquet")), user_catalogue=Catalogue.load(path("user_catalogue.parquet")), **arrays
         )
 
 

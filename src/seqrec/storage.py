@@ -1,14 +1,15 @@
-"""Every path goes through here: today local files, and any URL that fsspec can open.
+"""Every path goes through here: local files, ``s3://bucket/key``, and any other URL that fsspec can open.
 
-Nothing is ever half-written: a file is written under a temporary name and then renamed.
+Nothing is ever half-written. A local file is written under a temporary name and then renamed; an object on S3 appears when its upload is complete.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,12 +18,20 @@ import fsspec
 import numpy as np
 import polars as pl
 
-from seqrec.errors import DataError
+from seqrec import s3
+from seqrec.errors import DataError, StorageError
 
 
 def is_remote(path: str | Path) -> bool:
-    """True for a URL such as ``s3://bucket/key``."""
-    return "://" in str(path)
+    """True for a URL such as ``s3://bucket/key``.
+
+    Raises:
+        DataError: a URL that went through ``pathlib``, which drops one of its slashes.
+    """
+    text = str(path)
+    if re.match(r"(s3a?|gs|gcs|abfs|https?|memory):/[^/]", text):
+        raise DataError(f"{text}: pathlib has dropped a slash of this address. Pass it as text: {text.replace(':/', '://', 1)!r}.")
+    return "://" in text
 
 
 def join(path: str | Path, *parts: str) -> str:
@@ -32,33 +41,96 @@ def join(path: str | Path, *parts: str) -> str:
     return str(Path(path).joinpath(*parts))
 
 
-def exists(path: str | Path) -> bool:
-    if is_remote(path):
-        filesystem, name = fsspec.core.url_to_fs(str(path))
-        return bool(filesystem.exists(name))
-    return Path(path).exists()
-
-
-def is_folder(path: str | Path) -> bool:
-    if is_remote(path):
-        filesystem, name = fsspec.core.url_to_fs(str(path))
-        return bool(filesystem.isdir(name))
-    return Path(path).is_dir()
-
-
-def names(folder: str | Path) -> list[str]:
-    """The names of what a folder holds, sorted."""
-    if is_remote(folder):
-        filesystem, name = fsspec.core.url_to_fs(str(folder))
-        return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in filesystem.ls(name, detail=False))
-    return sorted(entry.name for entry in Path(folder).iterdir())
+def parent(path: str | Path) -> str:
+    """The folder that a file is in."""
+    return str(path).rstrip("/").rsplit("/", 1)[0] if is_remote(path) else str(Path(path).parent)
 
 
 def sibling(path: str | Path, name: str) -> str:
     """The path of another file in the same folder."""
-    if is_remote(path):
-        return f"{str(path).rsplit('/', 1)[0]}/{name}"
-    return str(Path(path).with_name(name))
+    return join(parent(path), name)
+
+
+@contextmanager
+def _remote(path: str | Path) -> Iterator[tuple[Any, str]]:
+    """The file system of a URL and the name in it; within the block, its errors name the path and say what to do."""
+    if s3.is_s3(path):
+        with s3.named(str(path)):
+            filesystem = s3.filesystem()
+            yield filesystem, filesystem._strip_protocol(str(path))
+        return
+    try:
+        filesystem, name = fsspec.core.url_to_fs(str(path))
+    except (ImportError, ValueError) as error:
+        raise StorageError(f"{path}: no such storage here ({error}).") from error
+    yield filesystem, name
+
+
+def exists(path: str | Path) -> bool:
+    """Whether there is such a file or folder.
+
+    Raises:
+        StorageError: it cannot be told, or the very bucket does not exist.
+    """
+    if not is_remote(path):
+        return Path(path).exists()
+    with _remote(path) as (filesystem, name):
+        return _found(path, filesystem.exists, name)
+
+
+def is_folder(path: str | Path) -> bool:
+    if not is_remote(path):
+        return Path(path).is_dir()
+    with _remote(path) as (filesystem, name):
+        return _found(path, filesystem.isdir, name)
+
+
+def _found(path: str | Path, look: Callable[[str], bool], name: str) -> bool:
+    """What ``look`` finds out, if it is not the bucket that is missing."""
+    if not s3.is_s3(path):
+        return bool(look(name))
+    found = "/" in name and bool(look(name))
+    if not found:
+        s3.check_bucket(str(path))
+    return found or "/" not in name
+
+
+def names(folder: str | Path) -> list[str]:
+    """The names of what a folder holds, sorted.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    try:
+        if not is_remote(folder):
+            return sorted(entry.name for entry in Path(folder).iterdir())
+        with _remote(folder) as (filesystem, name):
+            found = (str(entry).rstrip("/") for entry in filesystem.ls(name, detail=False))
+            return sorted(entry.rsplit("/", 1)[-1] for entry in found if entry != name.rstrip("/"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(f"{folder}: no such folder.") from error
+
+
+def files_below(folder: str | Path) -> list[str]:
+    """The paths of all files in a folder and the folders in it, sorted."""
+    if not is_remote(folder):
+        return sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
+    with _remote(folder) as (filesystem, name):
+        below = len(name.rstrip("/")) + 1
+        return sorted(join(folder, str(entry)[below:]) for entry in filesystem.find(name) if not str(entry).endswith("/"))
+
+
+def remove(path: str | Path) -> None:
+    """Removes a file, if it is there."""
+    try:
+        if not is_remote(path):
+            return Path(path).unlink()
+        with _remote(path) as (filesystem, name):
+            if s3.is_s3(path):
+                s3.check_key(str(path))
+            filesystem.rm_file(name)
+    except FileNotFoundError:
+        return None
 
 
 @contextmanager
@@ -67,21 +139,48 @@ def open_read(path: str | Path) -> Iterator[IO[bytes]]:
 
     Raises:
         DataError: there is no such file.
+        StorageError: a remote file cannot be had: no such bucket, no credentials, a server that fails after all tries.
     """
-    try:
-        stream = fsspec.open(str(path), "rb").open() if is_remote(path) else open(path, "rb")  # noqa: SIM115
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise DataError(f"{path}: no such file.") from error
-    with stream:
-        yield stream
+    if not is_remote(path):
+        try:
+            stream: IO[bytes] = open(path, "rb")  # noqa: SIM115
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise DataError(f"{path}: no such file.") from error
+        with stream:
+            yield stream
+        return
+    with _remote(path) as (filesystem, name):
+        try:
+            stream = s3.open_read(str(path)) if s3.is_s3(path) else filesystem.open(name, "rb")
+        except (FileNotFoundError, IsADirectoryError) as error:
+            if s3.is_s3(path):
+                s3.check_bucket(str(path))
+            raise DataError(f"{path}: no such file.") from error
+        with stream:
+            yield stream
 
 
 @contextmanager
 def open_write(path: str | Path) -> Iterator[IO[bytes]]:
-    """A binary stream whose content appears under ``path`` only once it is whole."""
-    if is_remote(path):
-        with fsspec.open(str(path), "wb") as stream:
+    """A binary stream whose content appears under ``path`` only once it is whole: not if the block ends with an error.
+
+    Raises:
+        StorageError: a remote file cannot be written: no such bucket, no credentials, a server that fails after all tries.
+    """
+    if s3.is_s3(path):
+        with _remote(path), s3.upload(str(path)) as stream:
             yield stream
+        return
+    if is_remote(path):
+        with _remote(path) as (filesystem, name):
+            hidden = f"{name}.{uuid.uuid4().hex[:8]}"
+            try:
+                with filesystem.open(hidden, "wb") as stream:
+                    yield stream
+            except BaseException:
+                filesystem.rm_file(hidden)
+                raise
+            filesystem.mv(hidden, name)
         return
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

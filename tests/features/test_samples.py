@@ -27,9 +27,7 @@ def films(users):
     about = pl.DataFrame({"title": [f"Film {i}" for i in range(7)], "genres": GENRES})
     n = s.users
     people = pl.DataFrame({"gender": ["F", "M"] * n, "age": [25] * 2 * n, "occupation": list(range(2 * n)), "zip_code": ["02215", None] * n})[:n]
-    return replace(
-        s, item_catalogue=Catalogue([260 + i for i in range(7)], about), user_catalogue=Catalogue([u + 1 for u in range(n)], people)
-    )
+    return replace(s, item_catalogue=Catalogue([260 + i for i in range(7)], about), user_catalogue=Catalogue([u + 1 for u in range(n)], people))
 
 
 def tables(split, folder="memory://samples-test", **settings):
@@ -241,7 +239,10 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(settings, error
 
 
 def test_ids_that_cannot_be_told_from_signs_are_refused(tmp_path):
-    for ids, message in ((["0", "1", "2", "3"], "item '0': '0' stands for no item. .*samples.missing"), (["a", "b\x01c", "d", "e"], "separates items")):
+    for ids, message in (
+        (["0", "1", "2", "3"], "item '0': '0' stands for no item. .*samples.missing"),
+        (["a", "b\x01c", "d", "e"], "separates items"),
+    ):
         s = replace(of_items("abcd"), item_catalogue=Catalogue(ids))
         with pytest.raises(DataError, match=message):
             samples.write(last_n(s, n=1), tmp_path)

@@ -135,8 +135,8 @@ def load_protocol(name: str | Path) -> Protocol:
     Raises:
         SettingsError: no such protocol, or a wrong key or value in it.
     """
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
+    path = str(name) if str(name).endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not storage.exists(path):
         raise SettingsError(f"protocol: unknown name {str(name)!r}.{did_you_mean(str(name), names())}")
     return Protocol.of(yaml_file.read(path), "protocol")
 

@@ -130,8 +130,8 @@ def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]
     for entry in [results] if isinstance(results, str | Path) else results:
         if isinstance(entry, Result):
             found.append(entry)
-        elif Path(entry).is_dir():
-            found += [Result.read(path) for path in sorted(Path(entry).rglob("*.json")) if not path.name.startswith(".")]
+        elif storage.is_folder(entry):
+            found += [Result.read(path) for path in storage.files_below(entry) if path.endswith(".json") and not Path(path).name.startswith(".")]
         else:
             found.append(Result.read(entry))
     return sorted(found, key=lambda r: (r["protocol"], r["model"], r["seed"]))

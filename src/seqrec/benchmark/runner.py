@@ -42,7 +42,8 @@ class Config(Settings):
 
 def labels(protocol: str, configs: str | Path | None = None) -> list[str]:
     """The rows that have settings under a protocol, simple models first."""
-    found = [path.stem for path in (Path(configs or FOLDER) / protocol).glob("*.yaml")]
+    folder = storage.join(configs or FOLDER, protocol)
+    found = [name.removesuffix(".yaml") for name in storage.names(folder) if name.endswith(".yaml")] if storage.is_folder(folder) else []
     known = list(MODELS)
     return sorted(found, key=lambda label: (known.index(m) if (m := label.split("-")[0]) in known else len(known), label))
 
@@ -53,8 +54,8 @@ def load_config(protocol: str, label: str, configs: str | Path | None = None) ->
     Raises:
         SettingsError: neither a file nor a model of that name, or a file with an unknown section.
     """
-    path = Path(configs or FOLDER) / protocol / f"{label}.yaml"
-    if path.is_file():
+    path = storage.join(configs or FOLDER, protocol, f"{label}.yaml")
+    if storage.exists(path):
         return Config.of(yaml_file.read(path), f"{protocol}/{label}")
     if label not in MODELS:
         raise SettingsError(

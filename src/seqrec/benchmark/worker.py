@@ -30,7 +30,7 @@ SAMPLES = 4
 
 
 def train(
-    protocol: Protocol, label: str, config: Config, seed: int, split: Split, checkpoint: Path, progress: bool
+    protocol: Protocol, label: str, config: Config, seed: int, split: Split, checkpoint: str, progress: bool
 ) -> tuple[Model, Model, dict[str, Any]]:
     """Selects on validation and, where the protocol says so, trains again on training and validation events.
 
@@ -97,10 +97,11 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     sequences, source = load_sequences(protocol.data, protocol.ties, request["data_dir"])
     split = protocol.apply(sequences)
     settings = settings_of(model_of(protocol, request["label"], config, request["seed"]))
-    path, progress = Path(request["path"]), request["progress"]
+    path, progress = str(request["path"]), request["progress"]
     # A run that was interrupted goes on from its last epoch.
     digest = hashlib.sha256(json.dumps([settings, split.hash], sort_keys=True).encode()).hexdigest()[:8]
-    checkpoint = path.with_name(f".{path.stem}-{digest}.safetensors")
+    hidden = f".{Path(path).stem}-"
+    checkpoint = storage.sibling(path, f"{hidden}{digest}.safetensors")
     model, final, report = train(protocol, request["label"], config, request["seed"], split, checkpoint, progress)
 
     validation = evaluation.rank(model, split, split.validation, lists=False)
@@ -171,8 +172,9 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     if request.get("topk"):
         topk.write(test, known, request["topk"], filter_seen)
     storage.write_json(content, path)
-    for old in path.parent.glob(f".{path.stem}-*.safetensors"):
-        old.unlink()
+    for name in storage.names(storage.parent(path)):
+        if name.startswith(hidden) and name.endswith(".safetensors"):
+            storage.remove(storage.sibling(path, name))
     return content
 
 

@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from seqrec import storage
 from seqrec.errors import DataError, DownloadError
 from seqrec.interactions import Interactions
 
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 class Found:
     """A folder with a data set's files, and where they came from."""
 
-    folder: Path
+    folder: str
     source: str
 
     def attach(self, log: Interactions, terms: str) -> Interactions:
@@ -47,8 +48,15 @@ class Found:
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
-    """``cache``, else ``SEQREC_CACHE``, else ``~/.cache/seqrec``."""
-    return Path(cache or os.environ.get("SEQREC_CACHE") or Path.home() / ".cache" / "seqrec").expanduser()
+    """``cache``, else ``SEQREC_CACHE``, else ``~/.cache/seqrec``.
+
+    Raises:
+        DataError: it is not on this machine.
+    """
+    folder = cache or os.environ.get("SEQREC_CACHE") or Path.home() / ".cache" / "seqrec"
+    if storage.is_remote(folder):
+        raise DataError(f"cache: expected a folder of this machine. Got {str(folder)!r}; data sets elsewhere are named with data_dir or SEQREC_DATA.")
+    return Path(folder).expanduser()
 
 
 def find(
@@ -66,7 +74,8 @@ def find(
     Args:
         name: of the data set, and of its folder and zip.
         files: any one of these makes a folder the data set's.
-        data_dir: where the user says it is (else ``SEQREC_DATA``): such a folder, one with such a folder in it, or one with ``NAME.zip``.
+        data_dir: where the user says it is (else ``SEQREC_DATA``), local or remote: such a folder, one with such a folder in it, or one with
+            ``NAME.zip``.
         url, md5: the publisher's archive (or file) and its checksum.
         also: other names of the data set's folder.
         otherwise: fills a folder from another copy and says which, or raises ``DownloadError``.
@@ -78,21 +87,21 @@ def find(
     home = cache_folder(cache) / name
     said, what = (data_dir, "data_dir") if data_dir else (os.environ.get("SEQREC_DATA"), "SEQREC_DATA")
     if said:
-        root = Path(said).expanduser()
-        if not root.is_dir():
+        root = str(said) if storage.is_remote(said) else str(Path(said).expanduser())
+        if not storage.is_folder(root):
             raise DataError(f"{what}: expected a folder. {str(said)!r} is none.")
-        for folder in (root, *(root / sub for sub in (name, *also))):
-            if any((folder / file).is_file() for file in files):
-                return Found(folder, str(folder))
-        archive = root / f"{name}.zip"
-        if archive.is_file():
-            _check(archive, md5, str(archive))
+        for folder in (root, *(storage.join(root, sub) for sub in (name, *also))):
+            if storage.is_folder(folder) and not set(files).isdisjoint(storage.names(folder)):
+                return Found(folder, folder)
+        archive = storage.join(root, f"{name}.zip")
+        if storage.exists(archive):
+            _check(archive, md5, archive)
             with _filling(home, files) as target:
-                _unzip(archive, target, str(archive))
-            return Found(home, f"{archive}, unpacked in {home}")
+                _unzip(archive, target, archive)
+            return Found(str(home), f"{archive}, unpacked in {home}")
         tried.append(f"{what} {said} (none of {', '.join(files)})")
     if any((home / file).is_file() for file in files):
-        return Found(home, f"the cache {home}, from {_origin(home)}")
+        return Found(str(home), f"the cache {home}, from {_origin(home)}")
     tried.append(f"the cache {home}")
     for fetch in (lambda target: _from_publisher(target, url, md5), otherwise):
         if fetch is None:
@@ -104,7 +113,7 @@ def find(
         except DownloadError as error:
             tried.append(str(error))
             continue
-        return Found(home, source)
+        return Found(str(home), source)
     raise DownloadError(
         f"{name}: not found. Tried {'; '.join(tried)}. Fetch {url} by hand and name its folder with data_dir (--data-dir) or SEQREC_DATA."
     )
@@ -175,21 +184,21 @@ def _answer(url: str) -> Any:
     return result[0]
 
 
-def checksum(path: Path) -> str:
+def checksum(path: str | Path) -> str:
     """MD5 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+    with storage.open_read(path) as file:
+        return hashlib.file_digest(cast(Any, file), "md5").hexdigest()
 
 
-def _check(path: Path, md5: str | None, source: str) -> None:
+def _check(path: str | Path, md5: str | None, source: str) -> None:
     if md5 and (found := checksum(path)) != md5:
         raise DownloadError(f"{source} (MD5 {found}, expected {md5}: damaged, or another revision)")
 
 
-def _unzip(archive: Path, target: Path, source: str) -> None:
+def _unzip(archive: str | Path, target: Path, source: str) -> None:
     """The wanted files of an archive, without its folders."""
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with storage.open_read(archive) as stream, zipfile.ZipFile(stream) as opened:
             for member in opened.namelist():
                 name = member.rsplit("/", 1)[-1]
                 if WANTED.match(name):

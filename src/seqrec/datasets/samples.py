@@ -7,7 +7,8 @@
 
 Tables of training and test are given together, in any order of rows. A user and a history make a place; the event at that place is the item of its
 row with label 1, or else the item with which the next place's history ends. Places are linked by their histories: after ``a b c`` and event d comes
-the place ``b c d``. Where rows are missing (of a validation table that was not given, say) the later histories still tell the items.
+the place ``b c d``. Where rows are missing (of a validation table that was not given, say) the later histories still tell the items, but not of an event
+between equal items: where items repeat, give all tables.
 
 ``rating`` is 5 for label 1 and 1 for label 0, so that ``rating > 2`` gives the label back; missing where only later histories tell of the event,
 unless no event of the log has label 0. ``position`` counts from 0. Users are ordered by id. Attributes of users and items are the columns that are
@@ -102,7 +103,8 @@ class _Table:
         self.rows = 0
         self.users, self.items = Numbering(), Numbering()
         self.liked: list[pl.DataFrame] = []  # user, recent, item
-        self.others: list[pl.DataFrame] = []  # user, recent, the least and the greatest item with label 0
+        self.others: list[pl.DataFrame] = []  # user, recent; of label 0 the least and the greatest item, and whether one repeats the list's last
+        self.merged = 0
         self.seen: dict[str, dict[str, list[pl.DataFrame]]] = {"user": {}, "item": {}}  # of each attribute least and greatest value a user, an item
         self.names: dict[str, str] = {}
 
@@ -122,18 +124,22 @@ class _Table:
             rows = pl.DataFrame({"user": users, "item": items}).hstack([lists, label, *(batch[name].cast(pl.String) for name in attributes)])
             liked = rows.filter("label")
             self.liked.append(liked.select("user", "recent", "item"))
-            others = rows.filter(~pl.col("label"))
-            self.others.append(_merged(others.select("user", "recent", pl.col("item").alias("least"), pl.col("item").alias("greatest"))))
-            if sum(map(len, self.others)) > PENDING:
-                self.others = [_merged(pl.concat(self.others))]
+            self._add_others(rows.with_columns(id=ids["item_id"].cast(pl.String)).filter(~pl.col("label")))
             for name in attributes:
                 for key, kept in self.seen.items():
-                    kept.setdefault(name, []).append(_range(liked.select(key, pl.col(name).alias("least"), pl.col(name).alias("greatest")), key))
+                    kept.setdefault(name, []).append(_range(liked.select(key, least=name, greatest=name), key))
             self.rows += len(batch)
             first += len(batch)
 
+    def _add_others(self, rows: pl.DataFrame) -> None:
+        again = (pl.col("recent") == pl.col("id")) | pl.col("recent").str.ends_with(pl.concat_str(pl.lit(SEPARATOR), "id"))
+        self.others.append(_merged(rows.select("user", "recent", least="item", greatest="item", again=again)))
+        if sum(map(len, self.others)) > max(PENDING, 2 * self.merged):
+            self.others = [_merged(pl.concat(self.others))]
+            self.merged = len(self.others[0])
+
     def places(self) -> pl.DataFrame:
-        """A row for each user and history: user, recent, item (null without label 1), and least and greatest of label 0.
+        """A row for each user and history: user, recent, item (null without label 1), and least, greatest and again of label 0.
 
         Raises:
             DataError: a place has two events.
@@ -194,6 +200,7 @@ class _Chains:
         single = pl.when(pl.col("least") == pl.col("greatest")).then("least").fill_null(-1)
         self.only = places.select(single).to_series().to_numpy()
         self.lists = self._lists(places["recent"])
+        self._refuse_standing_still(places["again"].fill_null(False).to_numpy())
         self.before = np.full(len(places), -1, dtype=np.int64)
         self.after = np.full(len(places), -1, dtype=np.int64)
         self.distance = np.zeros(len(places), dtype=np.int64)
@@ -220,6 +227,13 @@ class _Chains:
             stops = np.repeat(np.cumsum(lengths), lengths)
             lists[first + np.repeat(np.arange(len(lengths)), lengths), np.arange(len(items)) - stops] = items
         return lists
+
+    def _refuse_standing_still(self, again: np.ndarray) -> None:
+        """After a full history of one item alone, and that item again, comes the same history: nothing tells how often."""
+        latest = self.lists[:, -1]
+        still = (self.lists == latest[:, None]).all(axis=1) & (latest >= 0) & (again | (self.item == latest))
+        if still.any():
+            self._refuse(int(self.users[np.argmax(still)]), "items repeat")
 
     def _link(self, distance: int, known: bool) -> None:
         """Links the places not yet linked whose histories are so many events apart: before it ``a b c`` (and event d), after it ``b c d``.
@@ -284,6 +298,7 @@ class _Chains:
         if (item < 0).any():
             what = "the last event has label 0, and negatives stand beside it, so that nothing tells which item is the real one"
             self._refuse(int(self.users[np.argmax(item < 0)]), what)
+        self._refuse_repeated(item)
         # Events that have no row of their own: before the first place, and between two that are further apart.
         gaps = np.where(self.before < 0, self._known, self.distance - 1)
         at = np.repeat(np.arange(len(gaps)), gaps)
@@ -296,6 +311,21 @@ class _Chains:
         frame = pl.concat([own, more])
         users, items = (log_columns.integers(n.ids.gather(frame[key])) for key, n in (("user", self.table.users), ("item", self.table.items)))
         return pl.DataFrame([users.alias("user_id"), items.alias("item_id"), frame["position"], frame["rating"]]).sort("user_id", "position")
+
+    def _refuse_repeated(self, item: np.ndarray) -> None:
+        """Refuses what only looks like the end: after the last event a history would come that is a place already, so that rows may have been
+        lost in it; and events without a row among items that repeat."""
+        tails = np.flatnonzero(self.after < 0)
+        after = np.column_stack([self.users[tails], self.lists[tails, 1:], item[tails]])
+        names = [str(i) for i in range(after.shape[1])]
+        here = pl.DataFrame([self.users, *self.lists.T], schema=names)
+        back = pl.DataFrame(after.astype(np.int32), schema=names).join(here, on=names, how="semi")
+        if len(back):
+            self._refuse(back["0"][0], "items repeat")
+        far = np.unique(self.users[self.distance > 1])
+        events = pl.DataFrame({"user": self.users, "item": item}).filter(pl.col("user").is_in(far))
+        if (twice := events.filter(events.is_duplicated())).height:
+            self._refuse(twice["user"][0], "there are events missing, and items repeat")
 
     def _report(self, without_row: int, cut: int, disliked: bool) -> None:
         if without_row:
@@ -315,7 +345,7 @@ def _labels(series: pl.Series, name: str, column: str, first_row: int) -> pl.Ser
 
 
 def _merged(places: pl.DataFrame) -> pl.DataFrame:
-    return places.group_by("user", "recent").agg(pl.col("least").min(), pl.col("greatest").max())
+    return places.group_by("user", "recent").agg(pl.col("least").min(), pl.col("greatest").max(), pl.col("again").max())
 
 
 def _range(values: pl.DataFrame, key: str) -> pl.DataFrame:

@@ -1,1 +1,1 @@
-"""Features beside the sequences: what is known of users and items, and tables of samples for trainers that want one row an event."""
+"""What is known beside the sequences: feature schemas and their encoding for models, and tables of samples for other trainers."""
