@@ -30,7 +30,7 @@ def test_the_command_line_starts_without_torch():
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
-@pytest.mark.parametrize("command", ["data check", "data download", "prepare", "train", "evaluate", "benchmark", "report", "recommend"])
+@pytest.mark.parametrize("command", ["data check", "data download", "prepare", "migrate", "train", "evaluate", "benchmark", "report", "recommend"])
 def test_every_command_has_help(command):
     result = invoke(*command.split(), "--help")
     assert result.exit_code == 0

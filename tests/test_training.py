@@ -228,6 +228,12 @@ def test_tables_get_sparse_gradients_unless_they_are_clipped(clip):
     assert {table.sparse for table in network.modules() if isinstance(table, torch.nn.Embedding)} == {clip == 0.0}
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_adagrad_for_all_has_sparse_gradients_in_gru4rec_only(name):
+    network = make(name, optimizer="adagrad", momentum=0.5).build(12, 60)
+    assert {table.sparse for table in network.modules() if isinstance(table, torch.nn.Embedding)} == {name == "gru4rec"}
+
+
 @pytest.mark.parametrize(
     ("tables", "message"),
     [

@@ -146,9 +146,12 @@ def schedule(s: TrainSettings, progress: float) -> float:
     return max(0.5 + 0.5 * math.cos(math.pi * min(1.0, (progress - s.warmup) / (1 - s.warmup))), 1e-4)
 
 
-def knows_sparse_gradients(s: TrainSettings) -> bool:
-    """Whether the optimizer of the tables reads and writes only the rows of a batch. Such gradients cannot be clipped."""
-    return not s.clip and (s.tables is not None or s.optimizer == "adagrad")
+def knows_sparse_gradients(s: TrainSettings, with_adagrad: bool) -> bool:
+    """Whether the tables' optimizer is to read and write only the rows of a batch: one of their own, or adagrad for all where that is said.
+
+    Such gradients cannot be clipped.
+    """
+    return not s.clip and (s.tables is not None or (with_adagrad and s.optimizer == "adagrad"))
 
 
 def make_optimizers(network: Encoder, s: TrainSettings, device: torch.device) -> dict[str, torch.optim.Optimizer]:

@@ -178,6 +178,7 @@ class NeuralModel(Model):
 
     Network: ClassVar[Any]
     takes_features: ClassVar[bool] = False  # whether Network has a fourth argument, the features
+    sparse_adagrad: ClassVar[bool] = False  # whether tables have sparse gradients where adagrad trains all: with momentum, rows not in a batch rest
     default_loss: ClassVar[dict[str, Any]] = {}
     default_negatives: ClassVar[dict[str, Any]] = {}
     default_train: ClassVar[dict[str, Any]] = {}
@@ -227,7 +228,7 @@ class NeuralModel(Model):
             raise SeqrecError(f"{self.name} does not know the attributes yet that its features name. Call fit, or load a saved model.")
         else:
             network = self.Network(self.settings, items, users, self.feature_values)
-        if training.knows_sparse_gradients(self.train):
+        if training.knows_sparse_gradients(self.train, self.sparse_adagrad):
             network.use_sparse_gradients()
         return network
 

@@ -160,3 +160,4 @@ class GRU4Rec(NeuralModel):
     Settings = GRU4RecSettings
     Network = GRU4RecNetwork
     longest_chunk = 32_768
+    sparse_adagrad = True
