@@ -77,26 +77,31 @@ def test_what_was_written_is_read_back(users, recent, negatives, shuffle, data):
 
 
 @settings(max_examples=60)
-@given(repeating, st.integers(1, 4), st.integers(0, 2), st.booleans(), st.data())
-def test_with_repeated_items_the_order_is_right_or_refused(users, recent, negatives, all_tables, data):
+@given(repeating, st.integers(1, 4), st.integers(0, 2), st.data())
+def test_with_repeated_items_the_order_is_right_or_refused(users, recent, negatives, data):
     ratings = [data.draw(st.lists(st.sampled_from([1, 5]), min_size=len(user), max_size=len(user))) for user in users]
     sequences = rated(users, ratings)
     threshold = data.draw(st.sampled_from([None, 2]))
-    split = last_n(sequences, n=2, min_rating=threshold)
-    paths = written(split, ALL if all_tables else ("train", "test"), recent=recent, negatives=negatives)
+    found, refusal = None, ""
     try:
-        found = told(Interactions.read(paths))
+        found = told(Interactions.read(written(last_n(sequences, n=2, min_rating=threshold), recent=recent, negatives=negatives)))
     except DataError as error:
-        if "user '" not in str(error) and "no rows" not in str(error):
-            raise
-        return
-    if all_tables:
-        assert found == expected(sequences, threshold)
-    else:
-        # Without the validation table an event between equal items may leave no trace; those that are found are in their order.
-        for user, events in found.items():
-            rest = iter([item for item, _ in expected(sequences)[user]])
-            assert all(item in rest for item, _ in events)
+        refusal = str(error)
+    assert found == expected(sequences, threshold) or "user '" in refusal
+
+
+def test_repeated_items_are_read_back_where_histories_tell_them_apart():
+    users = [[0, 1, 2, 0, 1, 3, 0, 1, 2, 4, 0, 0, 5], [1, 2, 1, 3, 1, 4, 2]]
+    sequences = rated(users, [[5, 5, 1, 5, 5, 1, 5, 5, 5, 5, 1, 5, 5], [1, 5, 5, 5, 1, 5, 5]])
+    paths = written(last_n(sequences, n=2, min_rating=2), recent=4)
+    assert told(Interactions.read(paths)) == expected(sequences, 2)
+
+
+def test_a_way_that_hides_in_rows_of_label_0_is_found():
+    """0 1 is followed by 1 (liked) and later by 2 (disliked): the places could also be walked in an order that never was."""
+    sequences = rated([[0, 1, 1, 0, 0, 1, 2, 1, 0, 0, 3, 0]], [[1, 1, 5, 1, 1, 1, 1, 1, 5, 5, 5, 1]])
+    with pytest.raises(DataError, match="the order of user '5' cannot be told: items repeat"):
+        Interactions.read(written(last_n(sequences, n=2, min_rating=2), recent=2))
 
 
 @settings(max_examples=15)
@@ -133,9 +138,10 @@ ROWS = [(1, 7, 10, "0"), (0, 7, 99, "0"), (0, 7, 11, "10"), (0, 7, 98, "10"), (1
 def test_tables_of_every_kind_are_detected_and_read(tmp_path, ending):
     path = tmp_path / f"train.{ending}"
     table = frame(ROWS)
-    {"parquet": table.write_parquet, "csv": table.write_csv, "tsv": lambda p: table.write_csv(p, separator="\t"), "jsonl": table.write_ndjson}[
-        ending
-    ](path)
+    if ending == "tsv":
+        table.write_csv(path, separator="\t")
+    else:
+        getattr(table, {"parquet": "write_parquet", "csv": "write_csv", "jsonl": "write_ndjson"}[ending])(path)
     assert ending == "jsonl" or datasets.detect(path) == "samples"
     log = Interactions.read(path, format="samples" if ending == "jsonl" else "auto")
     assert log.frame.rows() == [(7, 10, 0, 5.0), (7, 11, 1, 1.0), (7, 12, 2, 5.0), (8, 12, 0, 5.0)]

@@ -7,8 +7,8 @@
 
 Tables of training and test are given together, in any order of rows. A user and a history make a place; the event at that place is the item of its
 row with label 1, or else the item with which the next place's history ends. Places are linked by their histories: after ``a b c`` and event d comes
-the place ``b c d``. Where rows are missing (of a validation table that was not given, say) the later histories still tell the items, but not of an event
-between equal items: where items repeat, give all tables.
+the place ``b c d``. Where rows are missing (of a validation table that was not given, say) the later histories still tell the items, as long as no
+item repeats; users with repeated items need all their rows. An order that more than one log could have is refused.
 
 ``rating`` is 5 for label 1 and 1 for label 0, so that ``rating > 2`` gives the label back; missing where only later histories tell of the event,
 unless no event of the log has label 0. ``position`` counts from 0. Users are ordered by id. Attributes of users and items are the columns that are
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,29 +107,44 @@ class _Table:
         self.merged = 0
         self.seen: dict[str, dict[str, list[pl.DataFrame]]] = {"user": {}, "item": {}}  # of each attribute least and greatest value a user, an item
         self.names: dict[str, str] = {}
+        self.added: list[tuple[str | Path, dict[str, str]]] = []
 
     def add(self, path: str | Path, columns: Columns | None) -> None:
-        kind = files.kind_of(path) or "parquet"
-        header = files.header(path, kind)
+        header = files.header(path, files.kind_of(path) or "parquet")
         self.names = resolve(header, columns, str(path))
+        self.added.append((path, self.names))
         attributes = [c for c in header if c not in self.names.values() and not re.match(NO_ATTRIBUTES, c)]
-        if kind == "parquet" and not files.rows_of_parquet(path):
-            return  # a validation table without queries, say
-        first = 0
-        for batch in files.batches(path, kind, select=[*self.names.values(), *attributes]):
-            ids = {key: log_columns.validated(batch, {key: self.names[key]}, str(path), False, first, features=False)[key] for key in NAMES[:2]}
-            users, items = self.users.encode(ids["user_id"].cast(pl.String)), self.items.encode(ids["item_id"].cast(pl.String))
-            lists = batch[self.names["recent"]].cast(pl.String).fill_null("").alias("recent")
-            label = _labels(batch[self.names["label"]], str(path), self.names["label"], first)
-            rows = pl.DataFrame({"user": users, "item": items}).hstack([lists, label, *(batch[name].cast(pl.String) for name in attributes)])
+        for rows in self._batches(path, self.names, attributes):
             liked = rows.filter("label")
             self.liked.append(liked.select("user", "recent", "item"))
-            self._add_others(rows.with_columns(id=ids["item_id"].cast(pl.String)).filter(~pl.col("label")))
+            self._add_others(rows.filter(~pl.col("label")))
             for name in attributes:
                 for key, kept in self.seen.items():
                     kept.setdefault(name, []).append(_range(liked.select(key, least=name, greatest=name), key))
-            self.rows += len(batch)
+            self.rows += len(rows)
+
+    def _batches(self, path: str | Path, names: dict[str, str], attributes: Sequence[str] = ()) -> Iterator[pl.DataFrame]:
+        """The rows of a table, some at a time: user, item (numbers), id (of the item), recent, label and the attributes."""
+        kind = files.kind_of(path) or "parquet"
+        if kind == "parquet" and not files.rows_of_parquet(path):
+            return  # a validation table without queries, say
+        first = 0
+        for batch in files.batches(path, kind, select=[*names.values(), *attributes]):
+            ids = log_columns.validated(batch, {key: names[key] for key in NAMES[:2]}, str(path), False, first, features=False).cast(pl.String)
+            numbers = pl.DataFrame({"user": self.users.encode(ids["user_id"]), "item": self.items.encode(ids["item_id"]), "id": ids["item_id"]})
+            lists = batch[names["recent"]].cast(pl.String).fill_null("").alias("recent")
+            label = _labels(batch[names["label"]], str(path), names["label"], first)
+            yield numbers.hstack([lists, label, *(batch[name].cast(pl.String) for name in attributes)])
             first += len(batch)
+
+    def disliked(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """How many rows with label 0 are these, (user, recent, item): each that occurs, and its count. The tables are read again."""
+        users, found = rows["user"].unique(), []
+        for path, names in self.added:
+            for batch in self._batches(path, names):
+                kept = batch.filter(~pl.col("label") & pl.col("user").is_in(users.implode()))
+                found.append(kept.select("user", "recent", "item").join(rows, on=["user", "recent", "item"], how="semi"))
+        return pl.concat(found).group_by("user", "recent", "item").agg(pl.len().cast(pl.Int64).alias("count"))
 
     def _add_others(self, rows: pl.DataFrame) -> None:
         again = (pl.col("recent") == pl.col("id")) | pl.col("recent").str.ends_with(pl.concat_str(pl.lit(SEPARATOR), "id"))
@@ -194,7 +209,7 @@ class _Chains:
 
     def __init__(self, table: _Table):
         places = table.places()
-        self.table = table
+        self.table, self.recent = table, places["recent"]
         self.users = places["user"].to_numpy()
         self.item = places["item"].fill_null(-1).to_numpy()
         single = pl.when(pl.col("least") == pl.col("greatest")).then("least").fill_null(-1)
@@ -309,6 +324,7 @@ class _Chains:
         more = pl.DataFrame({"user": self.users[at], "item": self.lists[at, width - back], "position": position[at] - back})
         more = more.with_columns(rating=pl.lit(None if disliked else LIKED, dtype=pl.Float64))
         frame = pl.concat([own, more])
+        self._refuse_other_orders(item, frame)
         users, items = (log_columns.integers(n.ids.gather(frame[key])) for key, n in (("user", self.table.users), ("item", self.table.items)))
         return pl.DataFrame([users.alias("user_id"), items.alias("item_id"), frame["position"], frame["rating"]]).sort("user_id", "position")
 
@@ -326,6 +342,27 @@ class _Chains:
         events = pl.DataFrame({"user": self.users, "item": item}).filter(pl.col("user").is_in(far))
         if (twice := events.filter(events.is_duplicated())).height:
             self._refuse(twice["user"][0], "there are events missing, and items repeat")
+
+    def _refuse_other_orders(self, item: np.ndarray, frame: pl.DataFrame) -> None:
+        """Refuses users with repeated items whose rows of label 0 tell of a way from place to place that the chain does not take, or takes once
+        where there are more. What other users take once cannot be a way back."""
+        repeated = frame.filter(pl.struct("user", "item").is_duplicated())["user"].unique().to_numpy()
+        unsure = np.intersect1d(repeated, self.users[self.item < 0])
+        if not len(unsure):
+            return
+        places = np.flatnonzero(np.isin(self.users, unsure))
+        users, lists, width = self.users[places], self.lists[places], self.lists.shape[1]
+        names = ["user", *map(str, range(width - 1))]
+        here = pl.DataFrame([users, *lists[:, 1:].T], schema=names).with_columns(place=places)
+        there = pl.DataFrame([users, *lists[:, :-1].T], schema=names).with_columns(item=lists[:, -1]).filter(pl.col("item") >= 0)
+        ways = here.join(there, on=names).select("user", "place", "item")
+        at = ways["place"].to_numpy()
+        taken = (self.item[at] < 0) & (self.after[at] >= 0) & (self.distance[self.after[at]] == 1) & (item[at] == ways["item"].to_numpy())
+        ways = ways.with_columns(self.recent.gather(at).alias("recent"), taken=taken.astype(np.int64))
+        counted = ways.join(self.table.disliked(ways), on=["user", "recent", "item"], how="left")
+        wrong = counted.filter(pl.col("count").fill_null(0) != pl.col("taken"))
+        if len(wrong):
+            self._refuse(wrong["user"][0], "items repeat")
 
     def _report(self, without_row: int, cut: int, disliked: bool) -> None:
         if without_row:
