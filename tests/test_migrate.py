@@ -107,6 +107,22 @@ def test_the_origins_file_trains(bucket, text, model, substituted):
     assert "ndcg@5" in json.dumps(metrics)
 
 
+@pytest.mark.parametrize("text", [HRM, GRU4REC])
+def test_its_features_train_by_ftrl_too(bucket, text):
+    """The genre of the item table, with the optimizer of tables over the tables of values."""
+    write_schemas(bucket, seq="recent_movie_ids\nlast_genre\n", item="movie_id\ngenre\n")
+    result = CliRunner().invoke(app, ["-q", "train", "--conf", str(write(bucket, text)), "train.epochs=1"], catch_exceptions=False)
+    assert "ndcg@5" in result.output
+    assert json.loads((bucket / "model_out" / "run.json").read_text())["features"]["item"] == ["item_id", "genre"]
+
+
+def test_the_validation_table_beside_the_training_table_is_read(bucket):
+    path = [f"${{MY_S3_BUCKET}}/num_negs_4/{name}.parquet" for name in ("train", "validation", "test")]
+    assert migrate.read(write(bucket, HRM)).run["data"]["path"] == path
+    (bucket / "num_negs_4" / "validation.parquet").unlink()
+    assert migrate.read(write(bucket, HRM)).run["data"]["path"] == [path[0], path[2]]
+
+
 def test_migrate_writes_a_run_file_that_is_the_same_run(bucket):
     path = write(bucket, HRM)
     out = bucket / "migrated.yaml"

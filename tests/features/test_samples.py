@@ -275,3 +275,18 @@ def test_a_user_who_has_taken_everything(caplog):
     assert set(negatives["user_id"]) == {"2"}
     assert set(negatives["movie_id"]) <= {"c", "d"}
     assert len(negatives) == 4
+
+
+def test_tables_that_are_not_all_written_have_no_samples_json(tmp_path, monkeypatch):
+    split = last_n(of_items("abcdef", "fedcba"), n=1)
+    samples.write(split, tmp_path)
+    train = (tmp_path / "train.parquet").read_bytes()
+
+    def broken(self, stops, users):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(samples.Wording, "recent", broken)
+    with pytest.raises(OSError, match="disk full"):
+        samples.write(split, tmp_path, SampleSettings(seed=1))
+    assert not (tmp_path / "samples.json").exists()
+    assert (tmp_path / "train.parquet").read_bytes() == train
