@@ -148,7 +148,8 @@ def test_hrm_key_by_key(tmp_path):
     assert run["model"] == model | {"recent": 10, "normalise": True, "temperature": 0.05, "user_vectors": True}
     assert (run["loss"], run["negatives"]) == ({"name": "bce"}, {"count": 4, "alpha": 0.75, "shared": False})
     assert run["train"]["tables"] == {"optimizer": "ftrl", "learning_rate": 0.5, "beta": 0.5, "l1": 0.0, "l2": 0.0}
-    assert (run["train"]["epochs"], run["train"]["batch_positions"], run["train"]["learning_rate"]) == (2, 64, 0.0002)
+    assert (run["train"]["epochs"], run["train"]["batch_positions"]) == (2, 64)
+    assert became(migration)["adam_learning_rate"].startswith("dropped: all that HRM learns are tables")
     assert run["evaluate"] == {"metrics": ["precision@5", "recall@5", "map@5", "ndcg@5"], "filter_seen": False}
     assert run["output"] == {"folder": "${MY_S3_BUCKET}/model_out"}
     assert "features" not in run
@@ -165,6 +166,8 @@ def test_gru4rec_key_by_key(tmp_path):
     write_schemas(tmp_path)
     run = migrate.read(write(tmp_path, GRU4REC), environment={"MY_S3_BUCKET": str(tmp_path)}).run
     assert (run["model"]["name"], run["model"]["hidden"], run["model"]["layers"]) == ("gru4rec", 16, 2)
+    assert run["model"]["initial_std"] == 0.01
+    assert run["train"]["learning_rate"] == 0.0002
     assert (run["loss"], run["negatives"]) == ({"name": "bpr"}, {"count": 0, "in_batch": True})
     assert "features" not in run  # its network reads no user_id
     RunSettings.of(run, "").check()
@@ -204,6 +207,8 @@ def test_repeats_that_differ_and_unknown_keys_are_told(tmp_path):
         ("tau: 0.05", "gru_hidden_dim: 8", "expected the run of one model. pooling_type_layer_1 is of HRM, gru_hidden_dim of GRU4Rec"),
         ("pooling_type_layer_1: sum", "pooling_type_layer_1: median", "pooling_type_layer_1: expected a value that model.pool_items can have"),
         ("train_path", "training_path", "train_path: missing"),
+        ("tau: 0.05", "tau: 0", "what it says has no counterpart here: hrm.temperature: expected greater than 0. Got 0"),
+        ("batch_size: 64", "batch_size: many", "no counterpart here: train.batch_positions: expected a valid integer"),
     ],
 )
 def test_what_cannot_be_understood_is_refused(tmp_path, old, new, message):

@@ -118,6 +118,24 @@ def test_what_is_done_is_not_run_again(folder, monkeypatch):
     assert (folder / "results" / "own-v1" / "popularity" / "seed-0.json").read_bytes() == before
 
 
+def test_what_an_older_result_does_not_know_was_not_set(folder, monkeypatch):
+    """A setting that came later is None where it is not set; results written before it are done all the same."""
+    monkeypatch.setattr(runner.subprocess, "run", lambda *a, **k: pytest.fail("ran again"))
+    path = folder / "results" / "own-v1" / "gru4rec-small" / "seed-0.json"
+    content = json.loads(path.read_text())
+    kept = path.read_bytes()
+    try:
+        assert content["settings"]["train"].pop("tables", "absent") is None
+        path.write_text(json.dumps(content))
+        run(folder, models=["gru4rec-small"], seeds=1)
+        content["settings"]["train"]["tables"] = {"l1": 1.0}
+        path.write_text(json.dumps(content))
+        with pytest.raises(pytest.fail.Exception, match="ran again"):
+            run(folder, models=["gru4rec-small"], seeds=1)
+    finally:
+        path.write_bytes(kept)
+
+
 def test_other_settings_another_split_or_another_seed_run(folder, monkeypatch, tmp_path):
     started = []
 

@@ -116,3 +116,10 @@ def test_normalised_scores_are_cosines_over_the_temperature():
     state = one_run(net, np.array([2, 7]))
     assert state.norm().item() == pytest.approx(2)
     torch.testing.assert_close(net.item_vectors().norm(dim=1), torch.ones(ITEMS, dtype=torch.float64))
+
+
+def test_initial_std_is_that_of_both_item_tables():
+    network = GRU4RecNetwork(GRU4RecSettings(embedding="separate", initial_std=1e-3), 500, 1)
+    assert network.items.weight[:, :-1].std().item() == pytest.approx(1e-3, rel=0.05)
+    assert not network.items.weight[:, -1].any()
+    assert network.input_items.weight.std().item() == pytest.approx(1e-3, rel=0.05)

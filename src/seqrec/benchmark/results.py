@@ -137,6 +137,15 @@ def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]
     return sorted(found, key=lambda r: (r["protocol"], r["model"], r["seed"]))
 
 
+def same_settings(one: Any, other: Any) -> bool:
+    """Whether the settings of two results agree. None is as good as absent: what an older result does not know yet was not set."""
+    return bool(_set(one) == _set(other))
+
+
+def _set(settings: Any) -> Any:
+    return {key: _set(value) for key, value in settings.items() if value is not None} if isinstance(settings, dict) else settings
+
+
 @lru_cache
 def protocol_of(name: str) -> Protocol | None:
     return load_protocol(name) if name in names() else None
@@ -237,7 +246,7 @@ def group(protocol: str, by_model: dict[str, list[Result]]) -> Group:
             for key, value in expected.items():
                 if run[key] != value:
                     raise DataError(f"{run.path}: {key}: expected {value!r} as in the other results of {protocol}. Got {run[key]!r}. Run it again.")
-            if run["settings"] != runs[0]["settings"]:
+            if not same_settings(run["settings"], runs[0]["settings"]):
                 raise DataError(f"{run.path}: settings: expected those of {runs[0].path}. Remove the files of settings no longer wanted.")
         if len({run["seed"] for run in runs}) < len(runs):
             raise DataError(f"{runs[0].path}: {protocol}, {model}: a seed has several result files. Keep one of each.")

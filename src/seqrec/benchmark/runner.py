@@ -15,7 +15,7 @@ from typing import Any
 
 from seqrec import storage, yaml_file
 from seqrec.benchmark.protocol import Protocol, load_protocol
-from seqrec.benchmark.results import Result
+from seqrec.benchmark.results import Result, same_settings
 from seqrec.config import Settings
 from seqrec.errors import SettingsError, TrainingError, did_you_mean
 from seqrec.models import MODELS, get
@@ -94,7 +94,7 @@ def is_done(path: str, protocol: Protocol, settings: dict[str, Any]) -> bool:
     if not storage.exists(path):
         return False
     result = Result.read(path)
-    return result["settings"] == settings and protocol.split_hash in (None, result["split_hash"])
+    return same_settings(result["settings"], settings) and protocol.split_hash in (None, result["split_hash"])
 
 
 def run(

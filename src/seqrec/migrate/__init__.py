@@ -73,7 +73,12 @@ def migrate(
     project = PROJECTS[kind]
     draft = Draft(kind, source, content, project.KNOWN, repeats, environment)
     project.convert(draft)
-    return draft.finished()
+    migration = draft.finished()
+    try:
+        RunSettings.of(migration.run, "").check()
+    except SettingsError as error:
+        raise SettingsError(f"{source or 'content'}: what it says has no counterpart here: {error}") from error
+    return migration
 
 
 def _what(content: Mapping[str, Any]) -> str:

@@ -215,7 +215,7 @@ def _gru4rec(draft: Draft) -> None:
     draft.put("model.item_bias", False)
     draft.put("model.steps", 10)
     draft.move("net_dropout", "model.dropout_embedding")
-    draft.drop("item tables start as GRU4Rec's do here; normalised vectors have no size", "sparse_init_var")
+    draft.move("sparse_init_var", "model.initial_std")
     draft.put("loss", {"name": "bpr"})
     draft.move("loss_type", "loss.name", {"bpr": "bpr", "top1": "top1"}.__getitem__)
     draft.put("negatives", {"count": 0, "in_batch": True})
@@ -226,7 +226,6 @@ def _gru4rec(draft: Draft) -> None:
 def _training(draft: Draft, model: str) -> None:
     draft.move("training_epochs", "train.epochs")
     draft.move("batch_size", "train.batch_positions")
-    draft.move("adam_learning_rate", "train.learning_rate")
     draft.put("train.schedule", "constant")
     draft.put("train.warmup", 0)
     ftrl = {"ftrl_learning_rate": "learning_rate", "ftrl_smoothing_rate": "beta", "ftrl_l1_regularization": "l1", "ftrl_l2_regularization": "l2"}
@@ -237,6 +236,10 @@ def _training(draft: Draft, model: str) -> None:
         )
     for key, name in ftrl.items():
         draft.move(key, f"train.tables.{name}")
+    if model == "hrm" and "tables" in draft.run["train"]:
+        draft.drop("all that HRM learns are tables, which FTRL trains", "adam_learning_rate")
+    else:
+        draft.move("adam_learning_rate", "train.learning_rate")
     draft.drop("rows are always shuffled here" if model == "hrm" else "users are always shuffled here", "shuffle_training_dataset")
     draft.warn("Epochs are at most as many as said: the best by validation is kept.")
 

@@ -67,6 +67,8 @@ class GRU4RecSettings(Settings):
     """States and item vectors have length 1 (the origin's form)."""
     temperature: float = Field(1.0, gt=0)
     """Scores are divided by it."""
+    initial_std: float | None = Field(None, gt=0)
+    """Standard deviation of the vectors before training; None: uniform, within sqrt(6 / (items + width))."""
 
 
 class GRU4RecNetwork(Encoder):
@@ -76,14 +78,21 @@ class GRU4RecNetwork(Encoder):
         f = features or Features.ids_only(users=False)
         self.items = embedding(items, s.width + s.item_bias, f.item)  # with item_bias the last column is the bias
         bound = math.sqrt(6.0 / (items + s.width))
+
+        def start(vectors: Tensor) -> None:
+            if s.initial_std is None:
+                nn.init.uniform_(vectors, -bound, bound)
+            else:
+                nn.init.normal_(vectors, std=s.initial_std)
+
         for vectors in self.items.parameters():
-            nn.init.uniform_(vectors, -bound, bound)
+            start(vectors)
         shared = self.items if s.embedding == "shared" else None
         input_width = {"separate": s.width, "none": 3 * s.hidden}.get(s.embedding, s.width + s.item_bias)
         self.input_items = None if shared is not None and f.item_is_sequence else embedding(items, input_width, f.sequence, shared)
         if self.input_items is not None:
             for vectors in self.input_items.parameters():
-                nn.init.uniform_(vectors, -bound, bound)
+                start(vectors)
         for vectors in self.items.parameters():
             nn.init.zeros_(vectors[:, s.width :])
         first = None if s.embedding == "none" else s.width
@@ -92,7 +101,7 @@ class GRU4RecNetwork(Encoder):
         self.users = embedding(users, s.width, f.user) if f.user else None
         if self.users is not None:
             for vectors in self.users.parameters():
-                nn.init.uniform_(vectors, -bound, bound)
+                start(vectors)
         self.knows_users = self.users is not None
         self.carried: list[Tensor] = []
         self.most_positions = 0
