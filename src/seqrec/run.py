@@ -166,10 +166,16 @@ def make_model(model: dict[str, Any], loss: Any = None, negatives: Any = None, t
     return cls(**given, **settings)
 
 
+def prepared_folder(data: DataSettings) -> str | None:
+    """The path, if it is a folder that `seqrec prepare` wrote."""
+    return data.path if isinstance(data.path, str) and storage.exists(storage.join(data.path, "sequences.json")) else None
+
+
 def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
     """The sequences of a log, and where they came from."""
-    if isinstance(data.path, str) and storage.exists(storage.join(data.path, "sequences.json")):
-        return Sequences.load(data.path), data.path
+    prepared = prepared_folder(data)
+    if prepared is not None:
+        return Sequences.load(prepared), prepared
     interactions = read_log(data)
     if data.min_item_count or data.min_user_count:
         interactions = interactions.filter(min_item_count=data.min_item_count, min_user_count=data.min_user_count)
@@ -272,8 +278,7 @@ def test(model: Model, split: Split, names: Iterable[str], filter_seen: bool) ->
 
 def prepare(data: DataSettings, folder: str | Path) -> Sequences:
     """Turns a log into a folder of sequences and catalogues, and opens it. A file is streamed, so it may exceed memory."""
-    prepared = isinstance(data.path, str) and storage.exists(storage.join(data.path, "sequences.json"))
-    if data.path is not None and not prepared:
+    if data.path is not None and prepared_folder(data) is None:
         ties: dict[str, Any] = {"tie_order": data.tie_order, "seed": data.tie_seed}
         return preparing.prepare(data.path, folder, **reading(data), **ties, min_item_count=data.min_item_count, min_user_count=data.min_user_count)
     read_sequences(data)[0].save(folder)

@@ -17,7 +17,7 @@ import re
 from typing import Any
 
 from seqrec import storage, yaml_file
-from seqrec.errors import SettingsError, did_you_mean
+from seqrec.errors import SeqrecError, SettingsError, did_you_mean
 from seqrec.migrate.draft import Draft
 
 CLASSES: dict[str, str | None] = {
@@ -184,7 +184,7 @@ def _validation_table(draft: Draft) -> str | None:
         return None
     try:
         return path if storage.exists(yaml_file.fill(path, draft.environment, "train_path")) else None
-    except Exception:  # as in _schema: what cannot be read now is not there, and training will say why it cannot read the rest
+    except (SeqrecError, OSError):  # as in _schema: what cannot be read now is not there, and training will say why it cannot read the rest
         return None
 
 
@@ -273,7 +273,7 @@ def _schema(draft: Draft, model: str) -> None:
         files = {name: yaml_file.fill(path, draft.environment, name) for name, path in paths.items()}
         absent = next((path for path in files.values() if not storage.exists(path)), None)
         problem = None if absent is None else f"{absent} does not exist"
-    except Exception as error:  # no credentials, no such bucket, no library for s3: whatever it is, it is reported, and ids alone are a schema
+    except (SeqrecError, OSError) as error:  # no credentials, no such bucket, no library for s3: it is reported, and ids alone are a schema
         problem = " ".join(f"{type(error).__name__}: {error}".split())
     if problem is not None:
         draft.warn(f"The schema files were not read ({problem}); ids alone are features. Name others under features.")
