@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -125,7 +126,7 @@ def test_log_q_correction_makes_sampled_softmax_estimate_the_full_one():
 def test_distinct_negatives_weigh_what_the_draws_do(logq, in_batch, count, logq_form, mask_targets):
     """Each item once with its weight, or every draw for itself: the same softmax, for each position."""
     settings = {"count": count, "alpha": 0.75, "in_batch": in_batch, "logq": logq, "logq_form": logq_form, "mask_targets": mask_targets}
-    draws, once = make(**settings).sample(TARGETS), make(**settings).distinct(TARGETS)
+    draws, (once,) = make(**settings).sample(TARGETS), make(**settings).distinct([TARGETS])
     assert once.items.tolist() == sorted(set(TARGETS.tolist()) | set(draws.items.tolist()))
     assert torch.equal(once.items[once.at], TARGETS)
     generator = torch.Generator().manual_seed(3)
@@ -143,6 +144,27 @@ def test_distinct_negatives_weigh_what_the_draws_do(logq, in_batch, count, logq_
     weights = (once.log_weight.double(), once.target_log_weight.double(), once.own_log_weight.double())
     loss = losses.shared_sampled_softmax(states, vectors[once.items], once.at, weights)
     assert float(loss) == pytest.approx(np.mean(total), abs=1e-5)
+
+
+@pytest.mark.parametrize("mask_targets", [True, False])
+@pytest.mark.parametrize("logq_form", ["expected", "counts"])
+@pytest.mark.parametrize(("in_batch", "count"), [(False, 20), (True, 20), (True, 0)])
+@pytest.mark.parametrize("beside", [True, False])
+def test_many_batches_at_once_are_each_of_them(beside, in_batch, count, logq_form, mask_targets):
+    settings = {"count": count, "alpha": 0.75, "in_batch": in_batch, "logq": 0.5, "logq_form": logq_form, "mask_targets": mask_targets}
+    targets = [TARGETS, TARGETS[:1], TARGETS[:0], TARGETS.flip(0)]
+    others = [torch.tensor([[0], [7]]), torch.tensor([5]), torch.tensor([3, 3]), torch.zeros(0, dtype=torch.int64)]
+    one_by_one, together = make(**settings), make(**settings).distinct(targets, others if beside else None)
+    for i, got in enumerate(together):
+        (expected,) = one_by_one.distinct([targets[i]], [others[i]] if beside else None)
+        for field in fields(expected):
+            a, b = getattr(got, field.name), getattr(expected, field.name)
+            assert (a is None) == (b is None)
+            if a is not None:
+                torch.testing.assert_close(a, b, equal_nan=True)  # nan: weights of a batch without targets, which nobody uses
+        assert torch.equal(got.items[got.at], targets[i])
+        if beside:
+            assert torch.equal(got.items[got.beside], others[i].flatten())
 
 
 @pytest.mark.parametrize("shared", [True, False])

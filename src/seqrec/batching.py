@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from seqrec.errors import DataError
+from seqrec.negatives import Distinct
 from seqrec.sequences import Histories
 from seqrec.splitting.split import Split
 
@@ -39,6 +40,7 @@ class Batch:
             for; None where nobody is known.
         resets: (rows, steps) bool, True where a new sequence begins in a lane: the hidden state is zeroed before that step.
         labels: (positions,) bool, False where the target is disliked; None: all are liked.
+        drawn: negatives that all positions share, where they were drawn already.
         vectors: (rows, steps, width) item vectors of ``items``, where they were looked up already together with the targets'.
     """
 
@@ -49,6 +51,7 @@ class Batch:
     users: Tensor | None = None
     resets: Tensor | None = None
     labels: Tensor | None = None
+    drawn: Distinct | None = None
     vectors: Tensor | None = None
 
     @property
@@ -58,7 +61,7 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         if device.type == "cpu":
             return self
-        moved = {f.name: v.to(device, non_blocking=True) for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        moved = {f.name: v.to(device, non_blocking=True) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
         return replace(self, **moved)
 
 
@@ -158,24 +161,26 @@ def lanes(split: Split, count: int, steps: int, order: Literal["random", "start"
     by_length = np.argsort(-(event >= 0).sum(0), kind="stable")  # lanes only run out at their end: those still running are the first
     event, resets = event[:, by_length], resets[:, by_length]
     running = (event >= 0).sum(1)
-    items = torch.from_numpy(split.sequences.items[np.maximum(event, 0)])
-    targets = torch.from_numpy(split.sequences.items[event + 1])  # of a lane that has run out: any
+    items = torch.from_numpy(split.sequences.items[np.maximum(event, 0)].astype(np.int64))
+    targets = torch.from_numpy(split.sequences.items[event + 1].astype(np.int64))  # of a lane that has run out: any
     labels = None if split.positive is None else torch.from_numpy(split.positive[event + 1])
     mask, starts, every = torch.from_numpy(event >= 0), torch.from_numpy(resets), torch.arange(count)
     owners = torch.from_numpy(np.searchsorted(split.sequences.offsets, np.maximum(event, 0), side="right") - 1) if users else None
     for t, lanes_left in zip(range(0, total, steps), running[::steps].tolist()):
         part = slice(t, t + steps), slice(lanes_left)
         here = mask[part].T
-        # A single step has an event in each lane that is left: all are wanted.
+        # A single step has an event in each lane that is left: all are wanted, and nothing is padded.
         at = every[:lanes_left] if steps == 1 else here.flatten().nonzero().squeeze(1)
+        of_targets = targets[part].T.flatten()
+        of_labels = None if labels is None else labels[part].T.flatten()
         yield Batch(
-            items=items[part].T.long() if steps == 1 else items[part].T.long() * here,
+            items=items[part].T if steps == 1 else items[part].T * here,
             mask=here,
             at=at,
-            targets=targets[part].T.flatten().index_select(0, at).long(),
+            targets=of_targets if steps == 1 else of_targets.index_select(0, at),
             users=None if owners is None else owners[part].T,
             resets=starts[part].T,
-            labels=None if labels is None else labels[part].T.flatten().index_select(0, at),
+            labels=of_labels if of_labels is None or steps == 1 else of_labels.index_select(0, at),
         )
 
 

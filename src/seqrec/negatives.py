@@ -6,6 +6,7 @@ Counts come from training events only, and nothing else of the data is ever look
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,18 +57,18 @@ class Distinct:
 
     Attributes:
         items: (U,) ascending.
-        at: (N,) where the targets are among them.
-        beside: (m,) where other items are that were asked for, or None.
         log_weight: (U,) log of the sum over an item's draws of ``exp(-logq log_q)``; -inf where it was not drawn.
         target_log_weight: (N,) the same for each target as the positive.
         own_log_weight: (N,) the same for each target's own item as a negative: -inf where that is masked or was not drawn.
+        at: (N,) where the targets are among them.
+        beside: (m,) where other items are that were asked for, or None.
     """
 
     items: Tensor
-    at: Tensor
     log_weight: Tensor
     target_log_weight: Tensor
     own_log_weight: Tensor
+    at: Tensor
     beside: Tensor | None
 
 
@@ -83,7 +84,7 @@ class Sampler:
     """
 
     def __init__(self, settings: NegativesSettings, item_counts: Tensor, seed: int, device: torch.device):
-        self.settings = settings
+        self.settings, self.device = settings, device
         counts = item_counts.to(torch.float64)
         weights = counts.clamp(min=0 if settings.alpha else 1) ** settings.alpha
         self.log_p = (weights / weights.sum()).clamp(min=1e-30).log().float().to(device)
@@ -97,9 +98,13 @@ class Sampler:
         keep, other = alias_table(weights.cpu().numpy())
         self.keep, self.other = torch.from_numpy(keep).to(device), torch.from_numpy(other).to(device)
         self.generator = torch.Generator(device).manual_seed(seed)
-        self.seen = torch.zeros(len(counts), dtype=torch.bool, device=device)
-        self.place = torch.zeros(len(counts), dtype=torch.int64, device=device)
+        self.seen, self.place = torch.zeros(0, dtype=torch.bool, device=device), torch.zeros(0, dtype=torch.int64, device=device)
         self.block, self.used = torch.empty(0, dtype=torch.int64, device=device), 0
+
+    @property
+    def most_at_once(self) -> int:
+        """Batches that ``distinct`` takes at once without marking more than some megabytes."""
+        return (1 << 20) // len(self.q_batch)
 
     def draw(self, shape: tuple[int, ...]) -> Tensor:
         """Items drawn independently, taken from a block that is drawn for many batches at once."""
@@ -114,16 +119,9 @@ class Sampler:
         cell = u.long()
         return torch.where(u - cell < self.keep.take(cell), cell, self.other.take(cell))
 
-    def _once(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
-        """(U,) the distinct items, ascending, and (m,) where each of the drawn ones is among them. Without sorting: marks in the catalogue."""
-        self.seen.index_fill_(0, drawn, True)
-        items = self.seen.nonzero().squeeze(1)
-        self.seen.index_fill_(0, items, False)
-        self.place.scatter_(0, items, torch.arange(len(items), device=items.device))
-        return items, self.place.take(drawn)
-
-    def q(self, items: Tensor, n: int) -> tuple[Tensor, Tensor]:
-        """How often an item is expected among the negatives, (m,) -> (m,) if drawn from a batch of n targets, (m,) if drawn by the sampler."""
+    def q(self, items: Tensor, n: int | Tensor) -> tuple[Tensor, Tensor]:
+        """How often an item is expected among the negatives, (m,) -> (m,) if drawn from a batch of n targets, (m,) if drawn by the sampler.
+        n: the same for all, or (m,)."""
         s = self.settings
         sampled, from_batch = self.q_sampled.take(items), self.q_batch.take(items)
         if s.logq_form == "counts":
@@ -151,30 +149,51 @@ class Sampler:
         own = torch.zeros((len(targets), negatives.items.shape[-1]), dtype=torch.bool, device=targets.device)
         return own.fill_diagonal_(True) if self.settings.in_batch else own
 
-    def distinct(self, targets: Tensor, beside: Tensor | None = None) -> Distinct:
-        """The same draw as ``sample`` of shared negatives, each item once.
+    def distinct(self, targets: Sequence[Tensor], beside: Sequence[Tensor] | None = None) -> list[Distinct]:
+        """The same draws as ``sample`` of shared negatives, for some batches at once, each item of a batch once.
+
+        The operations are small: one on the items of many batches costs hardly more than one on those of a single batch.
 
         Args:
-            targets: (N,).
-            beside: other items to have among them, of any shape, or None.
+            targets: (N,) of each batch.
+            beside: other items to have among them, of any shape, of each batch; or None.
         """
-        s, n = self.settings, len(targets)
-        parts = [targets, self.draw((s.count,))]
-        items, place = self._once(torch.cat(parts if beside is None else [*parts, beside.flatten()]))
-        at = place[:n]
-        from_batch, sampled = (torch.bincount(p, minlength=len(items)) for p in (at, place[n : n + s.count]))
-        batch_weight, sampled_weight = (q**-s.logq for q in self.q(items, n))
+        s, device, items_of_all = self.settings, self.device, len(self.q_batch)
+        n, others = [len(t) for t in targets], [] if beside is None else [t.flatten() for t in beside]
+        asked = [*targets, *(self.draw((s.count,)) for _ in targets), *others]
+        sizes = torch.tensor([len(x) for x in asked], device=device)
+        batch = torch.arange(len(targets), device=device)
+        base = (batch * items_of_all).repeat(len(asked) // len(targets)).repeat_interleave(sizes)
+        # The distinct ones, ascending, without sorting: marks in a catalogue a batch.
+        cells = torch.cat(asked) + base
+        if len(self.seen) < len(targets) * items_of_all:
+            self.seen = torch.zeros(len(targets) * items_of_all, dtype=torch.bool, device=device)
+            self.place = torch.zeros(len(self.seen), dtype=torch.int64, device=device)
+        self.seen.index_fill_(0, cells, True)
+        found = self.seen.nonzero().squeeze(1)
+        self.seen.index_fill_(0, found, False)
+        self.place.scatter_(0, found, torch.arange(len(found), device=device))
+        place = self.place.take(cells)
+
+        begins = torch.searchsorted(found, batch * items_of_all)
+        counts = torch.diff(begins, append=begins.new_tensor([len(found)]))
+        items = found - (batch * items_of_all).repeat_interleave(counts)
+        at_target, drawn, _ = place.split([sum(n), s.count * len(n), len(place) - sum(n) - s.count * len(n)])
+        from_batch, sampled = (torch.bincount(p, minlength=len(items)) for p in (at_target, drawn))
+        batch_weight, sampled_weight = (q**-s.logq for q in self.q(items, sizes[: len(n)].repeat_interleave(counts)))
         negative = sampled * sampled_weight
-        # A position's own place in the batch is its positive, not a negative.
-        own = negative + (from_batch - 1) * batch_weight if s.in_batch else negative
-        return Distinct(
-            items,
-            at,
-            log_weight=(negative + from_batch * batch_weight if s.in_batch else negative).log(),
-            target_log_weight=(batch_weight if s.in_batch else sampled_weight).take(at).log(),
-            own_log_weight=torch.full((n,), -torch.inf, device=at.device) if s.mask_targets else own.take(at).log(),
-            beside=None if beside is None else place[n + s.count :],
-        )
+        log_weight = (negative + from_batch * batch_weight if s.in_batch else negative).log()
+        positive = (batch_weight if s.in_batch else sampled_weight).take(at_target).log()
+        if s.mask_targets:
+            own = torch.full_like(positive, -torch.inf)
+        else:  # a position's own place in the batch is its positive, not a negative
+            own = (negative + (from_batch - 1) * batch_weight if s.in_batch else negative).take(at_target).log()
+
+        local = (place - begins.repeat(len(asked) // len(targets)).repeat_interleave(sizes)).split([len(x) for x in asked])
+        of_each = [x.split(counts.tolist()) for x in (items, log_weight)] + [x.split(n) for x in (positive, own)]
+        return [
+            Distinct(*parts, at=local[k], beside=local[2 * len(n) + k] if others else None) for k, parts in enumerate(zip(*of_each, strict=True))
+        ]
 
 
 def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -293,7 +293,7 @@ def fit(model: NeuralModel, split: Split, *, checkpoint: str | Path | None = Non
     Raises:
         TrainingError: the loss is not finite (the last checkpoint, if any, is good), or the checkpoint belongs to another run.
     """
-    from seqrec.models.encoder import compute_loss
+    from seqrec.models.encoder import compute_loss, with_negatives
 
     s = model.train
     device = choose_device(s.device)
@@ -302,7 +302,9 @@ def fit(model: NeuralModel, split: Split, *, checkpoint: str | Path | None = Non
     torch.manual_seed(s.seed)
     network = model.build(len(split.sequences.item_catalogue), split.sequences.users).to(device)
     model.network = network
+    parameters = list(network.parameters())
     run = Run(network, s, device)
+    averaged = list(run.averaged.parameters())
     fingerprint = fingerprint_of(model, split)
     if checkpoint is not None and storage.exists(checkpoint):
         run.load(checkpoint, fingerprint)
@@ -330,17 +332,18 @@ def fit(model: NeuralModel, split: Split, *, checkpoint: str | Path | None = Non
             sampler = Sampler(model.negatives, counts, s.seed * 1_000_003 + epoch, device)
             network.train()
             start, positions, loss_sum = time.perf_counter(), 0, torch.zeros((), device=device)
-            for batch in network.batches(split, s.batch_positions, np.random.default_rng((s.seed, epoch))):
-                batch = batch.to(device)
+            batches = network.batches(split, s.batch_positions, np.random.default_rng((s.seed, epoch)))
+            for batch in with_negatives(network, batches, model.loss, sampler):
                 point = run.done / total
                 if s.minutes is not None:
                     point = max(point, (time.perf_counter() - begin) / (60 * s.minutes))
                 run.set_rates(schedule(s, point))
                 loss = compute_loss(network, batch, model.loss, sampler, bfloat16)
-                network.zero_grad(set_to_none=True)
+                for p in parameters:
+                    p.grad = None
                 loss.backward()
                 if s.clip:
-                    torch.nn.utils.clip_grad_norm_(network.parameters(), s.clip)
+                    torch.nn.utils.clip_grad_norm_(parameters, s.clip)
                 for optimizer in run.optimizers.values():
                     optimizer.step()
                 run.updates += 1
@@ -348,7 +351,7 @@ def fit(model: NeuralModel, split: Split, *, checkpoint: str | Path | None = Non
                     # A young average forgets faster, or it would remember the random start.
                     forget = 1 - min(s.average, (1 + run.updates) / (10 + run.updates))
                     with torch.no_grad():
-                        torch._foreach_lerp_(list(run.averaged.parameters()), list(network.parameters()), forget)
+                        torch._foreach_lerp_(averaged, parameters, forget)
                 run.done += batch.positions
                 positions += batch.positions
                 loss_sum += loss.detach() * batch.positions

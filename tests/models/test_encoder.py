@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seqrec import losses
 from seqrec.batching import Batch
 from seqrec.errors import SeqrecError, SettingsError
-from seqrec.models.encoder import Encoder, LossSettings, compute_loss
+from seqrec.models.encoder import Encoder, LossSettings, compute_loss, with_negatives
 from seqrec.models.hrm import HRM
 from seqrec.models.sasrec import SASRec
 from seqrec.negatives import NegativesSettings, Sampler
@@ -58,6 +58,12 @@ def sampler(**settings: Any) -> Sampler:
     return Sampler(NegativesSettings(**settings), COUNTS, 0, torch.device("cpu"))
 
 
+def loss_of(encoder: Encoder, batch: Batch, settings: LossSettings, sampler: Sampler) -> Tensor:
+    """As the training loop has it."""
+    (drawn,) = with_negatives(encoder, [batch], settings, sampler)
+    return compute_loss(encoder, drawn, settings, sampler)
+
+
 SAMPLED = ("sampled_softmax", "bce", "gbce", "bpr", "bpr_max", "top1", "top1_max")
 
 
@@ -69,7 +75,7 @@ SAMPLED = ("sampled_softmax", "bce", "gbce", "bpr", "bpr_max", "top1", "top1_max
 def test_every_loss_with_every_sampler(name: str, logq: float, negatives: dict[str, Any]):
     """Scores, their correction and the mask of accidental hits, one pair at a time."""
     encoder = Table()
-    got = compute_loss(encoder, batch(), LossSettings(name=name), sampler(logq=logq, **negatives))
+    got = loss_of(encoder, batch(), LossSettings(name=name), sampler(logq=logq, **negatives))
     drawn = sampler(logq=logq, **negatives).sample(TARGETS)  # the same seed draws the same again
     items = drawn.items.expand(N, -1) if drawn.items.dim() == 1 else drawn.items
     log_q = drawn.log_q.expand(N, -1) if drawn.log_q.dim() == 1 else drawn.log_q
@@ -90,21 +96,21 @@ def test_every_loss_with_every_sampler(name: str, logq: float, negatives: dict[s
 def test_disliked_targets_are_not_trained_on(name: str):
     encoder = Table()
     labels = torch.tensor([True, False, True, True, False, True])
-    compute_loss(encoder, batch(labels), LossSettings(name=name), sampler(count=5)).backward()
+    loss_of(encoder, batch(labels), LossSettings(name=name), sampler(count=5)).backward()
     assert (encoder.states.grad.abs().sum(1) > 0).tolist() == labels.tolist()
 
 
 def test_bce_pushes_disliked_targets_down():
     encoder = Table()
     labels = torch.tensor([True, False, True, True, False, True])
-    compute_loss(encoder, batch(labels), LossSettings(name="bce"), sampler(count=0, in_batch=True)).backward()
+    loss_of(encoder, batch(labels), LossSettings(name="bce"), sampler(count=0, in_batch=True)).backward()
     assert encoder.states.grad.abs().sum(1).min() > 0
 
 
 @pytest.mark.parametrize("name", ["softmax", *SAMPLED])
 def test_a_batch_of_disliked_targets_only(name: str):
     encoder = Table()
-    loss = compute_loss(encoder, batch(torch.zeros(N, dtype=torch.bool)), LossSettings(name=name), sampler(count=5))
+    loss = loss_of(encoder, batch(torch.zeros(N, dtype=torch.bool)), LossSettings(name=name), sampler(count=5))
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(encoder.states.grad).all()

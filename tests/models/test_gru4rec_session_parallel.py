@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqrec import losses
-from seqrec.models.encoder import compute_loss
+from seqrec.models.encoder import compute_loss, with_negatives
 from seqrec.models.gru4rec import GRU4Rec, GRU4RecNetwork
 from seqrec.negatives import Sampler
 from seqrec.optimizers import AdagradMomentum
@@ -84,7 +84,7 @@ def plain_epoch(m: GRU4Rec) -> dict[str, Tensor]:
 def fast_epoch(m: GRU4Rec) -> dict[str, Tensor]:
     network, sampler = build(m)
     optimizer = AdagradMomentum(network.parameters(), lr=m.train.learning_rate)
-    for batch in network.batches(everything(), LANES, np.random.default_rng(0)):
+    for batch in with_negatives(network, network.batches(everything(), LANES, np.random.default_rng(0)), m.loss, sampler):
         optimizer.zero_grad()
         compute_loss(network, batch, m.loss, sampler).backward()
         optimizer.step()
@@ -108,7 +108,8 @@ def test_sparse_gradients_are_the_dense_ones(kind: str, embedding: str):
     for optimizer in ("adagrad", "adamw"):
         m = model(kind, embedding=embedding, train={"optimizer": optimizer})
         network, sampler = build(m)
-        batch = next(iter(network.batches(everything(), LANES, np.random.default_rng(0))))
+        batches = network.batches(everything(), LANES, np.random.default_rng(0))
+        batch = next(with_negatives(network, batches, m.loss, sampler))
         compute_loss(network, batch, m.loss, sampler).backward()
         assert network.items.weight.grad.is_sparse == (optimizer == "adagrad")
         gradients.append({n: p.grad.to_dense() if p.grad.is_sparse else p.grad for n, p in network.named_parameters()})
@@ -126,7 +127,7 @@ def test_bpr_max_of_distinct_items_is_that_of_the_draws(elu: float, regularisati
     states, table = (torch.randn(rows, 4, generator=generator, dtype=torch.float64).requires_grad_() for rows in (n, ITEMS))
     m = model("bpr_max", negatives={**NEGATIVES, "mask_targets": mask_targets})
     (_, sampler), (_, again) = build(m), build(m)
-    once, draws = sampler.distinct(targets), again.sample(targets)
+    (once,), draws = sampler.distinct([targets]), again.sample(targets)
     weights = tuple(w.double() for w in (once.log_weight, once.target_log_weight, once.own_log_weight))
     got = losses.shared_bpr_max(states, table[once.items], once.at, weights, regularisation, elu)
     negative = (states @ table[draws.items].T).masked_fill(again.excluded(draws, targets), -torch.inf)

@@ -13,7 +13,7 @@ from seqrec import evaluation, metrics, models, training
 from seqrec.catalogue import Catalogue
 from seqrec.errors import SeqrecError, SettingsError, TrainingError
 from seqrec.features.schema import FeatureSchema
-from seqrec.models.encoder import compute_loss
+from seqrec.models.encoder import compute_loss, with_negatives
 from seqrec.models.gru4rec import GRU4Rec
 from seqrec.models.hrm import HRM
 from seqrec.negatives import Sampler
@@ -116,6 +116,7 @@ def test_every_path_of_the_loss(loss, optimizer):
                 network.__class__ = type("Plain", (type(network),), {"reads_item_vectors": False})
             batch = next(iter(network.batches(split, 32, np.random.default_rng(0))))
             sampler = Sampler(m.negatives, torch.from_numpy(split.item_counts), 0, torch.device("cpu"))
+            (batch,) = with_negatives(network, [batch], m.loss, sampler)
             value = compute_loss(network, batch, m.loss, sampler)
             value.backward()
             losses.append(value.item())

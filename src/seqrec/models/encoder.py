@@ -5,8 +5,9 @@ One loop trains them all, with any loss and any sampler of negatives.
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -83,38 +84,55 @@ class Encoder(nn.Module, ABC):
         return 1.0
 
 
+def _wanted(batch: Batch, settings: LossSettings) -> Tensor:
+    """The targets that the loss looks at: with labels only the liked ones, unless it has a use for the others."""
+    return batch.targets if batch.labels is None or settings.name == "bce" else batch.targets[batch.labels]
+
+
+BATCHES_AT_ONCE = 32
+
+
+def with_negatives(encoder: Encoder, batches: Iterable[Batch], settings: LossSettings, sampler: Sampler) -> Iterator[Batch]:
+    """The batches on the sampler's device, with the negatives that all positions share where the loss scores each item once; some batches at a time."""
+    scores_once = settings.name == "sampled_softmax" or (settings.name == "bpr_max" and not sampler.settings.logq)
+    if not scores_once or not sampler.settings.shared:
+        yield from (batch.to(sampler.device) for batch in batches)
+        return
+    at_once = max(1, min(BATCHES_AT_ONCE, sampler.most_at_once))
+    batches = iter(batches)
+    while some := [batch.to(sampler.device) for batch in itertools.islice(batches, at_once)]:
+        # Each item is looked up once, be it target or negative, or input where the encoder reads the same vectors.
+        beside = [batch.items for batch in some] if encoder.reads_item_vectors else None
+        drawn = sampler.distinct([_wanted(batch, settings) for batch in some], beside)
+        yield from (replace(batch, drawn=d) for batch, d in zip(some, drawn, strict=True))
+
+
 def compute_loss(encoder: Encoder, batch: Batch, settings: LossSettings, sampler: Sampler, bfloat16: bool = False) -> Tensor:
     """The loss of a batch: encode, score the targets and their negatives, compare.
 
     Args:
+        batch: as ``with_negatives`` gives it.
         bfloat16: encode and multiply in bfloat16 (sums, norms and losses stay float32).
     """
-    scale, targets, labels = encoder.loss_scale(batch), batch.targets, batch.labels
-    liked = None if settings.name == "bce" else labels
-    if liked is not None:
-        targets = targets[liked]
-    once = None
-    scores_once = settings.name == "sampled_softmax" or (settings.name == "bpr_max" and not sampler.settings.logq)
-    if scores_once and sampler.settings.shared and len(targets):
-        # Each item is looked up once, be it target or negative, or input where the encoder reads the same vectors.
-        once = sampler.distinct(targets, batch.items if encoder.reads_item_vectors else None)
-        vectors = encoder.item_vectors(once.items)
-        if once.beside is not None:
-            vectors, inputs = _WithInputs.apply(vectors, once.beside)
+    scale, targets, labels, drawn = encoder.loss_scale(batch), _wanted(batch, settings), batch.labels, batch.drawn
+    if drawn is not None:
+        vectors = encoder.item_vectors(drawn.items)
+        if drawn.beside is not None:
+            vectors, inputs = _WithInputs.apply(vectors, drawn.beside)
             batch = replace(batch, vectors=inputs.view(*batch.items.shape, -1))
     with torch.autocast(batch.items.device.type, torch.bfloat16) if bfloat16 else nullcontext():
         states = encoder.encode(batch)
     states = states.float()
-    if liked is not None:
-        states = states[liked]
+    if labels is not None and settings.name != "bce":
+        states = states[labels]
     if not len(targets):  # every target of the batch is disliked
         return states.sum() * 0.0
-    if once is not None:
-        weights = once.log_weight, once.target_log_weight, once.own_log_weight
+    if drawn is not None:
+        weights = drawn.log_weight, drawn.target_log_weight, drawn.own_log_weight
         if settings.name == "sampled_softmax":
-            loss = losses.shared_sampled_softmax(states, vectors, once.at, weights, bfloat16)
+            loss = losses.shared_sampled_softmax(states, vectors, drawn.at, weights, bfloat16)
         else:
-            loss = losses.shared_bpr_max(states, vectors, once.at, weights, settings.regularisation, settings.elu)
+            loss = losses.shared_bpr_max(states, vectors, drawn.at, weights, settings.regularisation, settings.elu)
     elif settings.name == "softmax":
         loss = losses.softmax(states, encoder.item_vectors(), targets, settings.smoothing, bfloat16)
     else:
