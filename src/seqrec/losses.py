@@ -33,7 +33,6 @@ class _Softmax(torch.autograd.Function):
         s, v = s.to(kind), v.to(kind)
         rows = CHUNK if s.device.type == "cpu" else 8 * CHUNK
         logits = torch.empty((min(rows, n), c), dtype=kind, device=s.device)
-        scaled = s / n  # so that the gradients are those of the mean
         d_states = torch.empty_like(s)
         d_vectors = torch.empty_like(item_vectors)
         loss = torch.zeros((), dtype=torch.float64 if states.dtype == torch.float64 else torch.float32, device=s.device)
@@ -56,13 +55,13 @@ class _Softmax(torch.autograd.Function):
             if smoothing:
                 x -= smoothing / c
             x.scatter_add_(1, t, x.new_full((len(a), 1), smoothing - 1))
-            torch.mm(x, v, out=d_states[i : i + rows])
-            a = scaled[i : i + rows]
+            d = d_states[i : i + rows]
+            torch.addmm(d, x, v, beta=0, alpha=1 / n, out=d)  # the gradient of the mean
             if bfloat16:
-                d_vectors = d_vectors.add_(torch.mm(x.T, a)) if i else d_vectors.copy_(torch.mm(x.T, a))
+                d_vectors = d_vectors.add_(torch.mm(x.T, a), alpha=1 / n) if i else torch.mul(torch.mm(x.T, a), 1 / n, out=d_vectors)
             else:
-                torch.addmm(d_vectors, x.T, a, beta=float(i > 0), out=d_vectors)
-        ctx.save_for_backward(d_states.to(states.dtype).div_(n), d_vectors)
+                torch.addmm(d_vectors, x.T, a, beta=float(i > 0), alpha=1 / n, out=d_vectors)
+        ctx.save_for_backward(d_states.to(states.dtype), d_vectors)
         return loss / n
 
     @staticmethod
