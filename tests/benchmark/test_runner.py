@@ -7,9 +7,11 @@ import polars as pl
 import pytest
 
 from seqrec import benchmark, evaluation, metrics, models, topk
-from seqrec.benchmark import provenance, results, runner
+from seqrec.benchmark import provenance, results, runner, worker
 from seqrec.benchmark.protocol import load_protocol, load_sequences
 from seqrec.errors import SettingsError, TrainingError
+from seqrec.splitting.leave_one_out import leave_one_out
+from seqrec.testing import sequences_of
 
 PROTOCOL = """
 name: own-v1
@@ -97,6 +99,14 @@ def test_it_says_what_evaluation_says(folder):
     assert r["split_hash"] == split.hash
     assert r["metrics"]["recall@5"]["mean"] == pytest.approx(metrics.recall(ranks.filtered, 5).mean())
     assert r["positions_per_second"] is None
+
+
+def test_lists_of_people_who_have_seen_everything_are_not_described():
+    split = leave_one_out(sequences_of([np.array([0, 1, 0, 1])] * 2, 2))
+    model = models.get("popularity")().fit(split)
+    ranks = evaluation.rank(model, split, split.test)
+    assert worker.describe_lists(ranks, split, filter_seen=True) == {}
+    assert worker.describe_lists(ranks, split, filter_seen=False)["coverage@10"] == 1
 
 
 def test_variants_are_measured_and_the_model_is_trained_again(folder):

@@ -54,8 +54,10 @@ def measure(ranks: Ranks, filter_seen: bool, cutoffs: list[int]) -> dict[str, di
 
 
 def describe_lists(ranks: Ranks, split: Split, filter_seen: bool) -> dict[str, float]:
-    """Measures of the recommended lists as a whole, at 10."""
+    """Measures of the recommended lists as a whole, at 10; none where nothing is recommended, since everyone has seen everything."""
     lists = (ranks.lists if filter_seen else ranks.lists_unfiltered)[:, :10]
+    if not (lists >= 0).any():
+        return {}
     items = len(split.sequences.item_catalogue)
     return {
         "coverage@10": metrics.coverage(lists, items),
