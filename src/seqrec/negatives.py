@@ -191,9 +191,7 @@ class Sampler:
 
         local = (place - begins.repeat(len(asked) // len(targets)).repeat_interleave(sizes)).split([len(x) for x in asked])
         of_each = [x.split(counts.tolist()) for x in (items, log_weight)] + [x.split(n) for x in (positive, own)]
-        return [
-            Distinct(*parts, at=local[k], beside=local[2 * len(n) + k] if others else None) for k, parts in enumerate(zip(*of_each, strict=True))
-        ]
+        return [Distinct(*parts, at=local[k], beside=local[2 * len(n) + k] if others else None) for k, parts in enumerate(zip(*of_each, strict=True))]
 
 
 def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -354,7 +354,7 @@ def fit(model: NeuralModel, split: Split, *, checkpoint: str | Path | None = Non
                         torch._foreach_lerp_(averaged, parameters, forget)
                 run.done += batch.positions
                 positions += batch.positions
-                loss_sum += loss.detach() * batch.positions
+                loss_sum.add_(loss.detach(), alpha=batch.positions)
                 if run.updates % UPDATES_BETWEEN_CHECKS == 0:
                     _check(loss_sum, epoch, s, checkpoint)
                     shown.update(run.done, epoch, float(loss_sum) / positions)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seqrec.batching import Batch
 from seqrec.errors import TrainingError
 from seqrec.features.encoding import Side
+from seqrec.layers.dropout import dropout
 
 
 class FeatureEmbedding(nn.Module):
@@ -78,13 +79,13 @@ def embedding(rows: int, width: int, side: Side, shared: nn.Embedding | FeatureE
     return nn.Embedding(rows, width) if own is None else own
 
 
-def add_users(states: Tensor, users: nn.Embedding | FeatureEmbedding, batch: Batch, dropout: float = 0.0) -> Tensor:
+def add_users(states: Tensor, users: nn.Embedding | FeatureEmbedding, batch: Batch, dropped: float = 0.0) -> Tensor:
     """The states, each with the vector of its user added: nothing for an unknown user, and nothing but that for an empty history.
 
     Args:
         states: (positions, width), one for each of ``batch.at``.
         users: the table of the users.
-        dropout: on the users' vectors; 0 when not training.
+        dropped: share of the numbers of the users' vectors that dropout zeroes; 0 when not training.
     """
     if batch.users is None:
         return states
@@ -92,4 +93,4 @@ def add_users(states: Tensor, users: nn.Embedding | FeatureEmbedding, batch: Bat
     steps = batch.items.shape[1]
     user = batch.users.flatten().index_select(0, batch.at) if batch.users.dim() == 2 else batch.users.index_select(0, batch.at // steps)
     vectors = users(user.clamp(min=0)) * user.ge(0)[:, None]
-    return states + F.dropout(vectors, dropout, dropout > 0)
+    return states + dropout(vectors, dropped, training=True)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 
 class _Recurrence(torch.autograd.Function):
-    """Inputs x (T, B, I), weights W (3H, I) and their bias (3H,), or the input's part of the gates (T, B, 3H) and None; initial state (B, H), U (3H, H),
-    its bias (3H,), resets (T, B, 1) bool or None -> states (T, B, H)."""
+    """x (T, B, I), W (3H, I) and its bias (3H,), initial state (B, H), U (3H, H) and its bias (3H,), resets (T, B, 1) bool or None
+    -> states (T, B, H). With W None x is the input's part of the gates already, (T, B, 3H)."""
 
     @staticmethod
     def forward(ctx, x: Tensor, w: Tensor | None, b_x: Tensor, h0: Tensor, u: Tensor, b: Tensor, resets: Tensor | None) -> Tensor:

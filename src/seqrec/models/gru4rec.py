@@ -35,6 +35,7 @@ from seqrec import batching
 from seqrec.batching import Batch
 from seqrec.config import Settings
 from seqrec.features.encoding import Features
+from seqrec.layers.dropout import dropout
 from seqrec.layers.features import add_users, embedding
 from seqrec.layers.recurrence import GRULayer
 from seqrec.models.encoder import Encoder, NeuralModel
@@ -133,12 +134,12 @@ class GRU4RecNetwork(Encoder):
             x = (self.items if self.input_items is None else self.input_items)(batch.items.T)
         if s.embedding == "shared":
             x = x[..., : s.width]
-        x = F.dropout(x, s.dropout_embedding, self.training)
+        x = dropout(x, s.dropout_embedding, self.training)
         in_lanes = batch.resets is not None
         for n, layer in enumerate(self.layers):
             h0 = self.carried[n][:rows] if in_lanes and n < len(self.carried) else x.new_zeros(rows, s.hidden)
             states = layer(x, h0, None if batch.resets is None else batch.resets.T)
-            x = F.dropout(states, s.dropout_hidden, self.training)
+            x = dropout(states, s.dropout_hidden, self.training)
             if in_lanes:
                 # Session-parallel training carries the state after dropout over, as the authors' code does.
                 self.carried[n : n + 1] = [(x if s.steps == 1 else states)[-1].detach()]

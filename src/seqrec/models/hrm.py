@@ -30,6 +30,7 @@ from seqrec import batching
 from seqrec.batching import Batch
 from seqrec.config import Settings
 from seqrec.features.encoding import Features
+from seqrec.layers.dropout import dropout
 from seqrec.layers.features import embedding
 from seqrec.models.encoder import Encoder, NeuralModel
 from seqrec.sequences import Histories
@@ -101,12 +102,12 @@ class HRMNetwork(Encoder):
     def encode(self, batch: Batch) -> Tensor:
         s = self.settings
         x = pool((self.input_items or self.items)(batch.items), batch.mask, s.pool_items)
-        x = F.dropout(x, s.dropout, self.training)
+        x = dropout(x, s.dropout, self.training)
         if self.users is not None and batch.users is not None:
             known = batch.users >= 0
             u = self.users(batch.users.clamp(min=0))
             x = pool(torch.stack([u, x], 1), torch.stack([known, batch.mask.any(1)], 1), s.pool_user)
-            x = F.dropout(x, s.dropout, self.training)
+            x = dropout(x, s.dropout, self.training)
         if s.normalise:
             x = F.normalize(x, dim=1)
         return x / s.temperature

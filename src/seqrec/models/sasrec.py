@@ -31,6 +31,7 @@ from seqrec import batching
 from seqrec.batching import Batch
 from seqrec.config import Settings
 from seqrec.features.encoding import Features
+from seqrec.layers.dropout import dropout
 from seqrec.layers.features import add_users, embedding
 from seqrec.models.encoder import Encoder, NeuralModel
 from seqrec.sequences import Histories
@@ -87,7 +88,7 @@ class Block(nn.Module):
         if at is None:
             q, k, v = self.qkv(y).view(rows, steps, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
             a = F.scaled_dot_product_attention(rotate(q, turns), rotate(k, turns), v, is_causal=True)
-            x = x + F.dropout(self.out(a.transpose(1, 2).reshape(rows, steps, width)), self.dropout, self.training)
+            x = x + dropout(self.out(a.transpose(1, 2).reshape(rows, steps, width)), self.dropout, self.training)
         else:
             x = x.reshape(rows * steps, width)[at]
             wq, bq = self.qkv.weight[:width], self.qkv.bias[:width]
@@ -96,14 +97,14 @@ class Block(nn.Module):
             known = torch.arange(steps, device=x.device) <= (at % steps)[:, None]
             turned = None if turns is None else turns[:, at % steps][:, :, None, None]
             a = F.scaled_dot_product_attention(rotate(q, turned), rotate(k, turns), v, attn_mask=known[:, None, None, :])
-            x = x + F.dropout(self.out(a.reshape(rows, width)), self.dropout, self.training)
+            x = x + dropout(self.out(a.reshape(rows, width)), self.dropout, self.training)
         y = self.inner(self.norm_feedforward(x))
         if self.gated:
             gate, y = y.chunk(2, -1)
             y = F.silu(gate) * y
         else:
             y = F.relu(y)
-        return x + F.dropout(self.outer(y), self.dropout, self.training)
+        return x + dropout(self.outer(y), self.dropout, self.training)
 
 
 class SASRecNetwork(Encoder):
@@ -140,7 +141,7 @@ class SASRecNetwork(Encoder):
         if self.places is not None:
             x = x + self.places.weight[:steps]
         turns = None if self.places is not None else self.turns[:, :steps]
-        x = F.dropout(x, self.settings.dropout, self.training)
+        x = dropout(x, self.settings.dropout, self.training)
         for block in self.blocks[:-1]:
             x = block(x, turns)
         if len(batch.at) == rows and not self.training:  # one state a row is wanted: the last block computes no other
