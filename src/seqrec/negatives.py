@@ -190,8 +190,9 @@ class Sampler:
             own = (negative + (from_batch - 1) * batch_weight if s.in_batch else negative).take(at_target).log()
 
         local = (place - begins.repeat(len(asked) // len(targets)).repeat_interleave(sizes)).split([len(x) for x in asked])
-        of_each = [x.split(counts.tolist()) for x in (items, log_weight)] + [x.split(n) for x in (positive, own)]
-        return [Distinct(*parts, at=local[k], beside=local[2 * len(n) + k] if others else None) for k, parts in enumerate(zip(*of_each, strict=True))]
+        others_at = local[2 * len(n) :] if others else [None] * len(n)
+        parts = (items.split(counts.tolist()), log_weight.split(counts.tolist()), positive.split(n), own.split(n), local[: len(n)], others_at)
+        return [Distinct(*of_batch) for of_batch in zip(*parts, strict=True)]
 
 
 def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

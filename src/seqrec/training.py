@@ -302,9 +302,9 @@ def fit(model: NeuralModel, split: Split, *, checkpoint: str | Path | None = Non
     torch.manual_seed(s.seed)
     network = model.build(len(split.sequences.item_catalogue), split.sequences.users).to(device)
     model.network = network
-    parameters = list(network.parameters())
+    parameters: list[Tensor] = list(network.parameters())
     run = Run(network, s, device)
-    averaged = list(run.averaged.parameters())
+    averaged: list[Tensor] = list(run.averaged.parameters())
     fingerprint = fingerprint_of(model, split)
     if checkpoint is not None and storage.exists(checkpoint):
         run.load(checkpoint, fingerprint)

@@ -93,7 +93,7 @@ BATCHES_AT_ONCE = 32
 
 
 def with_negatives(encoder: Encoder, batches: Iterable[Batch], settings: LossSettings, sampler: Sampler) -> Iterator[Batch]:
-    """The batches on the sampler's device, with negatives where all positions share them and each item is scored once; drawn for some batches at once."""
+    """The batches on the sampler's device, with their negatives where all positions share these and the loss scores each item once."""
     scores_once = settings.name == "sampled_softmax" or (settings.name == "bpr_max" and not sampler.settings.logq)
     if not scores_once or not sampler.settings.shared:
         yield from (batch.to(sampler.device) for batch in batches)
