@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import typing
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import pydantic
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from seqrec import metrics
 from seqrec.errors import SettingsError, did_you_mean
+
+
+def _known_metric(name: str) -> str:
+    metrics.parse(name)
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_known_metric)]
+"""A metric with its cut-off, such as ``ndcg@10``."""
 
 
 class Settings(BaseModel):

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from seqrec import artifact, comparison, evaluation, metrics, models, preparing, storage, topk, yaml_file
 from seqrec.benchmark import protocol as protocols
 from seqrec.catalogue import Catalogue
-from seqrec.config import Settings
+from seqrec.config import MetricName, Settings
 from seqrec.errors import SettingsError
 from seqrec.features import samples
 from seqrec.features.samples import SampleSettings
@@ -78,19 +78,12 @@ class DataSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    metrics: list[str] = Field(default_factory=lambda: ["ndcg@10", "recall@10", "mrr@10", "recall@20", "ndcg@20"], min_length=1)
+    metrics: list[MetricName] = Field(default_factory=lambda: ["ndcg@10", "recall@10", "mrr@10", "recall@20", "ndcg@20"], min_length=1)
     """What is printed; all metrics are written."""
     filter_seen: bool | None = None
     """Whether what a user has seen is left out; None: as the protocol says, else yes."""
     topk: str | None = None
     """A file (.csv or .parquet) for the 20 best items of each test query."""
-
-    @field_validator("metrics")
-    @classmethod
-    def _known(cls, names: list[str]) -> list[str]:
-        for name in names:
-            metrics.parse(name)
-        return names
 
 
 class OutputSettings(Settings):

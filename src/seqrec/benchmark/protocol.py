@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from seqrec import metrics, storage, yaml_file
 from seqrec.catalogue import Catalogue
-from seqrec.config import Settings
+from seqrec.config import MetricName, Settings
 from seqrec.errors import DataError, SettingsError, did_you_mean
 from seqrec.sequences import COLUMNS, Sequences
 from seqrec.splitting import SplitSettings
@@ -75,7 +75,7 @@ class Protocol(Settings):
     """Every query ranks the whole catalogue."""
     filter_seen: bool = True
     """Headline: with the items of the full history filtered, or without. The other is reported beside it."""
-    headline: list[str] = Field(default_factory=lambda: ["ndcg@10", "recall@10"], min_length=1)
+    headline: list[MetricName] = Field(default_factory=lambda: ["ndcg@10", "recall@10"], min_length=1)
     """Metrics in the table; the first one ranks the models."""
     cutoffs: list[int] = Field(default_factory=lambda: list(metrics.CUTOFFS))
     """The k of all metrics."""
@@ -85,13 +85,6 @@ class Protocol(Settings):
     """After selection the model is trained again on training and validation events, for the chosen number of epochs."""
     split_hash: str | None = None
     """Hash of the split that the data must give; None for a protocol whose hash is not known yet."""
-
-    @field_validator("headline")
-    @classmethod
-    def _known(cls, names: list[str]) -> list[str]:
-        for name in names:
-            metrics.parse(name)
-        return names
 
     @property
     def other(self) -> str:

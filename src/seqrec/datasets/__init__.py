@@ -16,7 +16,7 @@ from seqrec.errors import DataError, did_you_mean
 if TYPE_CHECKING:
     from seqrec.interactions import Columns, Interactions
 
-DATASETS = {
+MOVIELENS = {
     "ml-100k": "movielens_100k",
     "ml-1m": "movielens_1m",
     "ml-10m": "movielens_10m",
@@ -24,24 +24,11 @@ DATASETS = {
     "ml-25m": "movielens_csv",
     "ml-32m": "movielens_csv",
     "ml-latest-small": "movielens_csv",
-    "beauty": "beauty",
 }
+DATASETS = MOVIELENS | {"beauty": "beauty"}
 """Name -> module of this package, whose ``load(name, data_dir, cache)`` gives the log."""
 
-FORMATS = {
-    "ml-100k": "movielens_100k",
-    "ml-1m": "movielens_1m",
-    "ml-10m": "movielens_10m",
-    "ml-20m": "movielens_csv",
-    "ml-25m": "movielens_csv",
-    "ml-32m": "movielens_csv",
-    "ml-latest-small": "movielens_csv",
-    "sasrec": "sasrec",
-    "s3rec": "s3rec",
-    "recbole": "recbole",
-    "gru4rec": "gru4rec",
-    "samples": "samples",
-}
+FORMATS = MOVIELENS | {name: name for name in ("sasrec", "s3rec", "recbole", "gru4rec", "samples")}
 """Format -> module of this package, whose ``read(path)`` reads it (with ``columns`` where the format has a header)."""
 
 WITH_HEADER = ("recbole", "gru4rec")
