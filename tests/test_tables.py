@@ -60,6 +60,14 @@ def test_print_and_own_formats():
     assert "a note" in out.getvalue()
 
 
+def test_cells_are_folded_on_a_terminal_only():
+    rows = [{"model": "recent_popularity", "title": "a long film title " * 4}]
+    for is_terminal in (True, False):
+        out = io.StringIO()
+        Table("", ["model", "title"], rows).print(Console(file=out, width=40, force_terminal=is_terminal, color_system=None))
+        assert (rows[0]["title"].strip() in out.getvalue()) is not is_terminal
+
+
 def test_what_looks_like_markup_is_printed_as_it_is():
     out = io.StringIO()
     Table("", ["title"], [{"title": "[red] (2007)"}]).print(Console(file=out, width=100))

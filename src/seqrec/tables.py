@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -19,6 +20,7 @@ from seqrec import storage
 from seqrec.errors import SettingsError
 
 SUFFIXES = (".json", ".csv", ".md")
+WIDEST = 1000  # characters of a table that goes to a file or a pipe
 
 
 def interval(value: dict[str, float]) -> str:
@@ -81,6 +83,8 @@ class Table:
         for row in self.rows:
             table.add_row(*(Text(self.text(row, column)) for column in self.columns))  # Text: a title such as [REC] is no markup
         console = console or Console()
+        if not console.is_terminal:  # a file or a pipe has no edge at which cells would have to be folded
+            console.width = max(console.width, Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum)
         console.print(table)
         for note in self.notes:
             console.print(note, style="dim", markup=False, highlight=False)
