@@ -73,6 +73,7 @@ class Distinct:
 
 
 BLOCK = 1 << 17  # draws made at once
+MARKS = 1 << 20  # items marked at once, a catalogue a batch
 
 
 class Sampler:
@@ -102,9 +103,9 @@ class Sampler:
         self.block, self.used = torch.empty(0, dtype=torch.int64, device=device), 0
 
     @property
-    def most_at_once(self) -> int:
-        """Batches that ``distinct`` takes at once without marking more than some megabytes."""
-        return (1 << 20) // len(self.q_batch)
+    def batches_at_once(self) -> int:
+        """How many batches to give to ``distinct``: as many as help, but not so many that its marks take more than some megabytes."""
+        return max(1, min(32, MARKS // len(self.q_batch)))
 
     def draw(self, shape: tuple[int, ...]) -> Tensor:
         """Items drawn independently, taken from a block that is drawn for many batches at once."""

@@ -84,12 +84,9 @@ class Encoder(nn.Module, ABC):
         return 1.0
 
 
-def _wanted(batch: Batch, settings: LossSettings) -> Tensor:
-    """The targets that the loss looks at: with labels only the liked ones, unless it has a use for the others."""
-    return batch.targets if batch.labels is None or settings.name == "bce" else batch.targets[batch.labels]
-
-
-BATCHES_AT_ONCE = 32
+def _wanted(values: Tensor, batch: Batch, settings: LossSettings) -> Tensor:
+    """Those of (positions, ...) values that the loss looks at: with labels only the liked positions, unless it has a use for the others."""
+    return values if batch.labels is None or settings.name == "bce" else values[batch.labels]
 
 
 def with_negatives(encoder: Encoder, batches: Iterable[Batch], settings: LossSettings, sampler: Sampler) -> Iterator[Batch]:
@@ -98,12 +95,11 @@ def with_negatives(encoder: Encoder, batches: Iterable[Batch], settings: LossSet
     if not scores_once or not sampler.settings.shared:
         yield from (batch.to(sampler.device) for batch in batches)
         return
-    at_once = max(1, min(BATCHES_AT_ONCE, sampler.most_at_once))
     batches = iter(batches)
-    while some := [batch.to(sampler.device) for batch in itertools.islice(batches, at_once)]:
+    while some := [batch.to(sampler.device) for batch in itertools.islice(batches, sampler.batches_at_once)]:
         # Each item is looked up once, be it target or negative, or input where the encoder reads the same vectors.
         beside = [batch.items for batch in some] if encoder.reads_item_vectors else None
-        drawn = sampler.distinct([_wanted(batch, settings) for batch in some], beside)
+        drawn = sampler.distinct([_wanted(batch.targets, batch, settings) for batch in some], beside)
         yield from (replace(batch, drawn=d) for batch, d in zip(some, drawn, strict=True))
 
 
@@ -114,7 +110,7 @@ def compute_loss(encoder: Encoder, batch: Batch, settings: LossSettings, sampler
         batch: as ``with_negatives`` gives it.
         bfloat16: encode and multiply in bfloat16 (sums, norms and losses stay float32).
     """
-    scale, targets, labels, drawn = encoder.loss_scale(batch), _wanted(batch, settings), batch.labels, batch.drawn
+    scale, targets, drawn = encoder.loss_scale(batch), _wanted(batch.targets, batch, settings), batch.drawn
     if drawn is not None:
         vectors = encoder.item_vectors(drawn.items)
         if drawn.beside is not None:
@@ -122,9 +118,7 @@ def compute_loss(encoder: Encoder, batch: Batch, settings: LossSettings, sampler
             batch = replace(batch, vectors=inputs.view(*batch.items.shape, -1))
     with torch.autocast(batch.items.device.type, torch.bfloat16) if bfloat16 else nullcontext():
         states = encoder.encode(batch)
-    states = states.float()
-    if labels is not None and settings.name != "bce":
-        states = states[labels]
+    states = _wanted(states.float(), batch, settings)
     if not len(targets):  # every target of the batch is disliked
         return states.sum() * 0.0
     if drawn is not None:
@@ -136,7 +130,7 @@ def compute_loss(encoder: Encoder, batch: Batch, settings: LossSettings, sampler
     elif settings.name == "softmax":
         loss = losses.softmax(states, encoder.item_vectors(), targets, settings.smoothing, bfloat16)
     else:
-        loss = _loss_of_draws(encoder, states, targets, labels, settings, sampler)
+        loss = _loss_of_draws(encoder, states, targets, batch.labels, settings, sampler)
     return loss if scale == 1 else loss * scale
 
 
