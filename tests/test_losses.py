@@ -210,6 +210,16 @@ def test_softmax_in_bfloat16_is_near():
         assert (a - b).norm() < 0.02 * b.norm()
 
 
+def test_weights_are_not_rounded_in_bfloat16():
+    """Corrections for logQ are sums of large numbers: 8 bits of them would be worth a tenth."""
+    states, vectors, targets = (x.float() if x.is_floating_point() else x for x in random_softmax(300))
+    states, vectors = 0.01 * states.detach(), vectors.detach()
+    log_weight = torch.linspace(-20.3, -19.1, len(vectors))
+    weights = log_weight, log_weight[targets], torch.full((len(targets),), -torch.inf)
+    exact, near = (losses.shared_sampled_softmax(states, vectors, targets, weights, bfloat16=b) for b in (False, True))
+    assert near.item() == pytest.approx(exact.item(), rel=1e-4)
+
+
 def test_sampled_softmax_over_all_other_items_is_softmax():
     states, vectors, targets = random_softmax(9)
     all_scores = states @ vectors.T

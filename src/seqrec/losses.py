@@ -29,33 +29,36 @@ class _Softmax(torch.autograd.Function):
     ) -> Tensor:
         n, c = len(states), len(item_vectors)
         s, v = states.detach(), item_vectors.detach()
-        kind = torch.bfloat16 if bfloat16 else s.dtype
-        s, v = s.to(kind), v.to(kind)
+        if bfloat16:
+            s, v = s.bfloat16(), v.bfloat16()
         rows = CHUNK if s.device.type == "cpu" else 8 * CHUNK
-        logits = torch.empty((min(rows, n), c), dtype=kind, device=s.device)
+        logits = states.new_empty(min(rows, n), c)
         d_states = torch.empty_like(s)
         d_vectors = torch.empty_like(item_vectors)
-        loss = torch.zeros((), dtype=torch.float64 if states.dtype == torch.float64 else torch.float32, device=s.device)
+        loss = logits.new_zeros(())
         for i in range(0, n, rows):
             a, t = s[i : i + rows], targets[i : i + rows, None]
             x = logits[: len(a)]
-            torch.mm(a, v.T, out=x)
-            at_target = x.gather(1, t).squeeze(1).to(loss.dtype)
+            if bfloat16:
+                x.copy_(torch.mm(a, v.T))
+            else:
+                torch.mm(a, v.T, out=x)
+            at_target = x.gather(1, t).squeeze(1)
             if weights is not None:
                 log_weight, positive, own = weights
                 x += log_weight
                 x.scatter_(1, t, (at_target + torch.logaddexp(positive, own)[i : i + rows])[:, None])
                 at_target = at_target + positive[i : i + rows]
-            mean = x.mean(1, dtype=loss.dtype) if smoothing else None
+            mean = x.mean(1) if smoothing else None
             # log p(target) = x_target - logsumexp; log-sum-exp comes from the largest logit and the largest probability, which softmax has.
-            top = x.amax(1).to(loss.dtype)
+            top = x.amax(1)
             torch.softmax(x, 1, out=x)
-            log_z = top - x.amax(1).to(loss.dtype).log()
+            log_z = top - x.amax(1).log()
             loss += (log_z - (at_target if mean is None else (1 - smoothing) * at_target + smoothing * mean)).sum()
             if smoothing:
                 x -= smoothing / c
             x.scatter_add_(1, t, x.new_full((len(a), 1), smoothing - 1))
-            d = d_states[i : i + rows]
+            x, d = x.to(a.dtype), d_states[i : i + rows]
             torch.addmm(d, x, v, beta=0, alpha=1 / n, out=d)  # the gradient of the mean
             if bfloat16:
                 d_vectors = d_vectors.add_(torch.mm(x.T, a), alpha=1 / n) if i else torch.mul(torch.mm(x.T, a), 1 / n, out=d_vectors)

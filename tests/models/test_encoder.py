@@ -116,12 +116,20 @@ def test_a_batch_of_disliked_targets_only(name: str):
     assert torch.isfinite(encoder.states.grad).all()
 
 
-def test_bfloat16_is_near():
-    encoder = Table()
-    exact = compute_loss(encoder, batch(), LossSettings(), sampler())
-    near = compute_loss(encoder, batch(), LossSettings(), sampler(), bfloat16=True)
-    assert near.dtype == torch.float32
-    assert near.item() == pytest.approx(exact.item(), rel=0.02)
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("name", ["softmax", *SAMPLED])
+def test_bfloat16_is_near(name: str, shared: bool):
+    losses_and_gradients = []
+    for bfloat16 in (False, True):
+        encoder, draws = Table(), sampler(count=5, alpha=0.5, in_batch=True, logq=float(name == "sampled_softmax"), shared=shared)
+        (drawn,) = with_negatives(encoder, [batch()], LossSettings(name=name), draws)
+        loss = compute_loss(encoder, drawn, LossSettings(name=name), draws, bfloat16)
+        assert loss.dtype == torch.float32
+        loss.backward()
+        losses_and_gradients.append((loss.item(), encoder.items.grad))
+    (exact, d_exact), (near, d_near) = losses_and_gradients
+    assert near == pytest.approx(exact, rel=0.02)
+    assert (d_near - d_exact).norm() < 0.02 * d_exact.norm()
 
 
 def test_training_with_ratings():
