@@ -219,6 +219,7 @@ class Scores:
     """Given scores as a model that evaluation can ask. Items that were never trained on come last, in both codes."""
 
     name = "scores"
+    item_catalogue = sequences = None
 
     def __init__(self, scores: np.ndarray, split: Any):
         scores[:, split.item_counts == 0] = scores.min() - 1

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqrec import evaluation, metrics
+from seqrec import evaluation, metrics, models
+from seqrec.catalogue import Catalogue
 from seqrec.config import Settings
-from seqrec.errors import TrainingError
+from seqrec.errors import DataError, TrainingError
 from seqrec.models.model import Model
 from seqrec.models.popularity import Popularity
 from seqrec.models.sasrec import SASRec
@@ -177,3 +179,24 @@ def test_distinct_seen():
     row, item = evaluation.distinct_seen(Histories.from_lists([np.array([3, 1, 3]), np.empty(0, np.int32), np.array([0])]))
     assert row.tolist() == [0, 0, 2]
     assert item.tolist() == [1, 3, 0]
+
+
+def test_a_model_is_not_asked_under_other_ids():
+    """The same log with its ids as text: the split has the same hash, but sorted text numbers items otherwise."""
+    sequences = small_log()
+    as_text = replace(sequences, item_catalogue=Catalogue(sequences.item_catalogue.ids.cast(pl.String)))
+    renumbered = replace(sequences, item_catalogue=Catalogue(sequences.item_catalogue.ids.reverse()))
+    other_users = replace(sequences, user_catalogue=Catalogue(sequences.user_catalogue.ids.reverse()))
+    model = models.get("markov")().fit(leave_one_out(sequences))
+    expected = evaluation.rank(model, leave_one_out(sequences), leave_one_out(sequences).test).filtered
+    split = leave_one_out(as_text)  # in the same order: the same
+    assert np.array_equal(evaluation.rank(model, split, split.test).filtered, expected)
+    for other, kind in ((renumbered, "item"), (other_users, "user")):
+        split = leave_one_out(other)
+        with pytest.raises(DataError, match=f"{kind} ids: expected those that markov was trained on"):
+            evaluation.rank(model, split, split.test)
+
+
+def test_targets_that_were_seen():
+    split = leave_one_out(sequences_of([np.array([0, 1, 2]), np.array([4, 3, 4])], 5))
+    assert evaluation.seen(split.histories(split.test), split.targets(split.test)).tolist() == [False, True]

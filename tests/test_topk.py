@@ -20,6 +20,7 @@ class Fixed:
     """Scores that depend on the last item only: a seeded table."""
 
     name = "fixed"
+    item_catalogue = sequences = None
 
     def __init__(self, items: int, levels: int | None = None):
         table = np.random.default_rng(0).random((items, items), dtype=np.float32)

@@ -117,7 +117,7 @@ def test_a_checkpoint_of_another_run_is_refused(ring, tmp_path):
 
 
 def test_the_best_epoch_is_kept(ring):
-    model = make("sasrec", epochs=12, learning_rate=0.02, average=0.0, patience=12)
+    model = make("sasrec", epochs=12, learning_rate=0.02, average=0.0, patience=12, filter_seen=False)
     model.fit(leave_one_out(ring), progress=False)
     curve = model.fit_report["curve"]
     best = max(curve, key=lambda p: p["ndcg@10"])
@@ -125,15 +125,26 @@ def test_the_best_epoch_is_kept(ring):
     from seqrec import evaluation, metrics
 
     split = leave_one_out(ring)
-    again = metrics.ndcg(evaluation.rank(model, split, split.validation).filtered, 10).mean()
+    again = metrics.ndcg(evaluation.rank(model, split, split.validation).unfiltered, 10).mean()
     assert again == pytest.approx(best["ndcg@10"], abs=1e-9)
 
 
 def test_early_stopping(ring):
-    model = make("hrm", epochs=50, patience=2, learning_rate=1e-9, average=0.0)
+    model = make("hrm", epochs=50, patience=2, learning_rate=1e-9, average=0.0, filter_seen=False)
     model.fit(leave_one_out(ring), progress=False)
     report = model.fit_report
     assert report["epochs"] == report["best_epoch"] + 2 < 50
+
+
+def test_validation_that_tells_nothing_chooses_nothing(ring, caplog):
+    """Users of the ring come back to what they had, so under the filter every target is a miss."""
+    model = make("hrm", epochs=6, patience=2)
+    model.fit(leave_one_out(ring), progress=False)
+    assert model.fit_report["epochs"] == model.fit_report["best_epoch"] == 6
+    assert "train.filter_seen: 100% of the validation targets" in caplog.text
+    caplog.clear()
+    make("hrm", epochs=1, filter_seen=False).fit(leave_one_out(ring), progress=False)
+    assert not caplog.text
 
 
 def test_stop_after_validates_nothing_and_trains_as_long(ring):

@@ -5,6 +5,7 @@ A catalogue of n ids numbers them 0 .. n-1. There is no padding index: batches c
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -70,6 +71,14 @@ class Catalogue:
     def decode(self, indices: np.ndarray) -> pl.Series:
         """Raw ids of indices, (m,) -> (m,) of the ids' own type."""
         return self.ids[np.asarray(indices, dtype=np.int64)]
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hexadecimal digits of the ids in their order: what an index stands for."""
+        text = self.ids.cast(pl.String)
+        digest = hashlib.sha256(text.str.len_bytes().to_numpy().tobytes())
+        digest.update("".join(text.to_list()).encode())
+        return digest.hexdigest()[:16]
 
     def to_bytes(self) -> bytes:
         """The ids and attributes as the content of one Parquet file."""

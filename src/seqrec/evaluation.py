@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from seqrec.errors import TrainingError
+from seqrec.catalogue import Catalogue
+from seqrec.errors import DataError, TrainingError
 from seqrec.sequences import Histories
 from seqrec.splitting.split import Queries, Split
 
@@ -77,6 +78,35 @@ def top_k(scores: torch.Tensor, k: int) -> torch.Tensor:
     return torch.where(torch.isneginf(values), -1, best)
 
 
+def seen(histories: Histories, targets: np.ndarray) -> np.ndarray:
+    """(queries,) bool, True where the target is in the history, so that the seen filter makes it a miss."""
+    row, item = distinct_seen(histories)
+    found = np.zeros(len(histories), dtype=bool)
+    found[row[item == targets[row]]] = True
+    return found
+
+
+def check_ids(model: Model, split: Split) -> None:
+    """That an index is the same id for a model and a split.
+
+    Raises:
+        DataError: it is not.
+    """
+    own = {"item": model.item_catalogue, "user": None if model.sequences is None else model.sequences.user_catalogue}
+    theirs = {"item": split.sequences.item_catalogue, "user": split.sequences.user_catalogue}
+    for kind, catalogue in own.items():
+        other = theirs[kind]
+        if catalogue is not None and catalogue is not other and catalogue.digest != other.digest:
+            raise DataError(
+                f"{kind} ids: expected those that {model.name} was trained on, in their order: {_some(catalogue)}. Got {_some(other)}. "
+                "Read the log in the form that it had in training, or train again."
+            )
+
+
+def _some(catalogue: Catalogue) -> str:
+    return f"{len(catalogue):,} of type {catalogue.ids.dtype}, {', '.join(repr(x) for x in catalogue.ids.head(3))} ..."
+
+
 def rank(model: Model, split: Split, queries: Queries, lists: bool = True) -> Ranks:
     """Ranks the whole catalogue for each query.
 
@@ -84,8 +114,10 @@ def rank(model: Model, split: Split, queries: Queries, lists: bool = True) -> Ra
         lists: also keep the best 20 items of each; without them (for validation in training) only ranks are computed.
 
     Raises:
+        DataError: the model numbers items or users otherwise than the split does: it was trained on other ids.
         TrainingError: the model gives a score that is not a number.
     """
+    check_ids(model, split)
     histories, targets = split.histories(queries), split.targets(queries)
     filtered = np.empty(len(queries), dtype=np.int64)
     unfiltered, ties = np.empty_like(filtered), np.empty_like(filtered)

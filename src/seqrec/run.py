@@ -127,7 +127,17 @@ class RunSettings(Settings):
             SettingsError: says the section and key, what was expected and what came.
         """
         self.check_data()
-        return make_model(self.model, self.loss, self.negatives, self.train, self.features)
+        train = self.train
+        if self.model.get("name") in models.MODELS and issubclass(models.get(self.model["name"]), NeuralModel):
+            train = self.selection() | (train or {})
+        return make_model(self.model, self.loss, self.negatives, train, self.features)
+
+    def selection(self) -> dict[str, Any]:
+        """By what epochs are chosen where ``train`` does not say: as the protocol chooses, else with the filter that the test has."""
+        if self.protocol is not None:
+            select = protocols.load_protocol(self.protocol).select
+            return {"metric": select.metric, "filter_seen": select.filter_seen}
+        return {} if self.evaluate.filter_seen is None else {"filter_seen": self.evaluate.filter_seen}
 
     def check_data(self) -> None:
         """Checks that the run says which data, once.

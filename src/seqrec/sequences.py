@@ -206,7 +206,7 @@ class Histories:
     Attributes:
         items: (m,) int32 item indices that the views point into.
         starts, stops: (n,) int64.
-        users: (n,) int32 index of the user, -1 for one never seen in training; None where nobody is known.
+        users: (n,) int32 index of the user, -1 for one that is not in the log; None where nobody is known.
     """
 
     items: np.ndarray

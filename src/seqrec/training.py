@@ -10,6 +10,7 @@ import copy
 import ctypes
 import hashlib
 import json
+import logging
 import math
 import sys
 import time
@@ -36,6 +37,7 @@ from seqrec.splitting.split import Split
 if TYPE_CHECKING:
     from seqrec.models.encoder import Encoder, NeuralModel
 
+log = logging.getLogger("seqrec")
 UPDATES_BETWEEN_CHECKS = 50  # of the loss, which costs a synchronisation on a GPU
 
 
@@ -82,9 +84,9 @@ class TrainSettings(Settings):
     average: float = Field(0.0, ge=0, lt=1)
     """Exponential moving average of the weights with this decay an update: it is what is validated and kept; 0 for none."""
     metric: MetricName = "ndcg@10"
-    """What is validated; the weights of its best epoch are kept."""
+    """What is validated; the weights of its best epoch are kept. A run under a protocol takes the protocol's if nothing is said."""
     filter_seen: bool = True
-    """Whether validation filters what a user has seen."""
+    """Whether validation filters what a user has seen. A run does as its test does (or its protocol says) if nothing is said."""
     validate_every: int = Field(1, ge=1)
     """Epochs from one validation to the next."""
     patience: int = Field(3, ge=1)
@@ -269,10 +271,12 @@ class Run:
 
 
 def fingerprint_of(model: NeuralModel, split: Split) -> str:
-    """What must be the same for a run to be resumed: model, settings (but the device) and data."""
+    """What must be the same for a run to be resumed: model, settings (but the device) and data, ids included."""
     settings = model.configuration()
     settings["train"].pop("device")
-    return hashlib.sha256(json.dumps([model.name, settings, split.hash, split.train_positions], sort_keys=True).encode()).hexdigest()[:16]
+    s = split.sequences
+    data = [split.hash, split.train_positions, s.item_catalogue.digest, s.user_catalogue.digest]
+    return hashlib.sha256(json.dumps([model.name, settings, *data], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def fit(model: NeuralModel, split: Split, *, checkpoint: str | Path | None = None, progress: bool = True, stop_after: int | None = None) -> None:
@@ -304,6 +308,15 @@ def fit(model: NeuralModel, split: Split, *, checkpoint: str | Path | None = Non
         run.load(checkpoint, fingerprint)
     metric, k = metrics.parse(s.metric)
     validates = stop_after is None and len(split.validation) > 0
+    if validates and s.filter_seen:
+        again = float(evaluation.seen(split.histories(split.validation), split.targets(split.validation)).mean())
+        if again > 0.5:
+            log.warning(
+                "train.filter_seen: %.0f%% of the validation targets are items that their users have taken before, and count as misses, since the "
+                "filter leaves out what was seen. If people are to get such items again, set it to False, and filter_seen where you test and "
+                "recommend, too.",
+                100 * again,
+            )
     epochs = s.epochs if stop_after is None else min(s.epochs, stop_after)
     total = s.epochs * split.train_positions
     counts = torch.from_numpy(split.item_counts)
@@ -365,7 +378,7 @@ def fit(model: NeuralModel, split: Split, *, checkpoint: str | Path | None = Non
                 value = float(metric(ranks, k).mean())
                 validation_seconds = max(validation_seconds, 1.1 * (time.perf_counter() - asked))
                 point_of_curve[s.metric] = value
-                if value > run.best_value:
+                if value > run.best_value or value == run.best_value == 0:  # nothing but zeros chooses no epoch
                     run.best_value, run.best_epoch = value, epoch
                     run.best = {name: t.detach().clone() for name, t in run.averaged.state_dict().items()}
             run.seconds = time.perf_counter() - begin

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from torch import Tensor, nn
 
-from seqrec import losses
+from seqrec import evaluation, losses
 from seqrec.batching import Batch
+from seqrec.catalogue import Catalogue
 from seqrec.errors import SeqrecError, SettingsError
 from seqrec.models.encoder import Encoder, LossSettings, compute_loss, with_negatives
+from seqrec.models.fpmc import FPMC
 from seqrec.models.hrm import HRM
 from seqrec.models.sasrec import SASRec
 from seqrec.negatives import NegativesSettings, Sampler
 from seqrec.sequences import Histories
 from seqrec.splitting.last_n import last_n
 from seqrec.splitting.leave_one_out import leave_one_out
+from seqrec.splitting.user_holdout import user_holdout
 from seqrec.testing import small_log
 
 ITEMS, WIDTH, N = 11, 4, 6
@@ -171,3 +176,22 @@ def test_nothing_known_scores_by_popularity():
     model.fit(split)
     scores = model.score(Histories.from_lists([np.empty(0, np.int32)]))
     assert scores[0].tolist() == split.item_counts.tolist()
+
+
+@pytest.mark.parametrize(("cls", "features"), [(HRM, None), (FPMC, None), (HRM, {"user": ["user_id", "group"]}), (SASRec, {"user": ["group"]})])
+def test_users_without_a_target_in_training(tmp_path, cls, features):
+    """Nobody scores them by a vector that was never trained, in evaluation or when recommending; what attributes tell of them counts."""
+    sequences = small_log()
+    users = Catalogue(sequences.user_catalogue.ids, pl.DataFrame({"group": ["a", "b"] * sequences.users})[: sequences.users])
+    split = user_holdout(replace(sequences, user_catalogue=users), validation_users=3, test_users=8, last=1)
+    model = cls(width=8, features=features, train={"epochs": 2, "batch_positions": 8, "device": "cpu"})
+    model.fit(split, progress=False)
+    model.save(tmp_path / "model")
+    ranked = evaluation.rank(model, split, split.test)
+    held_out = split.sequences.user_catalogue.decode(ranked.users).to_list()
+    expected = split.sequences.item_catalogue.decode(ranked.lists[:, :5].ravel()).to_list()
+    for served in (model, cls.load(tmp_path / "model")):
+        assert served.recommend(users=held_out, k=5)["item_id"].to_list() == expected
+    histories = split.histories(split.test)
+    anonymous = model.score(replace(histories, users=None if features is None and cls is not FPMC else np.full(len(histories), -1, np.int32)))
+    assert torch.allclose(model.score(histories), anonymous) == (features is None)

@@ -49,7 +49,7 @@ def test_properties(settings, log):
         assert (queries.history_stops <= queries.targets).all()
         assert (queries.targets < s.offsets[queries.users + 1]).all()
         assert (np.diff(queries.targets) > 0).all()
-        assert not set(split.histories(queries).users.tolist()) & set(np.flatnonzero(split.train_stops == split.train_starts).tolist())
+        assert np.array_equal(split.histories(queries).users, queries.users)
     if "temporal" in settings.name:
         # A session belongs where it ends, and may begin before the cut; a window holds events.
         moments = [s.times[s.offsets[q.users + 1] - 1 if settings.name == "session_temporal" else q.targets] for q in (split.validation, split.test)]
@@ -114,11 +114,13 @@ def test_histories_hold_what_is_known():
     assert split.train_positions == 3
 
 
-def test_users_who_never_trained_are_unknown():
+def test_histories_say_whose_they_are_and_the_split_who_trained():
     split = user_holdout(of_items(*["abc"] * 6), validation_users=1, test_users=2)
-    assert split.histories(split.test).users.tolist() == [-1, -1]
-    assert split.test.users.tolist() != [-1, -1]
-    assert split.retrain().histories(split.validation).users.tolist() == split.validation.users.tolist()
+    assert split.histories(split.test).users.tolist() == split.test.users.tolist()
+    assert not split.trained_users[split.test.users].any()
+    assert split.trained_users.sum() == 3
+    assert split.retrain().trained_users[split.validation.users].all()
+    assert leave_one_out(of_items("abc", "abcd")).trained_users.tolist() == [False, True]  # one training event is no target
 
 
 def test_retraining_is_for_splits_that_have_it():

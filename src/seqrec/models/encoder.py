@@ -23,7 +23,8 @@ from seqrec.batching import Batch
 from seqrec.config import Settings
 from seqrec.errors import SeqrecError, SettingsError
 from seqrec.features.encoding import Features
-from seqrec.features.schema import FeatureSchema
+from seqrec.features.schema import USER_ID, FeatureSchema
+from seqrec.layers.features import FeatureEmbedding
 from seqrec.models.model import Model
 from seqrec.negatives import NegativesSettings, Sampler
 from seqrec.sequences import Histories
@@ -225,6 +226,7 @@ class NeuralModel(Model):
         self.feature_values: Features | None = None
         self._network: Encoder | None = None
         self.popularity: np.ndarray | None = None
+        self.trained_users: np.ndarray | None = None
 
     def configuration(self) -> dict[str, Any]:
         groups: dict[str, Settings] = {"loss": self.loss, "negatives": self.negatives, "train": self.train}
@@ -240,6 +242,10 @@ class NeuralModel(Model):
             raise SeqrecError(f"{self.name} does not know the attributes yet that its features name. Call fit, or load a saved model.")
         else:
             network = self.Network(self.settings, items, users, self.feature_values)
+        own = getattr(network, "users", None)
+        if isinstance(own, FeatureEmbedding) and own.ids is not None and self.trained_users is not None:
+            with torch.no_grad():  # of users without a target attributes tell, and no random start
+                own.ids.weight[torch.from_numpy(~self.trained_users)] = 0
         if training.knows_sparse_gradients(self.train, self.sparse_adagrad):
             network.use_sparse_gradients()
         return network
@@ -256,7 +262,7 @@ class NeuralModel(Model):
         self._network = network
 
     def fit_split(self, split: Split, **options: Any) -> None:
-        self.popularity = split.item_counts
+        self.popularity, self.trained_users = split.item_counts, split.trained_users
         if self.features is not None:
             self.feature_values = Features.of(self.features, split.sequences.user_catalogue, split.sequences.item_catalogue)
         training.fit(self, split, **options)
@@ -264,14 +270,17 @@ class NeuralModel(Model):
     def state(self) -> dict[str, np.ndarray]:
         assert self.popularity is not None
         values = {} if self.feature_values is None else self.feature_values.arrays()
+        users = {} if self.trained_users is None else {"trained_users": self.trained_users}
         return (
             {"popularity": self.popularity}
+            | users
             | {f"features.{k}": v for k, v in values.items()}
             | {f"network.{k}": v.detach().cpu().numpy() for k, v in self.network.state_dict().items()}
         )
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
         self.popularity = state["popularity"]
+        self.trained_users = state.get("trained_users")  # models saved before it was kept count all as trained
         if self.features is not None:
             values = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
             self.feature_values = Features.from_arrays(self.features, values)
@@ -284,9 +293,17 @@ class NeuralModel(Model):
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
 
+    def _known(self, histories: Histories) -> Histories:
+        """The same, users without a vector as unknown (-1): those who had no target in training, unless attributes tell of them."""
+        if histories.users is None or self.trained_users is None or (self.features is not None and set(self.features.user) - {USER_ID}):
+            return histories
+        known = self.trained_users[histories.users.clip(min=0)]
+        return replace(histories, users=np.where(known, histories.users, -1).astype(np.int32))
+
     @torch.no_grad()
     def states(self, histories: Histories) -> torch.Tensor:
         """(histories, width) the state after each history."""
+        histories = self._known(histories)
         return self.network.encode(self.network.history_batch(histories).to(self.device))
 
     @torch.no_grad()
@@ -301,6 +318,7 @@ class NeuralModel(Model):
     def _score(self, histories: Histories, vectors: torch.Tensor) -> torch.Tensor:
         if not len(histories):
             return vectors.new_empty(0, len(vectors))
+        histories = self._known(histories)
         scores = self.states(histories) @ vectors.T
         empty = histories.lengths == 0
         if empty.any():  # nothing is known, unless the network knows the user

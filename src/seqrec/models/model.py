@@ -69,7 +69,8 @@ class Model(ABC):
 
         Args:
             data: a split; or sequences, a log or a pandas / polars frame with ``user_id, item_id`` and, if known, ``timestamp``: then every event
-                trains, except that models which choose their epochs hold out the last event of a tenth of the users (at most 1,000) to choose on.
+                trains, except that models which choose their epochs hold out the last event of a tenth of the users (100 to 1,000) to choose on; of
+                fewer than 200 users nothing is held out, and all epochs are trained.
             options: for neural models ``checkpoint`` (a file to save to after every epoch and to resume from), ``progress`` (False for none) and
                 ``stop_after`` (train this many epochs and validate nothing).
 
@@ -79,10 +80,10 @@ class Model(ABC):
         split = self._as_split(data)
         if not split.train_events.any():
             raise TrainingError("data: expected at least one training event. Got none; look at the split's cut or filters.")
-        self.item_catalogue = split.sequences.item_catalogue
+        self.item_catalogue, self.sequences = split.sequences.item_catalogue, split.sequences
         self.fit_split(split, **options)
         # What is known of each user when recommending: everything before their first test target.
-        self.sequences, self.known_stops = split.sequences, split.sequences.offsets[1:].copy()
+        self.known_stops = split.sequences.offsets[1:].copy()
         np.minimum.at(self.known_stops, split.test.users, split.test.targets)
         self.provenance = {"split": split.settings, "split_hash": split.hash, "train_events": int(split.train_events.sum())}
         return self

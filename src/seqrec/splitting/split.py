@@ -78,11 +78,9 @@ class Split:
     cold_targets_miss: bool = False
 
     def histories(self, queries: Queries) -> Histories:
-        """What each query knows: events ``[offsets[u], history_stops[i])``. Users without a training event are unknown (-1)."""
+        """What each query knows: events ``[offsets[u], history_stops[i])``, and whose they are."""
         s = self.sequences
-        trained = (self.train_stops > self.train_starts)[queries.users]
-        users = np.where(trained, queries.users, -1).astype(np.int32)
-        return Histories(s.items, s.offsets[queries.users], queries.history_stops, users)
+        return Histories(s.items, s.offsets[queries.users], queries.history_stops, queries.users.astype(np.int32))
 
     def targets(self, queries: Queries) -> np.ndarray:
         """(queries,) item index of each right answer."""
@@ -100,6 +98,11 @@ class Split:
     def item_counts(self) -> np.ndarray:
         """(items,) int64 training events of each item."""
         return np.bincount(self.sequences.items[self.train_events], minlength=len(self.sequences.item_catalogue))
+
+    @property
+    def trained_users(self) -> np.ndarray:
+        """(users,) bool, True for users with a target in training: the others' vectors are never trained."""
+        return self.train_stops - self.train_starts > 1
 
     @property
     def train_positions(self) -> int:
