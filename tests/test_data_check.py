@@ -61,6 +61,11 @@ def test_seconds_are_whole_ones():
     assert found["duplicates"] == 0
 
 
+def test_times_beyond_the_calendar_are_shown_as_numbers():
+    found = check(of_items("abc", times=[[1, 2, 10**15]]))
+    assert (found["first_time"], found["last_time"]) == ("1970-01-01T00:00:01+00:00", str(10**15))
+
+
 def test_repeats_and_exact_copies():
     found = check(of_items("abab", "aa", times=[[1, 2, 3, 4], [5, 5]]))
     assert found["repeats"] == pytest.approx(3 / 6)

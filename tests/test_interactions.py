@@ -300,9 +300,40 @@ def test_unknown_formats_are_refused(tmp_path):
         Interactions.read(write(tmp_path, "1 2\n1 4\n", "log.txt"), columns={"user_id": "x"})
 
 
-def test_milliseconds_are_noticed(tmp_path, caplog):
-    Interactions.read(write(tmp_path, "user,item,time\n1,2,1600000000000\n"))
-    assert "look like milliseconds" in caplog.text
+@pytest.mark.parametrize(
+    ("given", "expected", "read_as"),
+    [
+        ([1433221332117, 1433224214164], [1433221332.117, 1433224214.164], "milliseconds since 1970: they go from 2015-06-02T05:02:12.117000+00:00"),
+        ([1433221332000, None], [1433221332, None], "milliseconds"),
+        ([1433221332117.5], [1433221332.1175], "milliseconds"),
+        ([1433221332117000], [1433221332.117], "microseconds"),
+        ([1433221332000000000, 1433221333500000000], [1433221332.0, 1433221333.5], "nanoseconds"),
+        ([20200131, 20191201], [1580428800, 1575158400], "dates such as 20200131: they go from 2019-12-01T00:00:00+00:00 to 2020-01-31"),
+        ([202001311230], [1580473800], "dates"),
+        ([20200131123015], [1580473815], "dates"),
+        ([20200131, 20200132], [20200131, 20200132], None),  # there is no such day
+        ([3, 1, 2], [3, 1, 2], None),
+        ([253402300799], [253402300799], None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
+def test_times_in_other_units_and_compact_dates_become_seconds(given, expected, read_as, kind, tmp_path, caplog, monkeypatch):
+    frame = pl.DataFrame({"user_id": [1] * len(given), "item_id": range(len(given)), "timestamp": given, "position": range(len(given))})
+    frame = frame if None in given else frame.drop("position")
+    path = write_as(frame, kind, tmp_path)
+    monkeypatch.setattr(files, "ROWS", 1)  # the unit is that of the whole log, not of some rows
+    log = Interactions.read(path)
+    assert log.frame["timestamp"].to_list() == expected
+    assert [message.count(f"{path}: times are read as {read_as}") for message in caplog.messages] == ([1] if read_as else [])
+    assert Interactions.from_frame(frame).frame["timestamp"].to_list() == expected
+    assert_same(prepare(path, tmp_path / "out"), log.sequences())
+
+
+def test_times_in_several_units_are_refused(tmp_path):
+    path = write(tmp_path, "user,item,time\n1,2,0\n1,3,1433221332117\n")
+    for read in (Interactions.read, lambda path: prepare(path, tmp_path / "out")):
+        with pytest.raises(DataError, match=r"log.csv: expected all times in one unit .* from 0 \(seconds\) to 1433221332117 \(milliseconds\)"):
+            read(path)
 
 
 # --- duplicates, filters, attributes ------------------------------------------------------------------------------------------------
@@ -368,7 +399,7 @@ def logs(draw):
     column = lambda values: draw(st.lists(values, min_size=n, max_size=n))  # noqa: E731
     data = {"user_id": column(draw(st.sampled_from(IDS))), "item_id": column(draw(st.sampled_from(IDS)))}
     if draw(st.booleans()):
-        data["timestamp"] = column(draw(st.sampled_from([st.integers(0, 4), st.integers(0, 2**40), st.floats(0, 2**31)])))
+        data["timestamp"] = column(draw(st.sampled_from([st.integers(0, 4), st.integers(0, 2**37), st.integers(2**38, 2**40), st.floats(0, 2**31)])))
     if "timestamp" not in data and draw(st.booleans()):
         if draw(st.booleans()):  # partly empty times need positions
             data["timestamp"] = column(st.one_of(st.none(), st.integers(0, 4)))

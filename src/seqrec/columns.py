@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -22,8 +23,11 @@ ALIASES: dict[str, tuple[str, ...]] = {
 """Canonical column -> names by which it also goes, without case, spaces and punctuation, the likeliest first."""
 
 IDS = ("user_id", "item_id", "basket_id", "session_id")
-LATEST = 100_000_000_000
-"""A time in seconds beyond this (the year 5138) is surely in milliseconds."""
+YEAR_10000 = 253_402_300_800
+"""In seconds; so many milliseconds are in 1978. A time this late is in milliseconds, one a thousand times as late in microseconds, and so on."""
+UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
+COMPACT_DATES = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+"""Dates written as integers, by their digits."""
 CANONICAL_INTEGER = r"^(0|-?[1-9]\d{0,17})$"
 
 logger = logging.getLogger(__name__)
@@ -179,15 +183,13 @@ def _positions(series: pl.Series, name: str, column: str, first_row: int) -> pl.
 
 
 def _times(series: pl.Series, name: str, column: str, first_row: int, may_be_missing: bool) -> pl.Series:
-    """Seconds since 1970: Int64, or Float64 where a time is not a whole second. Times without a zone are UTC."""
+    """Numbers as they are, see ``in_seconds``; dates as seconds since 1970, UTC where they do not say: Int64, or Float64 where one has a fraction."""
     seconds = _seconds(series, name, column, first_row)
     if not may_be_missing and (at := _first(seconds.is_null())) is not None:
         what = "missing time. A partly empty time column needs a position column to order the events; or leave time out: columns={'timestamp': None}."
         raise _refuse(name, column, first_row + at + 1, what)
     if (at := _first((seconds < 0).fill_null(False))) is not None:
         raise _refuse(name, column, first_row + at + 1, f"expected a time since 1970. Got {series[at]!r}.")
-    if (latest := seconds.max()) is not None and float(latest) > LATEST:  # type: ignore[arg-type]
-        logger.warning("%s, column %r: times up to %s; expected seconds since 1970, these look like milliseconds or less.", name, column, latest)
     return seconds
 
 
@@ -211,6 +213,51 @@ def _seconds(series: pl.Series, name: str, column: str, first_row: int) -> pl.Se
     return whole(parsed)
 
 
+def in_seconds(times: pl.Series, name: str) -> pl.Series:
+    """The times of a whole log as seconds since 1970, where they may be in a finer unit, or dates written as integers (20200131).
+
+    Smaller numbers stay as they are: they may be no more than an order.
+
+    Raises:
+        DataError: some times are in another unit than others.
+    """
+    times = whole(times)
+    if times.null_count() == len(times):
+        return times
+    first, last = float(times.min()), float(times.max())  # type: ignore[arg-type]
+    if (dates := _compact_dates(times, first, last)) is not None:
+        seconds, what = dates, "dates such as 20200131"
+    else:
+        unit, unit_of_last = (next(i for i in range(len(UNITS)) if time < YEAR_10000 * 1000**i) for time in (first, last))
+        if unit != unit_of_last:
+            raise DataError(
+                f"{name}: expected all times in one unit since 1970. Got times from {times.min()!r} ({UNITS[unit]}) to {times.max()!r} "
+                f"({UNITS[unit_of_last]}). Correct them, or leave time out: columns={{'timestamp': None}}."
+            )
+        if not unit:
+            return times
+        seconds, what = whole(_divided(times, 1000**unit)), f"{UNITS[unit]} since 1970"
+    logger.warning("%s: times are read as %s: they go from %s to %s.", name, what, utc(seconds.min()), utc(seconds.max()))  # type: ignore[arg-type]
+    return seconds
+
+
+def _compact_dates(times: pl.Series, first: float, last: float) -> pl.Series | None:
+    """Seconds since 1970 of integers each of which is a date from 1970 to 2099, all written alike; else None."""
+    digits = len(f"{first:.0f}")
+    if digits not in COMPACT_DATES or not times.dtype.is_integer() or not 1970 <= first // 10 ** (digits - 4) <= last // 10 ** (digits - 4) < 2100:
+        return None
+    dates = times.cast(pl.String).str.to_datetime(COMPACT_DATES[digits], time_unit="us", strict=False)
+    return _from_datetime(dates) if dates.null_count() == times.null_count() else None
+
+
+def utc(seconds: float) -> str:
+    """A time as text: a date, or the number where the calendar has none for it."""
+    try:
+        return datetime.fromtimestamp(float(seconds), UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)
+
+
 def whole(seconds: pl.Series) -> pl.Series:
     """Float64 seconds as Int64, where none has a fraction."""
     if seconds.dtype == pl.Float64 and bool((seconds == seconds.round()).fill_null(True).all()):
@@ -230,7 +277,12 @@ def _parsed(text: pl.Series) -> pl.Series:
 
 def _from_datetime(times: pl.Series) -> pl.Series:
     micros = times.cast(pl.Datetime("us")).dt.epoch("us")
-    return micros // 1_000_000 if bool((micros % 1_000_000 == 0).fill_null(True).all()) else micros / 1_000_000
+    return micros // 1_000_000 if bool((micros % 1_000_000 == 0).fill_null(True).all()) else _divided(micros, 1_000_000)
+
+
+def _divided(numbers: pl.Series, by: int) -> pl.Series:
+    """Float64 quotients. Polars would multiply by ``1 / by``, which makes 1433221332.1169999 of 1433221332117000 / 1_000_000."""
+    return numbers / pl.repeat(by, len(numbers), dtype=pl.Float64, eager=True)
 
 
 def _datetimes(text: pl.Series) -> pl.Series:

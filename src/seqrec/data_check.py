@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seqrec.columns import utc
 from seqrec.errors import DataError, SeqrecError
 from seqrec.sequences import Sequences
 from seqrec.splitting import Split, SplitSettings
@@ -91,7 +91,7 @@ def sizes(s: Sequences) -> Iterator[Finding]:
     yield Finding("length_p95", float(np.quantile(lengths, 0.95)), "95% of the sequences are at most this long")
     yield Finding("length_max", int(lengths.max()), "the longest sequence")
     for name, which, of in (("first_time", np.min, "first"), ("last_time", np.max, "last")):
-        time = None if s.times is None else datetime.fromtimestamp(float(which(s.times)), UTC).isoformat()
+        time = None if s.times is None else utc(which(s.times))
         yield Finding(name, time, f"the {of} event (UTC)")
     ratings = np.empty(0) if s.ratings is None else s.ratings[~np.isnan(s.ratings)]
     yield Finding("rating_min", float(ratings.min()) if len(ratings) else None, "the lowest rating")

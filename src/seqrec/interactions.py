@@ -70,6 +70,9 @@ class Interactions:
     ) -> Interactions:
         """Reads a log: CSV, TSV, Parquet or JSON Lines (also gzipped), or the files of a known data set.
 
+        Times are seconds since 1970 or ISO dates. Where all of them can only be milli-, micro- or nanoseconds, or dates such as 20200131, they are
+        converted to seconds, with a warning.
+
         Args:
             path: a file, or several of one format that together are the log, read in order; a folder of parts (``part-*.parquet``) is a file.
             format: ``csv``, ``tsv``, ``parquet``, ``jsonl``, a name of ``seqrec.datasets.FORMATS`` (``ml-1m``, ``sasrec``, ``recbole`` ...),
@@ -88,7 +91,7 @@ class Interactions:
         paths, format, source = opened(path, format)
         if format in KINDS:
             parts = list(log_batches(paths, format, columns, delimiter, encoding))
-            log = cls(finished(parts, text=format in ("csv", "tsv")), source=source)
+            log = cls(finished(parts, format in ("csv", "tsv"), source), source=source)
         elif format in datasets.FORMATS:
             if delimiter or encoding:
                 raise DataError(f"{source}: format {format!r} knows its own delimiter and encoding. Leave them out, or say format='csv'.")
@@ -122,7 +125,7 @@ class Interactions:
             raise DataError(f"{source}: it has no rows. Expected at least one event.")
         mapping = log_columns.resolve(frame.columns, columns, source)
         return (
-            cls(log_columns.validated(frame, mapping, source, text=False), source=source)
+            cls(finished([log_columns.validated(frame, mapping, source, text=False)], text=False, name=source), source=source)
             .without_duplicates(duplicates)
             .with_attributes(items, users, columns)
         )
@@ -298,12 +301,16 @@ def _batches_of_file(
         row += len(batch)
 
 
-def finished(parts: list[pl.DataFrame], text: bool) -> pl.DataFrame:
-    """The whole log from its validated parts, ids that are all integers as such, times without a fraction as integers."""
+def finished(parts: list[pl.DataFrame], text: bool, name: str) -> pl.DataFrame:
+    """The whole log from its validated parts: ids from text that are all integers as such, times in seconds.
+
+    Raises:
+        DataError: times in several units.
+    """
     frame = pl.concat(parts, how="diagonal_relaxed", rechunk=True)
     final = [log_columns.integers(frame[c]) for c in log_columns.IDS if text and c in frame.columns]
     if "timestamp" in frame.columns:
-        final.append(log_columns.whole(frame["timestamp"]))
+        final.append(log_columns.in_seconds(frame["timestamp"], name))
     return frame.with_columns(final)
 
 

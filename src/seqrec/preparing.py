@@ -57,7 +57,7 @@ def prepare(
         log = Interactions.read(path, format, columns, duplicates, delimiter, encoding, items, users)
         sequences = log.filter(min_item_count, min_user_count).sequences(tie_order, seed)
     else:
-        events = _Events.read(paths, format, columns, delimiter, encoding)
+        events = _Events.read(paths, format, columns, delimiter, encoding, source)
         events.drop_duplicates(duplicates, source)
         events.filter(min_item_count, min_user_count, source)
         sequences = events.sequences(items, users, columns, tie_order, seed, source)
@@ -78,7 +78,7 @@ class _Events:
     """``timestamp``, ``position``, ``rating``, ``basket_id``, ``session_id``, where the log has them."""
 
     @classmethod
-    def read(cls, path: Paths, kind: str, columns: Columns | None, delimiter: str | None, encoding: str | None) -> _Events:
+    def read(cls, path: Paths, kind: str, columns: Columns | None, delimiter: str | None, encoding: str | None, source: str) -> _Events:
         numberings = {name: Numbering() for name in log_columns.IDS}
         parts: dict[str, list[np.ndarray]] = {}
         for batch in log_batches(path, kind, columns, delimiter, encoding, features=False):
@@ -91,9 +91,9 @@ class _Events:
                     part = _with_gaps(batch[name])
                 parts.setdefault(name, []).append(part)
         whole = {name: _joined(parts.pop(name)) for name in list(parts)}
-        times = whole.get("timestamp")
-        if times is not None and times.dtype.kind == "f" and (times == np.round(times)).all():
-            whole["timestamp"] = times.astype(np.int64)
+        if "timestamp" in whole:
+            times = pl.Series("timestamp", whole.pop("timestamp"), nan_to_null=True)
+            whole["timestamp"] = _with_gaps(log_columns.in_seconds(times, source))
         user_ids, item_ids = (numberings[name].ids for name in ("user_id", "item_id"))
         if kind in ("csv", "tsv"):
             user_ids, item_ids = log_columns.integers(user_ids), log_columns.integers(item_ids)

@@ -156,3 +156,10 @@ def test_cuts_beyond_the_log_are_refused_with_its_span():
 def test_times_below_the_second():
     sequences = replace(EXAMPLE, times=EXAMPLE.times + 0.25)
     assert global_temporal(sequences, 10.25, 20.25).hash == global_temporal(EXAMPLE, 10, 20).hash
+
+
+def test_times_beyond_the_calendar_are_split_like_others():
+    far = replace(EXAMPLE, times=EXAMPLE.times * 10**12)
+    assert plain(global_temporal(far, 10 * 10**12, 20 * 10**12)) == plain(global_temporal(EXAMPLE, 10, 20))
+    with pytest.raises(DataError, match="times go from 1000000000000 to 22000000000000"):
+        global_temporal(far, 10, 20)

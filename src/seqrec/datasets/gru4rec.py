@@ -18,4 +18,4 @@ def read(path: str | Path, columns: Columns | None = None) -> Interactions:
     Raises:
         DataError: as ``Interactions.read``.
     """
-    return Interactions(finished(list(log_batches(path, "tsv", {**COLUMNS, **(columns or {})})), text=True), source=str(path))
+    return Interactions(finished(list(log_batches(path, "tsv", {**COLUMNS, **(columns or {})})), text=True, name=str(path)), source=str(path))

@@ -54,7 +54,7 @@ def read(path: str | Path) -> Interactions:
         return sasrec.read(path)
     if name.endswith(".tsv"):
         mapping = {"user_id": "user_id", "item_id": "movie_id", "position": "position", "rating": "rating", "timestamp": "timestamp"}
-        frame = finished(list(log_batches(path, "tsv", mapping)), text=True)
+        frame = finished(list(log_batches(path, "tsv", mapping)), text=True, name=str(path))
     else:
         frame = _ratings(path)
     movies, users = storage.sibling(path, "movies.dat"), storage.sibling(path, "users.dat")

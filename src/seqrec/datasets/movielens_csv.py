@@ -27,7 +27,7 @@ def read(path: str | Path) -> Interactions:
     """
     ratings = storage.join(path, "ratings.csv") if storage.is_folder(path) else str(path)
     movies = storage.sibling(ratings, "movies.csv")
-    log = Interactions(finished(list(log_batches(ratings, "csv", COLUMNS)), text=True), source=ratings)
+    log = Interactions(finished(list(log_batches(ratings, "csv", COLUMNS)), text=True, name=str(ratings)), source=ratings)
     return log.with_attributes(items=movies if storage.exists(movies) else None)
 
 

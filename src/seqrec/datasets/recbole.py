@@ -33,7 +33,7 @@ def read(path: str | Path, columns: Columns | None = None) -> Interactions:
         row += len(batch)
     stem = str(path).removesuffix(".gz").removesuffix(".inter")
     beside = {kind: table(f"{stem}.{ending}") for kind, ending in (("items", "item"), ("users", "user")) if storage.exists(f"{stem}.{ending}")}
-    return Interactions(finished(parts, text=True), source=str(path)).with_attributes(beside.get("items"), beside.get("users"))
+    return Interactions(finished(parts, text=True, name=str(path)), source=str(path)).with_attributes(beside.get("items"), beside.get("users"))
 
 
 def table(path: str | Path) -> pl.DataFrame:

@@ -32,12 +32,13 @@ Sources: Time to Split (Gusak et al., RecSys 2025, arXiv 2507.16289) for the cho
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
+from seqrec.columns import utc
 from seqrec.errors import DataError, SettingsError
 from seqrec.sequences import Sequences
 from seqrec.splitting.arguments import Cut, Share, how_many, readable, splitter
@@ -106,8 +107,7 @@ def global_temporal(
         retrain_stops=before_test,
         cold_targets_miss=True,
     )
-    begin, end = (datetime.fromtimestamp(float(t), UTC).isoformat() for t in (times.min(), times.max()))
-    return split.not_empty(f"Move the cuts; the log's times go from {begin} to {end}.")
+    return split.not_empty(f"Move the cuts; the log's times go from {utc(times.min())} to {utc(times.max())}.")
 
 
 def window(sequences: Sequences, begins: np.ndarray, ends: np.ndarray, targets: Targets) -> Queries:
