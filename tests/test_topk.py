@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -82,6 +83,10 @@ def test_what_is_wrong_is_refused():
     seen = f"i{split.sequences.of(0)[0]}"
     with pytest.raises(DataError, match="user 100: rank 1 is given twice"):
         topk.score(lists(split, rank=[1, 2, 1]), split)
+    with pytest.raises(DataError, match=r"user 100: rank 4 in a list of 3\. Number each list from 1 without gaps"):
+        topk.score(lists(split, rank=[1, 4, 2]), split)
+    with pytest.raises(DataError, match="user 100: rank 7 in a list of 1"):
+        topk.score(lists(split, rank=[7, 8, 9])[:1], split)
     with pytest.raises(DataError, match="user 100: rank 0, expected ranks from 1"):
         topk.score(lists(split, rank=[0, 1, 2]), split)
     with pytest.raises(DataError, match=f"user 100: item {first} is recommended twice"):
@@ -111,18 +116,45 @@ def test_position_picks_the_query():
     length = int(s.lengths[0])
     targets = s.item_catalogue.decode(s.of(0)[-3:]).to_list()
     table = pl.DataFrame(
-        {"user_id": [100] * 4, "item_id": [*targets, "i0"], "rank": [2, 3, 1, 1], "position": [length - 3, length - 2, length - 1, length]}
+        {
+            "user_id": [100] * 5,
+            "item_id": ["zzz", *targets, "i0"],
+            "rank": [1, 2, 1, 1, 1],
+            "position": [length - 3, length - 3, length - 2, length - 1, length],
+        }
     )
     scored = topk.score(table, split)
-    assert scored.ranks[:3].tolist() == [2, 3, 1]
+    assert scored.ranks[:3].tolist() == [2, 1, 1]
     assert scored.unknown_users == 1  # there is no event at that position
+    with pytest.raises(DataError, match=r"the frame: no row is of a query of this split. .* from 0"):
+        topk.score(table.with_columns(position=pl.lit(0)), split)
 
 
 def test_ids_may_be_numbers_or_text(tmp_path):
     split = leave_one_out(random_sequences())
     table = lists(split)
-    as_text = table.with_columns(user_id=pl.Series(["100", "100", "x"]))
+    as_text = table.with_columns(user_id=pl.Series(["100", "100.0", "x"]))
     assert topk.score(as_text, split).unknown_users == 1
+    as_float = table.with_columns(user_id=pl.Series([100.0, 100.0, 100.7]))
+    assert topk.score(as_float, split).unknown_users == 1
+
+
+def test_ids_with_leading_zeros_stay_what_they_are(tmp_path):
+    s = random_sequences()
+    users, items = (Catalogue([f"{i:04}" for i in range(n)]) for n in (s.users, 60))
+    split = leave_one_out(replace(s, user_catalogue=users, item_catalogue=items))
+    ranks = evaluation.rank(Fixed(60), split, split.test)
+    topk.write(ranks, split, tmp_path / "lists.csv")
+    scored = topk.score(tmp_path / "lists.csv", split)
+    assert (scored.without_list, scored.unknown_users, scored.unknown_items) == (0, 0, 0)
+    assert np.array_equal(scored.ranks, np.where(ranks.filtered <= 20, ranks.filtered, 61))
+
+
+@pytest.mark.parametrize(("column", "known"), [("user_id", "100, 101, 102"), ("item_id", "i0, i1, i2")])
+def test_lists_of_strangers_only_are_refused(column, known):
+    split = leave_one_out(random_sequences())
+    with pytest.raises(DataError, match=f"the frame: no {column} is known. Expected ids as in the log, such as {known}. Got a, b, c."):
+        topk.score(lists(split, **{column: ["a", "b", "c"]}), split)
 
 
 def test_unreadable_files_are_refused(tmp_path):
@@ -134,8 +166,11 @@ def test_unreadable_files_are_refused(tmp_path):
     with pytest.raises(DataError, match="row 3, column item_id"):
         topk.read(path)
     path.write_text("user_id,item_id,rank\n1,2,1.5\n")
-    with pytest.raises(DataError, match="column rank: expected whole numbers"):
+    with pytest.raises(DataError, match=r"row 2, column rank: expected a whole number. Got 1.5"):
         topk.read(path)
+    pl.DataFrame({"user_id": [1], "item_id": [2], "rank": [1.0]}).write_parquet(tmp_path / "float.parquet")
+    with pytest.raises(DataError, match=r"column rank: expected whole numbers. Got Float64"):
+        topk.read(tmp_path / "float.parquet")
     (tmp_path / "lists.parquet").write_bytes(b"nonsense")
     with pytest.raises(DataError, match="not readable as parquet"):
         topk.read(tmp_path / "lists.parquet")

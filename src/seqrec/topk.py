@@ -70,7 +70,7 @@ def write(ranks: Ranks, split: Split, path: str | Path, filter_seen: bool = True
 
 
 def read(path: str | Path) -> pl.DataFrame:
-    """Columns ``user_id, item_id, rank`` and, if it is there, ``position``; others are left out.
+    """Columns ``user_id, item_id, rank`` and, if it is there, ``position``; others are left out. The ids of a CSV are text, as they are written.
 
     Raises:
         DataError: no such file, a missing column, a missing value, a rank or position that is not a whole number.
@@ -78,7 +78,7 @@ def read(path: str | Path) -> pl.DataFrame:
     suffix = suffix_of(path)
     with storage.open_read(path) as stream:
         try:
-            table = pl.read_parquet(stream) if suffix == ".parquet" else pl.read_csv(stream, infer_schema_length=None)
+            table = pl.read_parquet(stream) if suffix == ".parquet" else pl.read_csv(stream, infer_schema=False)
         except pl.exceptions.PolarsError as error:
             raise DataError(f"{path}: not readable as {suffix[1:]} ({str(error).splitlines()[0]}).") from error
     missing = [column for column in COLUMNS if column not in table.columns]
@@ -92,6 +92,12 @@ def read(path: str | Path) -> pl.DataFrame:
         if len(empty):
             raise DataError(f"{path}: row {int(empty[0]) + 2}, column {column}: expected a value. Got none.")
     for column in columns[2:]:
+        if table[column].dtype == pl.String:
+            numbers = table[column].cast(pl.Int64, strict=False)
+            if numbers.null_count():
+                row = int(numbers.is_null().arg_true()[0])
+                raise DataError(f"{path}: row {row + 2}, column {column}: expected a whole number. Got {table[column][row]}.")
+            table = table.with_columns(numbers)
         if not table[column].dtype.is_integer():
             raise DataError(f"{path}: column {column}: expected whole numbers. Got {table[column].dtype}.")
     return table.select(columns)
@@ -131,8 +137,8 @@ def score(table: pl.DataFrame | str | Path, split: Split, filter_seen: bool = Tr
         queries: ``split.test`` unless said.
 
     Raises:
-        DataError: a rank below 1 or given twice, an item twice in one list, a seen item under the filter, or several targets a user
-            and no ``position``. The message names the user.
+        DataError: a rank below 1, given twice or beyond the length of its list, an item twice in one list, a seen item under the filter,
+            several targets a user and no ``position``, or rows of which none is known. The message names the user.
     """
     queries = split.test if queries is None else queries
     source = "the frame" if isinstance(table, pl.DataFrame) else str(table)
@@ -148,6 +154,10 @@ def score(table: pl.DataFrame | str | Path, split: Split, filter_seen: bool = Tr
         s.user_catalogue.encode(same_type(table["user_id"], s.user_catalogue.ids)),
         s.item_catalogue.encode(same_type(table["item_id"], s.item_catalogue.ids)),
     )
+    for numbers, column, catalogue in ((user, "user_id", s.user_catalogue), (item, "item_id", s.item_catalogue)):
+        if len(numbers) and (numbers < 0).all():
+            known_ids, given = (", ".join(map(str, ids.head(3).to_list())) for ids in (catalogue.ids, table[column]))
+            raise DataError(f"{source}: no {column} is known. Expected ids as in the log, such as {known_ids}. Got {given}.")
     place = table["rank"].to_numpy()
     if len(place) and place.min() < 1:
         raise DataError(f"{source}: user {table['user_id'][int(place.argmin())]}: rank {place.min()}, expected ranks from 1.")
@@ -164,12 +174,20 @@ def score(table: pl.DataFrame | str | Path, split: Split, filter_seen: bool = Tr
     query = np.minimum(np.searchsorted(queries.targets, event), max(0, len(queries) - 1))
     known = (user >= 0) & (event >= 0) & (queries.targets[query] == event) if len(queries) else np.zeros(len(user), dtype=bool)
 
+    if len(known) and not known.any():
+        raise DataError(f"{source}: no row is of a query of this split. Expected its users and, in a column position, the target's place, from 0.")
     rows = np.flatnonzero(known)
     query, item, place = query[rows], item[rows], place[rows]
     raw_item = table["item_id"].gather(rows)
     name = lambda row: f"user {table['user_id'][int(rows[row])]}"  # noqa: E731
     if (row := first_repeat(query, place)) is not None:
         raise DataError(f"{source}: {name(row)}: rank {place[row]} is given twice. Number each list from 1 without gaps or repeats.")
+    beyond = place > np.bincount(query, minlength=len(queries))[query]
+    if beyond.any():
+        row = int(beyond.argmax())
+        raise DataError(
+            f"{source}: {name(row)}: rank {place[row]} in a list of {(query == query[row]).sum()}. Number each list from 1 without gaps or repeats."
+        )
     distinct = np.where(item >= 0, item, -1 - raw_item.rank("dense").to_numpy().astype(np.int64)) if len(rows) else item
     if (row := first_repeat(query, distinct)) is not None:
         raise DataError(f"{source}: {name(row)}: item {raw_item[int(row)]} is recommended twice.")
@@ -199,7 +217,11 @@ def score(table: pl.DataFrame | str | Path, split: Split, filter_seen: bool = Tr
 
 
 def same_type(ids: pl.Series, known: pl.Series) -> pl.Series:
-    """Ids as the catalogue has them: a CSV's numbers as text, or its text as numbers (what is no number is unknown)."""
+    """Ids as the catalogue has them: numbers as text, or text as numbers (``7.0`` is 7; what is no whole number is null, and so unknown)."""
+    if ids.dtype.is_float() and known.dtype.is_integer():
+        return pl.select(pl.when(ids == ids.round()).then(ids)).to_series().cast(known.dtype, strict=False)
+    if ids.dtype == pl.String and known.dtype.is_integer():
+        return ids.cast(known.dtype, strict=False).fill_null(same_type(ids.cast(pl.Float64, strict=False), known))
     return ids.cast(known.dtype, strict=False) if ids.dtype != known.dtype else ids
 
 
