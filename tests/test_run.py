@@ -133,3 +133,17 @@ def test_prepare_writes_what_train_opens(ring_csv, tmp_path):
     assert (sequences.users, sequences.events, len(sequences.item_catalogue)) == (60, 900, 12)
     again, _ = run.read_sequences(run.DataSettings(path=str(tmp_path / "prepared")))
     assert again.events == 900
+
+
+@pytest.mark.parametrize("retrain", [True, False])
+def test_lists_are_judged_by_what_the_protocol_trains_on(retrain, tmp_path):
+    """Item c comes first in the validation window: a model that trains again knows it, and so it is no certain miss for other libraries' lists."""
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu,a,1\nu,b,2\nu,c,11\nv,a,3\nv,b,4\nv,c,21\n")
+    (tmp_path / "own.yaml").write_text(
+        "name: own-v1\ntitle: A log of one's own\ndata: {name: log.csv, revision: today}\n"
+        f"split: {{name: global_temporal, validation_cut: 10, test_cut: 20}}\nretrain: {str(retrain).lower()}\n"
+    )
+    (tmp_path / "lists.csv").write_text("user_id,item_id,rank\nv,c,1\n")
+    table = run.judge(str(tmp_path / "lists.csv"), str(tmp_path / "own.yaml"), str(tmp_path))
+    recall = next(row["value"]["mean"] for row in table.rows if row["metric"] == "recall@1")
+    assert recall == (1 if retrain else 0)

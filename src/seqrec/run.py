@@ -360,6 +360,8 @@ def judge(topk_path: str, protocol_name: str, data_folder: str | None = None, fi
     """Metrics of a top-k file, whoever made it, on the test queries of a protocol."""
     run = RunSettings(protocol=protocol_name, data=DataSettings(folder=data_folder), model={"name": "popularity"})
     split, _, filters = read_split(run)
+    if protocols.load_protocol(protocol_name).retrain:
+        split = split.retrain()  # what is cold is decided as for the models that train here
     filters = filters if filter_seen is None else filter_seen
     scored = topk.score(topk_path, split, filters)
     intervals = comparison.intervals(comparison.by_user(scored.metrics(), scored.users))
