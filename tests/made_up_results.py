@@ -18,7 +18,7 @@ def ranks_of(scale: float, seed: int) -> Ranks:
     hard = np.random.default_rng(99).random(2 * USERS)
     filtered = np.clip((scale * hard**2 * ITEMS * rng.uniform(0.9, 1.1, 2 * USERS)).astype(np.int64), 1, ITEMS)
     none = np.empty((0, 0), dtype=np.int32)
-    return Ranks(filtered, filtered + 3, none, none, np.zeros_like(filtered), np.repeat(np.arange(USERS), 2))
+    return Ranks(filtered, filtered + 3, none, none, np.zeros_like(filtered), np.zeros_like(filtered), np.repeat(np.arange(USERS), 2))
 
 
 def write_results(folder: Path, protocol: str = "made-up-v1") -> None:

@@ -56,16 +56,16 @@ class Arbitrary(Model):
         pass
 
 
-def slowly(model: Arbitrary, history: list[int], target: int) -> tuple[int, int, int, list[int], list[int]]:
-    """(filtered rank, unfiltered rank, ties, filtered list, unfiltered list) of one query."""
+def slowly(model: Arbitrary, history: list[int], target: int) -> tuple[int, int, int, int, list[int], list[int]]:
+    """(filtered rank, unfiltered rank, ties filtered, ties unfiltered, filtered list, unfiltered list) of one query."""
     scores = model.one(np.array(history, dtype=np.int32)).tolist()
     everything = sorted(range(model.items), key=lambda item: (-scores[item], item))
     unseen = [item for item in everything if item not in history]
     filtered = model.items + 1 if target in history else 1 + sum(scores[i] >= scores[target] for i in unseen if i != target)
     unfiltered = 1 + sum(scores[i] >= scores[target] for i in everything if i != target)
-    ties = sum(scores[i] == scores[target] for i in unseen if i != target)
+    ties, ties_unfiltered = (sum(scores[i] == scores[target] for i in candidates if i != target) for candidates in (unseen, everything))
     k = evaluation.LONGEST_LIST
-    return filtered, unfiltered, ties, unseen[:k], everything[:k]
+    return filtered, unfiltered, ties, ties_unfiltered, unseen[:k], everything[:k]
 
 
 def check(split: Split, model: Arbitrary) -> None:
@@ -73,8 +73,9 @@ def check(split: Split, model: Arbitrary) -> None:
     width = min(evaluation.LONGEST_LIST, model.items)
     for i, (target, user) in enumerate(zip(split.test.targets, split.test.users)):
         history = split.sequences.items[split.sequences.offsets[user] : target].tolist()
-        filtered, unfiltered, ties, filtered_list, unfiltered_list = slowly(model, history, int(split.sequences.items[target]))
-        assert (ranks.filtered[i], ranks.unfiltered[i], ranks.ties[i], ranks.users[i]) == (filtered, unfiltered, ties, user)
+        filtered, unfiltered, ties, ties_unfiltered, filtered_list, unfiltered_list = slowly(model, history, int(split.sequences.items[target]))
+        assert (ranks.filtered[i], ranks.unfiltered[i], ranks.users[i]) == (filtered, unfiltered, user)
+        assert (ranks.ties[i], ranks.ties_unfiltered[i]) == (ties, ties_unfiltered)
         assert ranks.lists[i].tolist() == filtered_list + [-1] * (width - len(filtered_list))
         assert ranks.lists_unfiltered[i].tolist() == unfiltered_list
     without_lists = evaluation.rank(model, split, split.test, lists=False)
@@ -111,6 +112,7 @@ def test_worked_example():
     assert ranks.unfiltered.tolist() == [4, 1]
     assert ranks.filtered.tolist() == [2, 1]
     assert ranks.ties.tolist() == [1, 0]
+    assert ranks.ties_unfiltered.tolist() == [2, 0]
     assert ranks.lists.tolist() == [[2, 3, 4, -1, -1], [0, 1, 2, 3, -1]]
     assert ranks.headline(True) is ranks.filtered
     assert ranks.headline(False) is ranks.unfiltered
@@ -123,7 +125,7 @@ def test_ranks_do_not_depend_on_the_chunk(chunk: int, monkeypatch: pytest.Monkey
     expected = evaluation.rank(model, split, split.test)
     monkeypatch.setattr(evaluation, "CHUNK", chunk)
     got = evaluation.rank(model, split, split.test)
-    for field in ("filtered", "unfiltered", "ties", "lists", "lists_unfiltered", "users"):
+    for field in ("filtered", "unfiltered", "ties", "ties_unfiltered", "lists", "lists_unfiltered", "users"):
         np.testing.assert_array_equal(getattr(got, field), getattr(expected, field))
 
 

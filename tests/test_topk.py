@@ -12,6 +12,7 @@ import torch
 from seqrec import evaluation, metrics, topk
 from seqrec.catalogue import Catalogue
 from seqrec.errors import DataError, SettingsError
+from seqrec.evaluation import Ranks
 from seqrec.sequences import Histories, Sequences
 from seqrec.splitting.last_n import last_n
 from seqrec.splitting.leave_one_out import leave_one_out
@@ -52,7 +53,7 @@ def test_a_written_list_scores_as_the_model_did(tmp_path, ending, split_of, filt
     topk.write(ranks, split, path, filter_seen)
     scored = topk.score(path, split, filter_seen)
     expected = ranks.headline(filter_seen)
-    assert topk.ties_within(ranks) == 0
+    assert topk.ties_within(ranks, filter_seen) == 0
     assert (scored.longest, scored.without_list, scored.unknown_users, scored.unknown_items) == (20, 0, 0, 0)
     assert np.array_equal(np.where(expected <= 20, expected, 61), scored.ranks)
     for name, values in scored.metrics().items():
@@ -60,13 +61,30 @@ def test_a_written_list_scores_as_the_model_did(tmp_path, ending, split_of, filt
     assert ("position" in topk.read(path).columns) == (split_of is last_n)
 
 
-def test_ties_that_reach_a_target_are_counted_and_only_help_the_list():
+@pytest.mark.parametrize("filter_seen", [True, False])
+def test_ties_that_reach_a_target_are_counted_and_only_help_the_list(filter_seen):
     split = leave_one_out(random_sequences())
     ranks = evaluation.rank(Fixed(60, levels=30), split, split.test)
-    scored = topk.score(topk.frame(ranks.lists, split), split)
-    differ = (scored.ranks != ranks.filtered) & (np.minimum(scored.ranks, ranks.filtered) <= 20)
-    assert 0 < differ.sum() <= topk.ties_within(ranks)
-    assert np.all(scored.metrics()["ndcg@20"] >= metrics.ndcg(ranks.filtered, 20))
+    expected = ranks.headline(filter_seen)
+    scored = topk.score(topk.frame(ranks.lists if filter_seen else ranks.lists_unfiltered, split), split, filter_seen)
+    differ = (scored.ranks != expected) & (np.minimum(scored.ranks, expected) <= 20)
+    assert 0 < differ.sum() <= topk.ties_within(ranks, filter_seen)
+    assert np.all(scored.metrics()["ndcg@20"] >= metrics.ndcg(expected, 20))
+
+
+def test_ties_with_seen_items_count_where_nothing_is_filtered():
+    none = np.empty((1, 0), dtype=np.int32)
+    ranks = Ranks(
+        filtered=np.array([1]),
+        unfiltered=np.array([2]),
+        lists=none,
+        lists_unfiltered=none,
+        ties=np.array([0]),
+        ties_unfiltered=np.array([1]),
+        users=np.array([0]),
+    )
+    assert topk.ties_within(ranks, filter_seen=True) == 0
+    assert topk.ties_within(ranks, filter_seen=False) == 1
 
 
 def lists(split, **columns) -> pl.DataFrame:

@@ -31,7 +31,7 @@ class Ranks:
     Attributes:
         filtered, unfiltered: (queries,) int64 rank of the target, 1 is best.
         lists, lists_unfiltered: (queries, k) int32 item indices of the best k, -1 where fewer are left.
-        ties: (queries,) int64 how many other candidates have exactly the target's score.
+        ties, ties_unfiltered: (queries,) int64 how many other candidates have exactly the target's score.
         users: (queries,) int64 user of each query, for intervals over users.
     """
 
@@ -40,6 +40,7 @@ class Ranks:
     lists: np.ndarray
     lists_unfiltered: np.ndarray
     ties: np.ndarray
+    ties_unfiltered: np.ndarray
     users: np.ndarray
 
     def headline(self, filter_seen: bool) -> np.ndarray:
@@ -120,7 +121,7 @@ def rank(model: Model, split: Split, queries: Queries, lists: bool = True) -> Ra
     check_ids(model, split)
     histories, targets = split.histories(queries), split.targets(queries)
     filtered = np.empty(len(queries), dtype=np.int64)
-    unfiltered, ties = np.empty_like(filtered), np.empty_like(filtered)
+    unfiltered, ties, ties_unfiltered = (np.empty_like(filtered) for _ in range(3))
     width = min(LONGEST_LIST, len(split.sequences.item_catalogue)) if lists else 0
     best = np.empty((2, len(queries), width), dtype=np.int32)
     # Histories of like length side by side: less padding in the encoder.
@@ -139,6 +140,7 @@ def rank(model: Model, split: Split, queries: Queries, lists: bool = True) -> Ra
         repeated = torch.zeros_like(at_least).index_add_(0, row, (~other).to(at_least.dtype))
         unfiltered[rows] = at_least.cpu()
         filtered[rows] = torch.where(repeated > 0, scores.shape[1] + 1, at_least - ahead).cpu()
+        ties_unfiltered[rows] = equal.cpu()
         ties[rows] = (equal - equal_seen).cpu()
         if width:
             best[1, rows] = top_k(scores, width).cpu()
@@ -147,4 +149,4 @@ def rank(model: Model, split: Split, queries: Queries, lists: bool = True) -> Ra
     if split.cold_targets_miss:
         cold = split.item_counts[targets] == 0
         filtered[cold] = unfiltered[cold] = len(split.sequences.item_catalogue) + 1
-    return Ranks(filtered, unfiltered, best[0], best[1], ties, queries.users)
+    return Ranks(filtered, unfiltered, best[0], best[1], ties, ties_unfiltered, queries.users)

@@ -232,9 +232,10 @@ def first_repeat(group: np.ndarray, value: np.ndarray) -> int | None:
     return int(order[1:][repeat].min()) if repeat.any() else None
 
 
-def ties_within(ranks: Ranks, k: int = LONGEST_LIST) -> int:
+def ties_within(ranks: Ranks, filter_seen: bool = True, k: int = LONGEST_LIST) -> int:
     """Queries in which an item with exactly the target's score decides whether, or where, the target is in the top k.
 
     The protocol's rank is the worst among equals; a list puts equals in some order. Where this is 0, the two agree.
     """
-    return int(((ranks.ties > 0) & (ranks.filtered - ranks.ties <= k)).sum())
+    ties = ranks.ties if filter_seen else ranks.ties_unfiltered
+    return int(((ties > 0) & (ranks.headline(filter_seen) - ties <= k)).sum())

@@ -4,6 +4,7 @@ import pytest
 from made_up_results import write_results
 
 from seqrec.benchmark import leaderboard
+from seqrec.benchmark.results import Result, collect, groups
 from seqrec.errors import DataError
 
 
@@ -43,6 +44,24 @@ def test_the_table_of_one_protocol(tmp_path):
     assert [row["model"] for row in leaderboard.table(tmp_path, own).rows] == ["good", "similar", "poor"]
     with pytest.raises(DataError, match="expected results of ml-1m-origin-v1"):
         leaderboard.table(tmp_path, "ml-1m-origin-v1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown", "none"),
+    [
+        ({"ties": 0}, "0", True),
+        ({"ties": 3}, "3", False),
+        ({"ties": 0, "filter_seen": False}, "–", False),  # counted under the filter, which says nothing about unfiltered lists
+        ({"ties": 3, "ties_unfiltered": 0, "filter_seen": False}, "0", True),
+        ({"ties": 0, "ties_unfiltered": 2, "filter_seen": False}, "2", False),
+    ],
+)
+def test_ties_are_those_of_the_headline(changes, shown, none, tmp_path):
+    write_results(tmp_path)
+    table = leaderboard.table_of(next(iter(groups(Result(r.content | changes, r.path) for r in collect(tmp_path)))))
+    assert {table.text(row, "ties") for row in table.rows} == {shown}
+    assert ("There is none" in " ".join(table.notes)) == none
+    assert ("they were not counted" in " ".join(table.notes)) == (shown == "–")
 
 
 def test_p_values_read_as_the_field_prints_them():

@@ -80,6 +80,7 @@ def test_a_result_file_has_every_key_and_no_seed_path_or_date_in_its_settings(fo
     assert r["settings"]["train"]["epochs"] == 2
     assert "seed" not in json.dumps(r["settings"])
     assert str(folder) not in json.dumps(r.content)
+    assert {"ties", "ties_unfiltered"} <= set(r.content)
     assert len(r["curve"]) == 2
     assert r["train_seconds"] > 0
     assert r["positions_per_second"] > 0

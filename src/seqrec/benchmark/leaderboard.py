@@ -46,8 +46,14 @@ def row_of(row: Row, group: Group) -> dict[str, Any]:
         "train s": row.mean("train_seconds"),
         "peak MB": row.mean("peak_memory_mb"),
         "positions/s": row.mean("positions_per_second"),
-        "ties": max(run["ties"] for run in row.runs) if all("ties" in run.content for run in row.runs) else None,
+        "ties": most_ties(row.runs, group.filter_seen),
     }
+
+
+def most_ties(runs: Iterable[Result], filter_seen: bool) -> int | None:
+    """The most ties of any run under the headline's filter; None where a run has not counted them (older files count under the filter only)."""
+    counts = [run.get("ties" if filter_seen else "ties_unfiltered") for run in runs]
+    return None if None in counts else max(counts)
 
 
 def beside(name: str, filter_seen: bool) -> str:
@@ -73,12 +79,12 @@ def table_of(group: Group) -> Table:
 def facts(group: Group) -> list[str]:
     """What else a reader must know: candidates, queries, split, machine, code, data."""
     first = group.runs[0]
-    ties = max((run.get("ties") or 0 for run in group.runs), default=0)
+    ties = most_ties(group.runs, group.filter_seen)
+    in_all = {None: " Where it says –, they were not counted.", 0: " There is none: lists written as top-k files score the same."}
     lines = [
         f"{first['items']:,} candidates, {first['users']:,} users, {first.get('queries', 0):,} test queries, split `{first['split_hash']}`; "
         f"the history is {'filtered' if group.filter_seen else 'not filtered'}.",
-        "*ties*: queries in which a score equal to the target's reaches the first 20 (most of any seed)."
-        + ("" if ties else " There is none: lists written as top-k files score the same."),
+        "*ties*: queries in which a score equal to the target's reaches the first 20 (most of any seed)." + in_all.get(ties, ""),
     ]
     if first.get("cold_targets"):
         rule = " and count as misses" if first.get("cold_targets_miss") else ""
