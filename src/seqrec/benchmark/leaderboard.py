@@ -21,8 +21,8 @@ different tables are not comparable.
 
 - Every query ranks the whole catalogue; among equal scores a target has the worst rank.
 - Numbers are means over seeds, with a 95% interval from {resamples:,} bootstrap resamples of users. ± is the standard deviation over seeds.
-- *vs best*: paired randomisation test on users' values of the first metric against the best row, corrected for the number of rows (Holm);
-  ≈ is not significantly worse (p ≥ .05).
+- *vs best*: paired randomisation test on users' values of the first metric against the best row, corrected for all pairs of rows (max-T, for
+  the best is known only from the same data); ≈ is not significantly worse (p ≥ .05).
 - *train s*: wall clock of training with its validation passes. *peak MB*: largest resident memory of one process from the log to the test
   metrics, in MiB. *positions/s*: targets in the loss a second, mean over epochs.
 """
@@ -34,9 +34,7 @@ def row_of(row: Row, group: Group) -> dict[str, Any]:
     test = group.compared[row.model]
     cells: dict[str, Any] = {"model": row.model, "seeds": len(row.seeds), **{name: main[name] for name in group.headline}}
     cells["±"] = row.spread(group.headline[0])
-    cells["vs best"] = (
-        "best" if test.model == next(iter(group.compared)) else f"≈ (p {p_value(test.p_holm)})" if test.like_best else p_value(test.p_holm)
-    )
+    cells["vs best"] = "best" if test.model == next(iter(group.compared)) else f"≈ (p {p_value(test.p)})" if test.like_best else p_value(test.p)
     for name in group.headline[:2]:
         cells[beside(name, group.filter_seen)] = other.mean(name)
     for variant in group.variants:
