@@ -48,3 +48,11 @@ def test_worked_example_with_ratings():
 def test_ratings_are_needed_for_a_rating_rule():
     with pytest.raises(DataError, match="min_rating=2"):
         last_n(of_items("abcdef"), min_rating=2)
+
+
+def test_an_event_without_a_rating_is_neither_liked_nor_disliked():
+    sequences = build([[(i % 7, i + 1, rating) for i, rating in enumerate([5, 1, 4, 5, 2, 4])]])
+    sequences.ratings[[0, 3]] = np.nan
+    with pytest.raises(DataError, match=r"min_rating=2.*: expected a rating for every event. Got 2 of 6 without one"):
+        last_n(sequences, n=2, min_rating=2)
+    assert last_n(sequences, n=2).positive is None

@@ -31,7 +31,7 @@ def last_n(sequences: Sequences, n: Annotated[int, Field(ge=1)] = 3, min_rating:
         min_rating: events rated at or below it are not targets of any kind; None takes every event.
 
     Raises:
-        DataError: ``min_rating`` is given and the log has no ratings.
+        DataError: ``min_rating`` is given and the log has no ratings, or not one for every event.
     """
     starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
     asked = stops - starts >= n + 2
@@ -42,6 +42,12 @@ def last_n(sequences: Sequences, n: Annotated[int, Field(ge=1)] = 3, min_rating:
     if min_rating is not None:
         if sequences.ratings is None:
             raise DataError(f"min_rating={min_rating}: the log has no ratings. Map a rating column, or leave min_rating out.")
+        missing = int(np.isnan(sequences.ratings).sum())
+        if missing:
+            raise DataError(
+                f"min_rating={min_rating}: expected a rating for every event. Got {missing:,} of {sequences.events:,} without one, which are neither "
+                "liked nor disliked. Give them a rating, or leave these events or min_rating out; of tables of samples give all, validation too."
+            )
         positive = np.asarray(sequences.ratings > min_rating)
         test, validation = test[positive[test]], validation[positive[validation]]
     return Split(
