@@ -153,6 +153,36 @@ def test_stop_after_validates_nothing_and_trains_as_long(ring):
     assert [set(p) for p in model.fit_report["curve"]] == [{"epoch", "loss", "positions_per_second", "seconds"}] * 3
 
 
+def test_stop_after_knows_no_time_limit(ring):
+    split = leave_one_out(ring)
+    limited, free = make("hrm", minutes=1e-9), make("hrm")
+    limited.fit(split, progress=False, stop_after=3)
+    free.fit(split, progress=False, stop_after=3)
+    assert limited.fit_report["epochs"] == 3
+    assert equal(weights(limited), weights(free))
+
+
+@pytest.mark.parametrize("stop_after", [0, 5])
+def test_stop_after_is_within_the_epochs(ring, stop_after):
+    with pytest.raises(SettingsError, match=rf"stop_after: expected from 1 to train.epochs \(4\). Got {stop_after}"):
+        make("hrm").fit(leave_one_out(ring), progress=False, stop_after=stop_after)
+
+
+def test_training_again_has_the_schedule_of_the_first_time(ring, monkeypatch):
+    split, points = leave_one_out(ring), []
+    schedule = training.schedule
+    monkeypatch.setattr(training, "schedule", lambda s, point: (points.append(point), schedule(s, point))[1])
+    limited = make("hrm", epochs=100_000, patience=100_000, minutes=0.01)
+    limited.fit(split, progress=False)
+    report = limited.fit_report
+    points.clear()
+    make("hrm", epochs=100_000, minutes=0.01).fit(split, progress=False, stop_after=report["epochs"], schedule_epochs=report["schedule_epochs"])
+    assert 0.5 < points[-1] < 1  # by train.epochs it would still be at its very beginning
+    whole = make("hrm")
+    whole.fit(split, progress=False)
+    assert whole.fit_report["schedule_epochs"] == 4
+
+
 def test_a_time_limit_stops_the_run(ring):
     model = make("hrm", epochs=100_000, patience=100_000, minutes=0.01)
     begin = time.monotonic()

@@ -92,7 +92,8 @@ class TrainSettings(Settings):
     patience: int = Field(3, ge=1)
     """Validations without a better value after which training stops."""
     minutes: float | None = Field(None, gt=0)
-    """Limit on wall clock, validation included; the schedule fits itself to it. Such a run depends on the speed of its machine."""
+    """Limit on wall clock, validation included; the schedule fits itself to it. Such a run depends on the speed of its machine. Training again for a
+    chosen number of epochs (``stop_after``) has no such limit."""
     seed: int = Field(0, ge=0)
     """Of the initial weights, the order, dropout and negatives."""
     device: str = "auto"
@@ -279,21 +280,39 @@ def fingerprint_of(model: NeuralModel, split: Split) -> str:
     return hashlib.sha256(json.dumps([model.name, settings, *data], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def fit(model: NeuralModel, split: Split, *, checkpoint: str | Path | None = None, progress: bool = True, stop_after: int | None = None) -> None:
+def fit(
+    model: NeuralModel,
+    split: Split,
+    *,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+    stop_after: int | None = None,
+    schedule_epochs: float | None = None,
+) -> None:
     """Trains a model's network on a split.
 
     Args:
         checkpoint: a file (.safetensors) written after each epoch; where it exists already, the run goes on from it.
         progress: show how it gets on.
-        stop_after: train exactly this many epochs of the schedule and validate nothing (training again with validation events, once the number of
-            epochs is chosen).
+        stop_after: train exactly this many epochs of the schedule, however long they take, and validate nothing (training again with validation
+            events, once the number of epochs is chosen).
+        schedule_epochs: epochs in which the schedule of rates is run through; None: ``train.epochs``. ``fit_report`` has what it was: fewer where
+            ``train.minutes`` cut a run short, so given on to the training that repeats such a run, its rates fall as fast (evenly over the epochs,
+            where those of the limited run went by the clock).
 
     Raises:
+        SettingsError: ``stop_after`` is not from 1 to ``train.epochs``, or ``schedule_epochs`` is not above 0.
         TrainingError: the loss is not finite (the last checkpoint, if any, is good), or the checkpoint belongs to another run.
     """
     from seqrec.models.encoder import compute_loss, with_negatives
 
     s = model.train
+    if stop_after is not None and not 1 <= stop_after <= s.epochs:
+        raise SettingsError(f"stop_after: expected from 1 to train.epochs ({s.epochs}). Got {stop_after}. Raise train.epochs for more.")
+    schedule_epochs = float(s.epochs) if schedule_epochs is None else schedule_epochs
+    if not schedule_epochs > 0:
+        raise SettingsError(f"schedule_epochs: expected more than 0. Got {schedule_epochs}. Leave it out for train.epochs.")
+    minutes = s.minutes if stop_after is None else None
     device = choose_device(s.device)
     bfloat16 = in_bfloat16(s.precision, device)
     keep_freed_memory()
@@ -317,15 +336,19 @@ def fit(model: NeuralModel, split: Split, *, checkpoint: str | Path | None = Non
                 "recommend, too.",
                 100 * again,
             )
-    epochs = s.epochs if stop_after is None else min(s.epochs, stop_after)
-    total = s.epochs * split.train_positions
+    epochs = s.epochs if stop_after is None else stop_after
+    total = schedule_epochs * split.train_positions
     counts = torch.from_numpy(split.item_counts)
     begin = time.perf_counter() - run.seconds
 
     validation_seconds = 0.0  # the longest pass so far: a limited run keeps that much for its last one
 
     def out_of_time() -> bool:
-        return s.minutes is not None and time.perf_counter() - begin + validation_seconds > 60 * s.minutes
+        return minutes is not None and time.perf_counter() - begin + validation_seconds > 60 * minutes
+
+    def point_of_schedule() -> float:
+        by_epochs = run.done / total
+        return by_epochs if minutes is None else max(by_epochs, (time.perf_counter() - begin) / (60 * minutes))
 
     def finished() -> bool:
         waited = run.epoch - run.best_epoch >= s.patience * s.validate_every
@@ -341,10 +364,7 @@ def fit(model: NeuralModel, split: Split, *, checkpoint: str | Path | None = Non
             start, positions, loss_sum = time.perf_counter(), 0, torch.zeros((), device=device)
             batches = network.batches(split, s.batch_positions, np.random.default_rng((s.seed, epoch)))
             for batch in with_negatives(network, batches, model.loss, sampler):
-                point = run.done / total
-                if s.minutes is not None:
-                    point = max(point, (time.perf_counter() - begin) / (60 * s.minutes))
-                run.set_rates(schedule(s, point))
+                run.set_rates(schedule(s, point_of_schedule()))
                 loss = compute_loss(network, batch, model.loss, sampler, bfloat16)
                 for p in parameters:
                     p.grad = None
@@ -396,6 +416,7 @@ def fit(model: NeuralModel, split: Split, *, checkpoint: str | Path | None = Non
         "positions_per_second": float(np.mean([p["positions_per_second"] for p in run.curve])),
         "epochs": run.epoch,
         "best_epoch": run.best_epoch if validates else run.epoch,
+        "schedule_epochs": schedule_epochs if minutes is None else run.epoch / min(1.0, point_of_schedule()),
         "updates": run.updates,
         "device": str(device),
         "precision": "bfloat16" if bfloat16 else "float32",

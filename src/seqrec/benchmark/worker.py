@@ -44,7 +44,9 @@ def train(
     if not protocol.retrain:
         return model, model, report
     final = model_of(protocol, label, config, seed)
-    final.fit(split.retrain(), **({"stop_after": report["best_epoch"], "progress": progress} if neural else {}))
+    # As many epochs, at the rates that those had.
+    options = {"stop_after": report["best_epoch"], "schedule_epochs": report["schedule_epochs"], "progress": progress} if neural else {}
+    final.fit(split.retrain(), **options)
     return model, final, report | {"retrain_seconds": final.fit_report["train_seconds"]}
 
 

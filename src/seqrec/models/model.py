@@ -71,8 +71,8 @@ class Model(ABC):
             data: a split; or sequences, a log or a pandas / polars frame with ``user_id, item_id`` and, if known, ``timestamp``: then every event
                 trains, except that models which choose their epochs hold out the last event of a tenth of the users (100 to 1,000) to choose on; of
                 fewer than 200 users nothing is held out, and all epochs are trained.
-            options: for neural models ``checkpoint`` (a file to save to after every epoch and to resume from), ``progress`` (False for none) and
-                ``stop_after`` (train this many epochs and validate nothing).
+            options: for neural models ``checkpoint`` (a file to save to after every epoch and to resume from), ``progress`` (False for none),
+                ``stop_after`` (train this many epochs and validate nothing) and ``schedule_epochs`` (see ``seqrec.training.fit``).
 
         Returns:
             the model itself.
