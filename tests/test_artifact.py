@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import seqrec
-from seqrec.errors import DataError, SeqrecError
+from seqrec.errors import DataError, SeqrecError, SettingsError
 from seqrec.models.hrm import HRM
 from seqrec.models.popularity import Popularity
+from seqrec.training import TrainSettings
 
 
 def test_round_trip_keeps_scores_ids_and_histories(ring, tmp_path):
@@ -20,6 +21,17 @@ def test_round_trip_keeps_scores_ids_and_histories(ring, tmp_path):
         assert again.recommend(**arguments).equals(model.recommend(**arguments))
     assert again.fit_report == model.fit_report
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
+
+
+def test_a_model_of_a_device_that_is_not_here_is_loaded_on_another(ring, tmp_path, caplog):
+    model = HRM(width=8, train={"epochs": 1, "device": "cpu"}).fit(ring, progress=False)
+    model.train = TrainSettings(device="cuda:99")
+    model.save(tmp_path / "model")
+    again = seqrec.load(tmp_path / "model")
+    assert again.recommend(users=["u3"]).equals(model.recommend(users=["u3"]))
+    assert "train.device: the model was saved with 'cuda:99', which this machine does not have" in caplog.text
+    with pytest.raises(SettingsError, match="expected a device that this machine has"):
+        again.fit(ring, progress=False)
 
 
 def test_saving_again_replaces_the_whole(ring, tmp_path):

@@ -118,6 +118,16 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def device_for_loading(name: str) -> torch.device:
+    """The device that a saved model names; where this machine has none like it, the best there is."""
+    try:
+        return choose_device(name)
+    except SettingsError:
+        best = choose_device("auto")
+        log.warning("train.device: the model was saved with %r, which this machine does not have; it is loaded on %r.", name, best.type)
+        return best
+
+
 def in_bfloat16(precision: str, device: torch.device) -> bool:
     """Whether to multiply in bfloat16."""
     return precision == "bfloat16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())

@@ -287,7 +287,7 @@ class NeuralModel(Model):
         weights = {k.removeprefix("network."): torch.from_numpy(v) for k, v in state.items() if k.startswith("network.")}
         self.network = self.build(items, users)
         self.network.load_state_dict(weights)
-        self.network.eval().to(training.choose_device(self.train.device))
+        self.network.eval().to(training.device_for_loading(self.train.device))
 
     @property
     def device(self) -> torch.device:
