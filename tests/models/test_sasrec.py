@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from seqrec.batching import Batch
-from seqrec.models.sasrec import Block, SASRecNetwork, SASRecSettings
+from seqrec.errors import SettingsError
+from seqrec.models.sasrec import Block, SASRec, SASRecNetwork, SASRecSettings
 from seqrec.sequences import Histories
 
 ITEMS, LENGTH = 20, 8
@@ -80,3 +81,17 @@ def test_attention_by_hand():
     y1 = F.layer_norm(x1, (4,), block.norm_feedforward.weight, block.norm_feedforward.bias)
     x1 = x1 + block.outer(torch.relu(block.inner(y1)))
     torch.testing.assert_close(all_states(net, [2, 5])[1], net.norm(x1), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"width": 10, "heads": 3}, r"sasrec\.heads: expected a divisor of the width, which is 10\. Got 3\."),
+        ({"heads": 3}, r"sasrec\.heads: expected a divisor of the width, which is 64\. Got 3\."),
+        ({"width": 10, "heads": 2, "positions": "rotary"}, r"sasrec\.positions: expected 'learned' where width / heads is odd \(10 / 2\)"),
+        ({"width": 0, "heads": 3}, r"sasrec\.width: expected greater than or equal to 1"),
+    ],
+)
+def test_heads_that_the_width_does_not_have_are_refused(settings, message):
+    with pytest.raises(SettingsError, match=message):
+        SASRec(**settings)

@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from seqrec import batching
@@ -55,6 +55,22 @@ class SASRecSettings(Settings):
     """SwiGLU feed-forward layers (Shazeer, 2020) in place of ReLU."""
     positions: Literal["learned", "rotary"] = "learned"
     """A learned vector a position (the paper), or queries and keys rotated by their position, so that attention sees distances (Su et al., 2021)."""
+
+    @field_validator("heads")
+    @classmethod
+    def _divides_the_width(cls, heads: int, info: ValidationInfo) -> int:
+        width = info.data.get("width", heads)
+        if width % heads:
+            raise ValueError(f"a divisor of the width, which is {width}")
+        return heads
+
+    @field_validator("positions")
+    @classmethod
+    def _can_rotate(cls, positions: str, info: ValidationInfo) -> str:
+        width, heads = info.data.get("width", 2), info.data.get("heads", 1)
+        if positions == "rotary" and width // heads % 2:
+            raise ValueError(f"'learned' where width / heads is odd ({width} / {heads}), since 'rotary' rotates pairs; or another width or heads")
+        return positions
 
 
 def rotate(x: Tensor, turns: Tensor | None) -> Tensor:
