@@ -8,7 +8,7 @@ import pytest
 
 import seqrec
 from seqrec import run
-from seqrec.errors import SeqrecError, SettingsError
+from seqrec.errors import DataError, SeqrecError, SettingsError
 from seqrec.run import RunSettings
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -66,6 +66,33 @@ def test_evaluate_refuses_changed_data(ring_csv, tmp_path):
     ring_csv.write_text(ring_csv.read_text() + "u0,i3,99999\n")
     with pytest.raises(SettingsError, match="data has changed"):
         run.evaluate(str(tmp_path / "out"))
+
+
+def test_evaluate_refuses_the_same_log_under_other_ids(ring_csv, tmp_path):
+    """Ids renamed: the same events, and the same hash of the split, but other items in the places of the old."""
+    path = tmp_path / "run.yaml"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
+    run.train(RunSettings.read(path), progress=False)
+    log = pl.read_csv(ring_csv)
+    log.with_columns(item_id=pl.lit("j") + (30 - log["item_id"].str.slice(1).cast(pl.Int64)).cast(pl.String)).write_csv(ring_csv)
+    with pytest.raises(DataError, match="item ids: expected those that hrm was trained on"):
+        run.evaluate(str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "chosen"),
+    [
+        ({"data": {"path": "log.csv"}}, ("ndcg@10", True)),
+        ({"data": {"path": "log.csv"}, "evaluate": {"filter_seen": False}}, ("ndcg@10", False)),
+        ({"data": {"path": "log.csv"}, "evaluate": {"filter_seen": False}, "train": {"filter_seen": True}}, ("ndcg@10", True)),
+        ({"protocol": "ml-1m-origin-v1"}, ("ndcg@20", False)),
+        ({"protocol": "ml-1m-origin-v1", "train": {"metric": "recall@20"}}, ("recall@20", False)),
+    ],
+)
+def test_epochs_are_chosen_as_the_run_tests(changes, chosen):
+    model = RunSettings.of({"model": {"name": "gru4rec"}, **changes}, "").check()
+    assert (model.train.metric, model.train.filter_seen) == chosen
+    RunSettings.of({**{k: v for k, v in changes.items() if k != "train"}, "model": {"name": "markov"}}, "").check()
 
 
 @pytest.mark.parametrize(

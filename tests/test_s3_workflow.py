@@ -31,7 +31,7 @@ data: {path: "${FOLDER}/prepared"}
 split: {name: last_n, n: 2}
 model: {name: hrm, width: 8, recent: 2}
 train: {epochs: 4, batch_positions: 64, patience: 9}
-evaluate: {metrics: [recall@1, ndcg@20], topk: "${FOLDER}/lists.parquet"}
+evaluate: {metrics: [recall@1, ndcg@20], filter_seen: false, topk: "${FOLDER}/lists.parquet"}
 output: {folder: "${FOLDER}/out"}
 """
 TITLES = pl.DataFrame({"item_id": [f"i{i}" for i in range(12)], "title": [f"Film {i}" for i in range(12)]})
@@ -136,6 +136,7 @@ def test_a_run_with_a_schema(s3_bucket, empty_disk):
     features: {s3_bucket}/schema.yaml
     model: {{name: hrm, width: 8}}
     train: {{epochs: 1}}
+    evaluate: {{filter_seen: false}}
     output: {{folder: {s3_bucket}/out}}
     """
     storage.write_text(run, f"{s3_bucket}/run.yaml")

@@ -28,7 +28,8 @@ class NegativesSettings(Settings):
     shared: bool = True
     """One draw for all positions of a batch (fast: one matrix multiply), or one for each."""
     logq: float = Field(0.0, ge=0, le=1)
-    """How much of the log-probability of being drawn is subtracted from every score: 1 makes sampled softmax estimate the full one."""
+    """How much of the log-probability of being drawn is subtracted from every score: with 1 sampled softmax estimates the full one (but an item
+    that is expected more than once among them, where a few make up most of a log, comes out above its share)."""
     logq_form: Literal["expected", "counts"] = "expected"
     """What that log-probability is: the log of how often an item is expected among the negatives, in-batch and sampled together; or, as GRU4Rec's
     authors have it, the log of its training count where it comes from the batch, and of its count to the power alpha where it is sampled."""

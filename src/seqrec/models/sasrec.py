@@ -8,8 +8,8 @@ Kang and McAuley: Self-Attentive Sequential Recommendation, ICDM 2018 (arXiv 180
     score(j | history) = e(j) . norm(x_t)                equation 6, one item table for input and output
 
 Differences from the paper: any loss (the full softmax by default, where the paper has binary cross-entropy with one negative); windows are padded on
-the right, so the position of an item counts from the start of its window and no padding is ever attended to; ``gated`` feed-forward layers, their
-width and ``rotary`` positions are options.
+the right, so the position of an item counts from the start of its window and no padding is ever attended to; no dropout on attention weights; drawn
+negatives may be other items of the history; ``gated`` feed-forward layers, their width and ``rotary`` positions are options.
 
 With a feature schema e(i) is a sum of vectors: the id's own, where the schema names it, and those of the attributes' values. What it names of the
 user is a vector added to the state, norm(x_t) + u.
