@@ -23,7 +23,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 
 from seqrec import evaluation, metrics, storage
@@ -100,6 +100,13 @@ class TrainSettings(Settings):
     """"cpu", "cuda", "mps", or the best there is."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What matrices are multiplied in: auto takes bfloat16 on a GPU that has it, and float32 elsewhere."""
+
+    @field_validator("momentum")
+    @classmethod
+    def _of_adagrad(cls, momentum: float, info: ValidationInfo) -> float:
+        if momentum and info.data.get("optimizer") == "adamw":
+            raise ValueError("no momentum with adamw, which has its own; optimizer: adagrad has this one")
+        return momentum
 
 
 def choose_device(name: str) -> torch.device:

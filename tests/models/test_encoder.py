@@ -17,6 +17,7 @@ from seqrec.catalogue import Catalogue
 from seqrec.errors import SeqrecError, SettingsError
 from seqrec.models.encoder import Encoder, LossSettings, compute_loss, with_negatives
 from seqrec.models.fpmc import FPMC
+from seqrec.models.gru4rec import GRU4Rec
 from seqrec.models.hrm import HRM
 from seqrec.models.sasrec import SASRec
 from seqrec.negatives import NegativesSettings, Sampler
@@ -159,6 +160,11 @@ def test_groups_of_settings():
         ({"negatives": {"cuont": 3}}, "Did you mean 'count'"),
         ({"train": {"epochs": 0}}, "train.epochs: expected greater than or equal to 1. Got 0"),
         ({"loss": "bce", "negatives": {"count": 0}}, "negatives.count: the loss bce needs negatives"),
+        ({"loss": {"name": "bce", "t": 0.3}}, "loss.t: expected no value with the loss bce, since only gbce has it; leave it out. Got 0.3."),
+        ({"loss": {"smoothing": 0.1, "name": "bpr"}}, "loss.smoothing: expected no value with the loss bpr, since only softmax has it"),
+        ({"loss": {"elu": 0.5}}, "loss.elu: expected no value with the loss softmax, since only bpr_max has it"),
+        ({"loss": {"name": "top1_max", "regularisation": 0}}, "loss.regularisation: expected no value with the loss top1_max"),
+        ({"train": {"momentum": 0.9}}, "train.momentum: expected no momentum with adamw"),
         ({"width": "wide"}, "sasrec.width: expected a valid integer"),
     ]:
         with pytest.raises(SettingsError, match=message.replace("(", r"\(")):
@@ -195,3 +201,8 @@ def test_users_without_a_target_in_training(tmp_path, cls, features):
     histories = split.histories(split.test)
     anonymous = model.score(replace(histories, users=None if features is None and cls is not FPMC else np.full(len(histories), -1, np.int32)))
     assert torch.allclose(model.score(histories), anonymous) == (features is None)
+
+
+@pytest.mark.parametrize("model", [SASRec(), FPMC(loss={"name": "bpr_max", "elu": 0.5}), GRU4Rec(train={"optimizer": "adagrad", "momentum": 0.3})])
+def test_a_configuration_makes_the_same_model_again(model):
+    assert type(model)(**model.configuration()).configuration() == model.configuration()

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from seqrec import losses, training
@@ -32,6 +32,8 @@ from seqrec.splitting.split import Split
 from seqrec.training import TrainSettings
 
 LossName = Literal["softmax", "sampled_softmax", "bce", "gbce", "bpr", "bpr_max", "top1", "top1_max"]
+OPTIONS = {"smoothing": "softmax", "t": "gbce", "regularisation": "bpr_max", "elu": "bpr_max"}
+"""Option of a loss -> the loss that has it."""
 
 
 class LossSettings(Settings):
@@ -45,6 +47,15 @@ class LossSettings(Settings):
     """bpr_max: weight of the score regulariser."""
     elu: float = Field(0.0, ge=0)
     """bpr_max: alpha of the ELU that scores pass through; 0 for none."""
+
+    @field_validator(*OPTIONS)
+    @classmethod
+    def _of_this_loss(cls, value: float, info: ValidationInfo) -> float:
+        assert info.field_name is not None
+        of, name = OPTIONS[info.field_name], info.data.get("name")
+        if name not in (of, None) and value != cls.model_fields[info.field_name].default:  # a saved model lists defaults, too
+            raise ValueError(f"no value with the loss {name}, since only {of} has it; leave it out")
+        return value
 
 
 class Encoder(nn.Module, ABC):
