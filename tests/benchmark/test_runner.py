@@ -214,6 +214,22 @@ def test_provenance():
     assert provenance.commit()
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{folder}", "data"),
+        ("{folder}, unpacked in {folder}/cache", "data"),
+        ("the copy in a wheel (wheel==1.2.1, wheel/ml-100k/)", "the copy in a wheel (wheel==1.2.1, wheel/ml-100k/)"),
+        ("the cache {folder}, from the copy in a wheel (wheel/ml-100k/)", "the copy in a wheel (wheel/ml-100k/)"),
+        ("the cache {folder}, from https://publisher.example/ml-100k.zip", "https://publisher.example/ml-100k.zip"),
+        ("s3://bucket/data", "s3://bucket/data"),
+    ],
+)
+def test_results_say_where_data_came_from_without_folders_of_the_machine(source, expected, tmp_path):
+    (tmp_path / "data").mkdir()
+    assert worker.source_of(source.format(folder=tmp_path / "data")) == expected
+
+
 def test_top_k_lists_of_each_run(folder, tmp_path):
     run(folder, models=["gru4rec-small"], seeds=[0], again=True, topk_dir=tmp_path)
     protocol = load_protocol(folder / "own.yaml")

@@ -185,8 +185,9 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def source_of(source: str) -> str:
-    """Where the data came from, without the folders of this machine."""
-    return source if storage.is_remote(source) else Path(source).name
+    """Where the data came from, as ``datasets.fetch`` words it, without the folders of this machine."""
+    place = source.rpartition(", from ")[2].partition(", unpacked in ")[0]
+    return Path(place).name if Path(place).exists() else place
 
 
 def main() -> int:
