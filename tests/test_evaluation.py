@@ -201,4 +201,6 @@ def test_a_model_is_not_asked_under_other_ids():
 
 def test_targets_that_were_seen():
     split = leave_one_out(sequences_of([np.array([0, 1, 2]), np.array([4, 3, 4])], 5))
-    assert evaluation.seen(split.histories(split.test), split.targets(split.test)).tolist() == [False, True]
+    ranks = evaluation.rank(Popularity().fit(split), split, split.test)
+    assert (ranks.filtered > 5).tolist() == [False, True]  # out of the ranking: beyond its last place
+    assert (ranks.unfiltered <= 5).all()

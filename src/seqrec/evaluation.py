@@ -79,14 +79,6 @@ def top_k(scores: torch.Tensor, k: int) -> torch.Tensor:
     return torch.where(torch.isneginf(values), -1, best)
 
 
-def seen(histories: Histories, targets: np.ndarray) -> np.ndarray:
-    """(queries,) bool, True where the target is in the history, so that the seen filter makes it a miss."""
-    row, item = distinct_seen(histories)
-    found = np.zeros(len(histories), dtype=bool)
-    found[row[item == targets[row]]] = True
-    return found
-
-
 def check_ids(model: Model, split: Split) -> None:
     """That an index is the same id for a model and a split.
 

@@ -127,16 +127,12 @@ class RunSettings(Settings):
             SettingsError: says the section and key, what was expected and what came.
         """
         self.check_data()
-        train = self.train
-        if self.model.get("name") in models.MODELS and issubclass(models.get(self.model["name"]), NeuralModel):
-            train = self.selection() | (train or {})
-        return make_model(self.model, self.loss, self.negatives, train, self.features)
+        return make_model(self.model, self.loss, self.negatives, self.train, self.features, self.selection())
 
     def selection(self) -> dict[str, Any]:
         """By what epochs are chosen where ``train`` does not say: as the protocol chooses, else with the filter that the test has."""
         if self.protocol is not None:
-            select = protocols.load_protocol(self.protocol).select
-            return {"metric": select.metric, "filter_seen": select.filter_seen}
+            return protocols.load_protocol(self.protocol).select.model_dump()
         return {} if self.evaluate.filter_seen is None else {"filter_seen": self.evaluate.filter_seen}
 
     def check_data(self) -> None:
@@ -155,8 +151,14 @@ class RunSettings(Settings):
             raise SettingsError("data: expected either data.name (a known data set) or data.path (a log), or a protocol.")
 
 
-def make_model(model: dict[str, Any], loss: Any = None, negatives: Any = None, train: Any = None, features: Any = None) -> Model:
-    """An untrained model from the sections of a run."""
+def make_model(
+    model: dict[str, Any], loss: Any = None, negatives: Any = None, train: Any = None, features: Any = None, training: dict[str, Any] | None = None
+) -> Model:
+    """An untrained model from the sections of a run.
+
+    Args:
+        training: what a model that is trained by gradient has in its section ``train`` where that says nothing.
+    """
     settings = dict(model)
     name = settings.pop("name", None)
     if name is None:
@@ -166,6 +168,8 @@ def make_model(model: dict[str, Any], loss: Any = None, negatives: Any = None, t
     given = {section: value for section, value in sections.items() if value is not None}
     if given and not issubclass(cls, NeuralModel):
         raise SettingsError(f"{next(iter(given))}: {name} is not trained by gradient and has no such section. Leave it out.")
+    if training and issubclass(cls, NeuralModel):
+        given["train"] = {**training, **(train or {})}
     return cls(**given, **settings)
 
 

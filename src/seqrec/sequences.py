@@ -70,6 +70,11 @@ class Sequences:
         return np.diff(self.offsets)
 
     @property
+    def ids_digest(self) -> str:
+        """The digests of both catalogues: for what the indices of items and users stand."""
+        return self.item_catalogue.digest + self.user_catalogue.digest
+
+    @property
     def bytes_per_event(self) -> float:
         arrays = [self.items, self.offsets, *(a for c in COLUMNS if (a := getattr(self, c)) is not None)]
         return sum(a.nbytes for a in arrays) / max(1, self.events)

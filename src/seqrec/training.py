@@ -292,8 +292,7 @@ def fingerprint_of(model: NeuralModel, split: Split) -> str:
     """What must be the same for a run to be resumed: model, settings (but the device) and data, ids included."""
     settings = model.configuration()
     settings["train"].pop("device")
-    s = split.sequences
-    data = [split.hash, split.train_positions, s.item_catalogue.digest, s.user_catalogue.digest]
+    data = [split.hash, split.train_positions, split.sequences.ids_digest]
     return hashlib.sha256(json.dumps([model.name, settings, *data], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -344,15 +343,6 @@ def fit(
         run.load(checkpoint, fingerprint)
     metric, k = metrics.parse(s.metric)
     validates = stop_after is None and len(split.validation) > 0
-    if validates and s.filter_seen:
-        again = float(evaluation.seen(split.histories(split.validation), split.targets(split.validation)).mean())
-        if again > 0.5:
-            log.warning(
-                "train.filter_seen: %.0f%% of the validation targets are items that their users have taken before, and count as misses, since the "
-                "filter leaves out what was seen. If people are to get such items again, set it to False, and filter_seen where you test and "
-                "recommend, too.",
-                100 * again,
-            )
     epochs = s.epochs if stop_after is None else stop_after
     total = schedule_epochs * split.train_positions
     counts = torch.from_numpy(split.item_counts)
@@ -412,6 +402,8 @@ def fit(
                 asked = time.perf_counter()
                 with weights_of(model, run.averaged):
                     ranks = evaluation.rank(model, split, split.validation, lists=False).headline(s.filter_seen)
+                if s.filter_seen and not run.best_epoch:
+                    _warn_of_repeats(ranks, split)
                 value = float(metric(ranks, k).mean())
                 validation_seconds = max(validation_seconds, 1.1 * (time.perf_counter() - asked))
                 point_of_curve[s.metric] = value
@@ -441,6 +433,20 @@ def fit(
         "parameters": sum(p.numel() for p in network.parameters()),
         "curve": run.curve,
     }
+
+
+def _warn_of_repeats(ranks: np.ndarray, split: Split) -> None:
+    """Warns if most validation targets, of which these are the ranks under the filter, are filtered themselves."""
+    missed = ranks > len(split.sequences.item_catalogue)
+    if split.cold_targets_miss:
+        missed &= split.item_counts[split.targets(split.validation)] > 0
+    if missed.mean() > 0.5:
+        log.warning(
+            "train.filter_seen: %.0f%% of the validation targets are items that their users have taken before, and count as misses, since the "
+            "filter leaves out what was seen. If people are to get such items again, set it to False, and filter_seen where you test and "
+            "recommend, too.",
+            100 * missed.mean(),
+        )
 
 
 def _check(loss_sum: Tensor, epoch: int, s: TrainSettings, checkpoint: str | Path | None) -> None:

@@ -69,13 +69,11 @@ def model_of(protocol: Protocol, label: str, config: Config, seed: int) -> Model
     from seqrec.run import make_model  # it reads protocols itself
 
     own = {"name": config.model} if isinstance(config.model, str) else {"name": label, **config.model}
-    train = config.train
-    if issubclass(get(own["name"]), NeuralModel):
-        train = dict(train or {})
-        if fixed := [key for key in ("metric", "filter_seen", "seed") if key in train]:
-            raise SettingsError(f"{label}: train.{fixed[0]}: the protocol or the run sets it. Got {train[fixed[0]]!r}. Leave it out.")
-        train |= {"metric": protocol.select.metric, "filter_seen": protocol.select.filter_seen, "seed": seed}
-    return make_model(own, config.loss, config.negatives, train, config.features)
+    training = {**protocol.select.model_dump(), "seed": seed}
+    train = config.train or {}
+    if issubclass(get(own["name"]), NeuralModel) and (fixed := [key for key in training if key in train]):
+        raise SettingsError(f"{label}: train.{fixed[0]}: the protocol or the run sets it. Got {train[fixed[0]]!r}. Leave it out.")
+    return make_model(own, config.loss, config.negatives, config.train, config.features, training)
 
 
 def settings_of(model: Model) -> dict[str, Any]:

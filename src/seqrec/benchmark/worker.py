@@ -103,8 +103,7 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     settings = settings_of(model_of(protocol, request["label"], config, request["seed"]))
     path, progress = str(request["path"]), request["progress"]
     # A run that was interrupted goes on from its last epoch.
-    ids = [sequences.item_catalogue.digest, sequences.user_catalogue.digest]
-    digest = hashlib.sha256(json.dumps([settings, split.hash, *ids], sort_keys=True).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps([settings, split.hash, sequences.ids_digest], sort_keys=True).encode()).hexdigest()[:8]
     hidden = f".{Path(path).stem}-"
     checkpoint = storage.sibling(path, f"{hidden}{digest}.safetensors")
     model, final, report = train(protocol, request["label"], config, request["seed"], split, checkpoint, progress)

@@ -329,11 +329,11 @@ class NeuralModel(Model):
     def _score(self, histories: Histories, vectors: torch.Tensor) -> torch.Tensor:
         if not len(histories):
             return vectors.new_empty(0, len(vectors))
-        histories = self._known(histories)
         scores = self.states(histories) @ vectors.T
         empty = histories.lengths == 0
         if empty.any():  # nothing is known, unless the network knows the user
-            unknown = empty if histories.users is None or not self.network.knows_users else empty & (histories.users < 0)
+            users = self._known(histories).users
+            unknown = empty if users is None or not self.network.knows_users else empty & (users < 0)
             if unknown.any() and self.popularity is not None:
                 scores[torch.from_numpy(unknown)] = torch.from_numpy(self.popularity).to(scores)
         return scores
