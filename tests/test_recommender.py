@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 
 from seqrec.errors import SeqrecError, SettingsError, UnknownIdError
@@ -26,6 +29,34 @@ def test_named_histories_and_users(model, ring):
     assert frame["user_id"].to_list() == ["u5", "u2"]
     last = ring.item_catalogue.decode([ring.items[ring.offsets[u] + 14] for u in (5, 2)]).to_list()
     assert [f"i{(int(item[1:]) + 1) % 12}" for item in last] == frame["item_id"].to_list()
+
+
+@pytest.mark.parametrize("form", [list, tuple, np.array, pl.Series, pd.Series, iter])
+def test_users_in_any_form(model, form):
+    assert model.recommend(users=form(["u5", "u2"]), k=1).equals(model.recommend(users=["u5", "u2"], k=1))
+
+
+@pytest.mark.parametrize("form", [list, np.array, iter])
+def test_a_user_whose_id_is_nothing_is_asked_for_too(form):
+    numbered = Popularity().fit(pl.DataFrame({"user_id": [0, 0, 1], "item_id": [7, 8, 7]}))
+    assert numbered.recommend(users=form([0]), k=5, filter_seen=False)["item_id"].to_list() == [7, 8]
+    assert len(numbered.recommend(users=np.array([]))) == 0
+
+
+@pytest.mark.parametrize(
+    "sequences",
+    [
+        np.array([["i3", "i4"], ["i5", "i6"]]),
+        [np.array(["i3", "i4"]), np.array(["i5", "i6"], dtype=object)],
+        [pl.Series(["i3", "i4"]), pd.Series(["i5", "i6"])],
+        pl.Series([["i3", "i4"], ["i5", "i6"]]),
+        pd.Series([["i3", "i4"], ["i5", "i6"]]),
+        pd.Series([["i3", "i4"], ["i5", "i6"]], index=[7, 3]),
+        (["i3", "i4"], ("i5", "i6")),
+    ],
+)
+def test_sequences_in_any_form(model, sequences):
+    assert model.recommend(sequences, k=np.int64(2)).equals(model.recommend([["i3", "i4"], ["i5", "i6"]], k=2))
 
 
 def test_seen_items_are_filtered_and_short_lists_end(model):
@@ -59,11 +90,25 @@ def test_empty_history_gets_popular_items(ring):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sequences": [["i1"]], "k": 0}, "k: expected at least 1"),
+        ({"sequences": [["i1"]], "k": 0}, "k: expected a whole number, at least 1"),
         ({}, "Got neither"),
         ({"sequences": [["i1"]], "users": ["u1"]}, "Got both"),
         ({"sequences": ["i1"]}, "list of lists"),
         ({"sequences": [["i1"]], "on_unknown": "panic"}, "on_unknown"),
+        ({"sequences": [3, 4]}, r"sequences: sequence 0: expected a list of item ids, as in a list of lists .*Got 3\."),
+        ({"sequences": "i1"}, r"sequences: expected a list of lists of item ids.* Got 'i1'\."),
+        ({"sequences": 5}, r"sequences: expected a list of lists of item ids.* Got 5\."),
+        ({"sequences": [[["i1"]]]}, r"sequence 0: expected a list of item ids.* Got \['i1'\] in it"),
+        ({"sequences": pl.DataFrame({"item_id": ["i1"]})}, "sequences: expected a list of lists"),
+        ({"sequences": {"ann": ["i1"], 2: ["i3"]}}, r"sequences: expected ids of one type.* Got \['ann', 2\]"),
+        ({"users": 5}, r"users: expected a list of user ids, \[...\]. Got 5\."),
+        ({"users": "u1"}, r"users: expected a list of user ids, \[...\]. Got 'u1'\."),
+        ({"users": np.array("u1")}, "users: expected a list of user ids"),
+        ({"users": [["u1"]]}, r"users: expected a list of user ids, \[...\]. Got \['u1'\] in it"),
+        ({"users": ["u1", 2], "on_unknown": "ignore"}, "users: expected ids of one type"),
+        ({"sequences": [["i1"]], "k": 2.0}, r"k: expected a whole number, at least 1. Got 2\.0"),
+        ({"sequences": [["i1"]], "k": "2"}, "k: expected a whole number, at least 1. Got '2'"),
+        ({"sequences": [["i1"]], "k": True}, "k: expected a whole number, at least 1. Got True"),
     ],
 )
 def test_bad_arguments(model, arguments, message):

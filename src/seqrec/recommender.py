@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -33,8 +34,9 @@ def recommend(
     """The k best next items for each history.
 
     Args:
-        sequences: raw item ids, oldest first, of anyone, known or not: ``[["a", "b"], ["c"]]``, or by name ``{"ann": ["a", "b"]}``.
-        users: or raw ids of users of the training data, whose histories the model has kept.
+        sequences: raw item ids, oldest first, of anyone, known or not: ``[["a", "b"], ["c"]]``, or by name ``{"ann": ["a", "b"]}``. Arrays and
+            Series do as well as lists.
+        users: or raw ids of users of the training data, whose histories the model has kept: a list, array or Series.
         filter_seen: leave out what is in the history.
         on_unknown: what to do with items or users that the model never saw: "raise" an error, "warn" and go on without them, or "ignore" them.
             A history without any known item gets the most popular ones (or, from models with user vectors, what suits its user).
@@ -44,22 +46,27 @@ def recommend(
         catalogue has no more to offer.
 
     Raises:
-        UnknownIdError: an unknown id, with on_unknown="raise".  SettingsError: k below 1, or both or neither of sequences and users.
+        UnknownIdError: an unknown id, with on_unknown="raise".
+        SettingsError: k is no whole number from 1 on; both or neither of sequences and users, or one of another shape.
     """
     if model.item_catalogue is None:
         raise SeqrecError(f"{model.name} is not trained. Call fit, or load a saved model.")
-    if k < 1:
-        raise SettingsError(f"k: expected at least 1. Got {k}.")
+    if isinstance(k, bool) or not isinstance(k, numbers.Integral) or k < 1:
+        raise SettingsError(f"k: expected a whole number, at least 1. Got {k!r}.")
     if on_unknown not in ("raise", "warn", "ignore"):
         raise SettingsError(f"on_unknown: expected 'raise', 'warn' or 'ignore'. Got {on_unknown!r}.")
     if (sequences is None) == (users is None):
         raise SettingsError(f"expected either sequences=[[...], ...] or users=[...]. Got {'neither' if users is None else 'both'}.")
-    if sequences is not None:
-        name, keys = ("user_id", list(sequences)) if isinstance(sequences, Mapping) else ("query", None)
-        histories = _histories_of(model, list(sequences.values()) if isinstance(sequences, Mapping) else list(sequences), on_unknown)
+    keys: pl.Series | None = None
+    if isinstance(sequences, Mapping):
+        keys = _column(list(sequences), "sequences")
+        histories = _histories_of(model, list(sequences.values()), on_unknown)
+    elif sequences is not None:
+        histories = _histories_of(model, _as_list(sequences, "sequences", "a list of lists of item ids, [[...], ...]"), on_unknown)
     else:
-        name, keys = "user_id", list(users or ())
-        histories = _histories_of_users(model, keys, on_unknown)
+        ids = _ids(users, "users", "a list of user ids, [...]")
+        histories = _histories_of_users(model, ids, on_unknown)
+        keys = _column(ids, "users")
     n = len(histories)
     width = min(k, len(model.item_catalogue))
     best = np.full((n, width), -1, dtype=np.int64)
@@ -72,18 +79,39 @@ def recommend(
         score[rows] = scores.gather(1, found.clamp(min=0)).cpu().numpy()
         best[rows] = found.cpu().numpy()
     row, column = np.nonzero(best >= 0)
-    query: Any = row if keys is None else pl.Series(keys).gather(row)
-    return pl.DataFrame({name: query, "item_id": model.item_catalogue.decode(best[row, column]), "score": score[row, column], "rank": column + 1})
+    query = {"query": row} if keys is None else {"user_id": keys.gather(row)}
+    return pl.DataFrame({**query, "item_id": model.item_catalogue.decode(best[row, column]), "score": score[row, column], "rank": column + 1})
 
 
-def _histories_of(model: Model, sequences: list[Iterable[Any]], on_unknown: str) -> Histories:
+def _as_list(values: Any, name: str, expected: str) -> list[Any]:
+    """What is in a list, array or Series, as Python's own values; a single value, a text or a frame is refused."""
+    plain = values.tolist() if isinstance(values, np.ndarray) else values
+    if isinstance(plain, (str, bytes)) or hasattr(plain, "columns") or not isinstance(plain, Iterable):
+        raise SettingsError(f"{name}: expected {expected}. Got {values!r}.")
+    return [value.item() if isinstance(value, np.generic) else value for value in plain]
+
+
+def _ids(values: Any, name: str, expected: str) -> list[Any]:
+    ids = _as_list(values, name, expected)
+    for value in ids:
+        if not isinstance(value, Hashable):
+            raise SettingsError(f"{name}: expected {expected}. Got {value!r} in it.")
+    return ids
+
+
+def _column(keys: list[Any], name: str) -> pl.Series:
+    try:
+        return pl.Series(keys)
+    except (TypeError, pl.exceptions.PolarsError) as error:
+        raise SettingsError(f"{name}: expected ids of one type, all texts or all whole numbers. Got {keys[:5]!r}.") from error
+
+
+def _histories_of(model: Model, sequences: list[Any], on_unknown: str) -> Histories:
     lists = []
     catalogue = model.item_catalogue
     assert catalogue is not None
     for number, sequence in enumerate(sequences):
-        if isinstance(sequence, (str, bytes)):
-            raise SettingsError(f"sequences: expected a list of lists of item ids. Got the text {sequence!r} as sequence {number}; write [[...]].")
-        raw = list(sequence)
+        raw = _ids(sequence, f"sequences: sequence {number}", "a list of item ids, as in a list of lists [[...], ...]")
         indices = catalogue.encode(raw)
         if len(indices) and indices.min() < 0:
             missing = [item for item, index in zip(raw, indices) if index < 0]
