@@ -157,7 +157,7 @@ def test_shuffling_ties_loses_an_order_that_lies_within_seconds():
 
 
 def test_order_only_logs_leave_open_what_needs_times():
-    found = check(of_items("abc", "abd"))
+    found = check(of_items("abcd", "abda"))
     for name in (
         "first_time",
         "ties",

@@ -9,7 +9,7 @@ import pytest
 from random_sequences import of_items
 
 from seqrec.config import Settings
-from seqrec.errors import SettingsError
+from seqrec.errors import DataError, SettingsError
 from seqrec.splitting import SPLITS, SplitSettings, global_temporal, last_n, leave_one_out, user_holdout
 
 
@@ -70,3 +70,17 @@ def test_every_split_draws_its_time_axis_with_open_and_closed_ends():
     for name in SPLITS:
         drawing = importlib.import_module(f"seqrec.splitting.{name}").__doc__
         assert all(mark in drawing for mark in ("e1 ", "|", "train [", "test"))
+
+
+def test_a_split_with_no_query_is_refused_and_says_why():
+    for settings in (SplitSettings(name="last_n", n=50), SplitSettings()):
+        sequences = of_items("abcdefgh", "abc") if settings.arguments else of_items("ab", "ba")
+        with pytest.raises(
+            DataError, match=rf"split '{settings.name}': expected at least one validation query. Got none.*the longest of 2 sequences has"
+        ):
+            settings.apply(sequences)
+
+
+def test_a_split_with_nothing_to_train_on_is_refused():
+    with pytest.raises(DataError, match=r"expected at least one training target\. Got none"):
+        SplitSettings(name="last_n", n=1).apply(of_items("abc", "abc"))

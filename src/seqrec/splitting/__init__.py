@@ -78,9 +78,13 @@ class SplitSettings(Settings):
         """The split of these sequences.
 
         Raises:
-            DataError: the sequences lack what the split needs (times, say).
+            DataError: the sequences lack what the split needs (times, say), or nothing is left to train on, to validate or to test.
         """
-        return SPLITS[self.name](sequences, **self.arguments)
+        longest = int(sequences.lengths.max(initial=0))
+        return SPLITS[self.name](sequences, **self.arguments).not_empty(
+            f"Users with too few events only train: the longest of {sequences.users:,} sequences has {longest:,}. Ask for fewer events of each "
+            "user, or take a log with longer sequences."
+        )
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
