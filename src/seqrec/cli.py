@@ -256,6 +256,7 @@ def benchmark(
     leaderboard: Annotated[str | None, typer.Option(help="Write the leaderboard here (.md).")] = None,
     report: Annotated[str | None, typer.Option(help="Write the HTML report here.")] = None,
     topk_dir: Annotated[str | None, typer.Option(help="Also write every run's top-k lists into this folder.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Run also what is done, and replace its results.")] = False,
     data_dir: DataDir = None,
     write: Write = None,
 ) -> None:
@@ -265,7 +266,7 @@ def benchmark(
     from seqrec.benchmark import leaderboard as leaderboards
 
     names = [name.strip() for name in models.split(",")] if models else None
-    benchmarks.run(protocol, models=names, seeds=range(seeds), results_dir=results, data_dir=data_dir, topk_dir=topk_dir)
+    benchmarks.run(protocol, models=names, seeds=range(seeds), results_dir=results, data_dir=data_dir, topk_dir=topk_dir, again=again)
     table = leaderboards.table(results, protocol)
     table.print()
     if write:

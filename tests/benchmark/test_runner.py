@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from seqrec import benchmark, evaluation, metrics, models, topk
-from seqrec.benchmark import provenance, results, runner, worker
+from seqrec import benchmark, evaluation, metrics, models, report, topk
+from seqrec.benchmark import leaderboard, provenance, results, runner, worker
 from seqrec.benchmark.protocol import load_protocol, load_sequences
-from seqrec.errors import SettingsError, TrainingError
+from seqrec.errors import DataError, SettingsError, TrainingError
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.testing import sequences_of
 
@@ -237,3 +237,24 @@ def test_top_k_lists_of_each_run(folder, tmp_path):
     scored = topk.score(tmp_path / "own-v1" / "gru4rec-small-seed-0.csv", split)
     assert scored.without_list == 0
     assert scored.metrics()["ndcg@10"].mean() == pytest.approx(result(folder)["metrics"]["ndcg@10"]["mean"])
+
+
+def test_results_of_another_split_are_never_passed_off_as_done(folder, tmp_path):
+    """A protocol without a pinned hash: its data is read, and where it has changed the results are refused or replaced."""
+    (tmp_path / "log.csv").write_text((folder / "log.csv").read_text())
+    changed = {"data_dir": tmp_path, "results_dir": tmp_path / "results", "models": ["popularity"], "seeds": 1}
+    (path,) = run(folder, **changed)
+    old = results.Result.read(path)["split_hash"]
+    (tmp_path / "log.csv").write_text((folder / "log.csv").read_text() + "u0,7,1999999999\n")
+    now = load_protocol(folder / "own.yaml").apply(load_sequences(load_protocol(folder / "own.yaml").data, "file", str(tmp_path))[0]).hash
+    assert now != old
+    with pytest.raises(DataError, match=rf"seed-0.json: expected .* {now}. Got one of {old}.*--again .*--results"):
+        run(folder, **changed)
+    with pytest.raises(DataError, match=f"Got one of {old}"):  # other seeds would stand beside it
+        run(folder, **changed | {"seeds": [1]}, again=True)
+    run(folder, **changed, again=True)
+    assert results.Result.read(path)["split_hash"] == now
+    with_old = [results.Result({**results.Result.read(path).content, "seed": 1, "split_hash": old}, "seed-1.json")]
+    for make in (leaderboard.render, report.render):
+        with pytest.raises(DataError, match=r"split_hash: expected '\w+' as in the other results of own-v1. Got"):
+            make([path, *with_old])

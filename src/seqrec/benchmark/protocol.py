@@ -6,7 +6,6 @@ Each is a YAML file in ``protocols/``, named with its version. A change of anyth
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -134,7 +133,6 @@ def load_protocol(name: str | Path) -> Protocol:
     return Protocol.of(yaml_file.read(path), "protocol")
 
 
-@lru_cache(maxsize=1)
 def load_sequences(data: DataSettings, ties: TieOrder, data_dir: str | None) -> tuple[Sequences, str]:
     """The sequences of a protocol's data, and where they came from."""
     from seqrec import datasets

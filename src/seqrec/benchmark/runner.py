@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from seqrec import storage, yaml_file
-from seqrec.benchmark.protocol import Protocol, load_protocol
-from seqrec.benchmark.results import Result, same_settings
+from seqrec.benchmark.protocol import Protocol, load_protocol, load_sequences
+from seqrec.benchmark.results import Result, collect, same_settings
 from seqrec.config import Settings
-from seqrec.errors import SettingsError, TrainingError, did_you_mean
+from seqrec.errors import DataError, SettingsError, TrainingError, did_you_mean
 from seqrec.models import MODELS, get
 from seqrec.models.encoder import NeuralModel
 from seqrec.models.model import Model
@@ -95,6 +95,31 @@ def is_done(path: str, protocol: Protocol, settings: dict[str, Any]) -> bool:
     return same_settings(result["settings"], settings) and protocol.split_hash in (None, result["split_hash"])
 
 
+def check_split(protocol: Protocol, results_dir: str | Path, data_dir: str | None, replaced: Iterable[str]) -> None:
+    """That a protocol's results are of the split which its data gives now. Only a protocol without a pinned hash needs its data for that.
+
+    Args:
+        replaced: paths of results that will be run again, whatever they are of.
+
+    Raises:
+        DataError: a result of another split.
+    """
+    folder = storage.join(results_dir, protocol.name)
+    if protocol.split_hash is not None or not storage.is_folder(folder):
+        return
+    kept = [result for result in collect(folder) if result.path not in set(replaced)]
+    if not kept:
+        return
+    now = protocol.apply(load_sequences(protocol.data, protocol.ties, data_dir)[0]).hash
+    for result in kept:
+        if result["split_hash"] != now:
+            raise DataError(
+                f"{result.path}: expected a result of the split that the data of {protocol.name} gives now, {now}. Got one of "
+                f"{result['split_hash']}: the data or the protocol's split has changed. Run all models and seeds of this folder with --again "
+                "(again=True) to replace them, remove the file, or name another folder with --results."
+            )
+
+
 def run(
     protocol: str | Path,
     models: Sequence[str] | None = None,
@@ -118,13 +143,14 @@ def run(
         configs: a folder of your own with ``<protocol>/<label>.yaml``.
         topk_dir: also write each run's top-k lists there, as ``<protocol>/<label>-seed-<n>.csv``, for another judge.
         threads: of each run; None for what torch chooses.
-        again: run also what is done.
+        again: run also what is done, and replace its results.
 
     Returns:
         the paths of all result files asked for, whether written now or before.
 
     Raises:
         SettingsError: an unknown protocol, model or setting; before anything runs.
+        DataError: there are results of another split than the data gives now, and they are not run again; before anything runs.
         TrainingError: some runs failed; the others are done, and their files are there.
     """
     declared = load_protocol(protocol)
@@ -138,6 +164,7 @@ def run(
         for seed in numbers:
             settings = settings_of(model_of(declared, label, config, seed))
             runs.append((label, config, seed, settings, result_path(results_dir, declared.name, label, seed)))
+    check_split(declared, results_dir, None if data_dir is None else str(data_dir), [path for *_, path in runs] if again else [])
     failed = []
     for number, (label, config, seed, settings, path) in enumerate(runs, 1):
         done = not again and is_done(path, declared, settings)
