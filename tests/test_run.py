@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import seqrec
-from seqrec import run
+from seqrec import run, training
 from seqrec.errors import DataError, SeqrecError, SettingsError
 from seqrec.run import RunSettings
 
@@ -57,6 +57,70 @@ def test_a_run_with_features(ring_csv, tmp_path):
         SettingsError, match=r"features\.item: no column 'kind', as the items have no attributes\. Give a table of them \(data\.items\)"
     ):
         run.train(RunSettings.read(path, [f"output.folder={tmp_path}/other"]), progress=False)
+
+
+def weights(folder):
+    return {name: array.tolist() for name, array in seqrec.load(folder).state().items()}
+
+
+def test_a_refit_knows_all_events_and_is_what_recommends(ring_csv, tmp_path, caplog):
+    path, out = tmp_path / "run.yaml", tmp_path / "out"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
+    _, before = run.train(RunSettings.read(path), progress=False)
+    with caplog.at_level("INFO", logger="seqrec"):
+        run.recommend(run.open_or_train(str(out), "", {}), None, ["u1"], 3, True, "raise")
+    assert "end before the held-out test events" in caplog.text
+    assert "--refit" in caplog.text
+    tested = weights(out / "model")
+    _, table = run.train(RunSettings.read(path, ["output.refit=true"]), progress=False)
+    assert table.rows == before.rows == run.evaluate(str(out)).rows
+    assert weights(out / "model") == tested
+    serving = run.open_or_train(str(out), "", {})
+    assert serving.known_stops.tolist() == serving.sequences.offsets[1:].tolist()
+    assert serving.provenance["train_events"] == len(serving.sequences.items)
+    assert serving.fit_report["epochs"] == seqrec.load(out / "model").fit_report["best_epoch"]
+    caplog.clear()
+    with caplog.at_level("INFO", logger="seqrec"):
+        run.recommend(serving, None, ["u1"], 3, True, "raise")
+    assert not caplog.text
+    run.train(RunSettings.read(path), progress=False)  # without it, the refit of a model that was replaced is not used any more
+    assert run.open_or_train(str(out), "", {}).provenance == seqrec.load(out / "model").provenance
+
+
+def test_a_refit_that_was_killed_goes_on(ring_csv, tmp_path, monkeypatch):
+    path, out = tmp_path / "run.yaml", tmp_path / "out"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path) + "\n")
+    settings = RunSettings.read(path, ["output.refit=true", "train.epochs=3", "train.learning_rate=0.05"])
+    whole = RunSettings.read(path, ["output.refit=true", "train.epochs=3", "train.learning_rate=0.05", f"output.folder={tmp_path}/whole"])
+    model, expected = run.train(whole, progress=False)
+    assert model.fit_report["best_epoch"] > 1
+    save = training.Run.save
+
+    def killed(self, checkpoint, fingerprint):
+        save(self, checkpoint, fingerprint)
+        if "refit-" in str(checkpoint):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.Run, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.train(settings, progress=False)
+    assert not (out / "serving").exists()
+    assert run.evaluate(str(out)).rows == expected.rows
+    monkeypatch.setattr(training.Run, "save", save)
+    _, table = run.train(settings, progress=False)
+    assert table.rows == expected.rows
+    assert weights(out / "serving") == weights(tmp_path / "whole" / "serving")
+    assert len(list(out.glob("refit-*.safetensors"))) == 1
+
+
+def test_a_refit_of_a_model_without_epochs(ring_csv, tmp_path):
+    settings = RunSettings.of(
+        {"data": {"path": str(ring_csv)}, "model": {"name": "markov"}, "output": {"folder": str(tmp_path / "out"), "refit": True}}, ""
+    )
+    run.train(settings, progress=False)
+    assert run.open_or_train(str(tmp_path / "out"), "", {}).provenance["split"] == {"name": "refit"}
+    with pytest.raises(SettingsError, match=r"output\.refit: expected output\.folder"):
+        RunSettings.of({"data": {"path": "x.csv"}, "model": {"name": "markov"}, "output": {"refit": True}}, "").check()
 
 
 def test_evaluate_refuses_changed_data(ring_csv, tmp_path):

@@ -164,6 +164,9 @@ def train(
     data: Annotated[str | None, typer.Option("--data", help="Without a file: a log, a prepared folder or a known data set.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Without a file: which model.")] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="Folder for the model, its metrics and its checkpoint.")] = None,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="After the test, also fit a model on all events, held-out ones included, which seqrec recommend uses.")
+    ] = False,
     format: Format = "auto",
     column: Columns = None,
     data_dir: DataDir = None,
@@ -197,6 +200,8 @@ def train(
         content.setdefault("data", {}).setdefault("folder", data_dir)
     if output is not None:
         content.setdefault("output", {})["folder"] = output
+    if refit:
+        content.setdefault("output", {})["refit"] = True
     settings = run.RunSettings.of(content, "")
     _, table = run.train(settings)
     table.print()

@@ -27,7 +27,7 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import Field
 
-from seqrec import artifact, comparison, evaluation, metrics, models, preparing, storage, topk, yaml_file
+from seqrec import artifact, comparison, evaluation, metrics, models, preparing, storage, topk, training, yaml_file
 from seqrec.benchmark import protocol as protocols
 from seqrec.catalogue import Catalogue
 from seqrec.config import MetricName, Settings
@@ -89,6 +89,9 @@ class EvaluateSettings(Settings):
 class OutputSettings(Settings):
     folder: str | None = None
     """Where the run is written: run.json, model/, metrics.json, checkpoint while it trains. None writes nothing."""
+    refit: bool = False
+    """After the test, a fresh model is fitted on all events, validation and test included, for the epochs that validation chose, and saved as
+    serving/: what `seqrec recommend` then uses, and `seqrec evaluate` never."""
 
 
 class RunSettings(Settings):
@@ -127,6 +130,8 @@ class RunSettings(Settings):
             SettingsError: says the section and key, what was expected and what came.
         """
         self.check_data()
+        if self.output.refit and self.output.folder is None:
+            raise SettingsError("output.refit: expected output.folder, where the model that is fitted on all events is saved. Got none.")
         return make_model(self.model, self.loss, self.negatives, self.train, self.features, self.selection())
 
     def selection(self) -> dict[str, Any]:
@@ -238,12 +243,35 @@ def train(run: RunSettings, progress: bool = True) -> tuple[Model, Table]:
     if folder is not None:
         described = storage.join(folder, "run.json")  # gone first and back last: where it is, model and metrics are its own
         storage.remove(described)
+        storage.remove(storage.join(folder, "serving", "model.json"))  # of the model that is now replaced
         model.save(storage.join(folder, "model"))
         tested.table().write(storage.join(folder, "metrics.json"))
         storage.write_json(run.model_dump(mode="json", exclude_none=True), described)
     if run.evaluate.topk is not None:
         tested.write_topk(run.evaluate.topk)
+    if folder is not None and run.output.refit:
+        refit(model, run.check(), split, folder, progress)
     return model, tested.table(run.evaluate.metrics)
+
+
+def refit(tested: Model, fresh: Model, split: Split, folder: str, progress: bool) -> None:
+    """Fits a fresh model on all events of a split, for as many epochs as the tested one has chosen, and saves it as ``serving`` in the run's folder.
+
+    Its checkpoint has a name of its own, made from all that must be the same for it to go on; those of other refits are removed.
+    """
+    whole, options = split.refit(), {}
+    kept = ""
+    if isinstance(fresh, NeuralModel):
+        epochs = tested.fit_report["best_epoch"]
+        kept = f"refit-{epochs}-{training.fingerprint_of(fresh, whole)}.safetensors"
+        options = {"stop_after": epochs, "schedule_epochs": tested.fit_report["schedule_epochs"], "progress": progress}
+        options["checkpoint"] = storage.join(folder, kept)
+    log.info("refit: %d events train, for %s", whole.train_events.sum(), storage.join(folder, "serving"))
+    fresh.fit(whole, **options)
+    fresh.save(storage.join(folder, "serving"))
+    for name in storage.names(folder):
+        if name.startswith("refit-") and name.endswith(".safetensors") and name != kept:
+            storage.remove(storage.join(folder, name))
 
 
 @dataclass(frozen=True)
@@ -379,7 +407,7 @@ def judge(topk_path: str, protocol_name: str, data_folder: str | None = None, fi
 
 def open_or_train(source: str, model_name: str, data: dict[str, Any], save: str | None = None) -> Model:
     """The model in a folder; or one trained on a log just now, and kept in ``save`` if that is given."""
-    for folder in (source, storage.join(source, "model")):
+    for folder in (source, storage.join(source, "serving"), storage.join(source, "model")):
         if storage.exists(storage.join(folder, "model.json")):
             return artifact.load(folder)
     sequences, _ = read_sequences(DataSettings.of(data, "data"))
@@ -398,6 +426,11 @@ def recommend(model: Model, sequences: list[str] | None, users: list[str] | None
     else:
         if model.sequences is None:
             raise SettingsError(f"--user: {model.name} was saved without its users' histories. Give --sequence, or save it with histories=True.")
+        if model.known_stops is not None and (model.known_stops < model.sequences.offsets[1:]).any():
+            log.info(
+                "The users' histories end before the held-out test events, which may be recommended again. Train with --refit (output.refit: true) "
+                "for a model that knows all events; seqrec recommend then uses it."
+            )
         catalogue = model.sequences.user_catalogue
         chosen = catalogue.ids.to_list() if users is None else _typed(users, catalogue)
         frame = model.recommend(users=chosen, k=k, filter_seen=filter_seen, on_unknown=on_unknown)

@@ -116,6 +116,12 @@ class Split:
             raise ValueError(f"split {self.settings.get('name')!r} has no retraining on validation events; only a cut in time has")
         return replace(self, train_stops=self.retrain_stops)
 
+    def refit(self) -> Split:
+        """The same sequences with all events in training and none asked about, to fit a model that serves once this split has judged it."""
+        s = self.sequences
+        none = Queries.at(s, np.empty(0, dtype=np.int64))
+        return Split(s, s.offsets[:-1], s.offsets[1:], validation=none, test=none, settings={"name": "refit"}, positive=self.positive)
+
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits over (user, position, item, role) of every event.
