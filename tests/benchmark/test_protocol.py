@@ -93,3 +93,16 @@ def test_unknown_names_and_wrong_keys_are_named(tmp_path):
     own.write_text("name: own\ntitle: t\ndata: {name: a.csv, revision: r}\nsplit: {name: leave_one_out}\nheadline: [ndgc@10]\n")
     with pytest.raises(SettingsError, match="ndgc"):
         load_protocol(own)
+
+
+def test_the_log_of_ones_own_is_beside_the_protocol_or_in_the_folder_of_the_data(tmp_path, monkeypatch):
+    for folder in ("here", "data", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "here" / "own.yaml").write_text("name: own-v1\ntitle: Own\ndata: {name: log.csv, revision: now}\nsplit: {name: leave_one_out}\n")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    data = load_protocol(tmp_path / "here" / "own.yaml").data
+    with pytest.raises(DataError, match=r"data\.name: expected a log at .*here/log\.csv or .*data/log\.csv. Got none"):
+        load_sequences(data, "file", str(tmp_path / "data"))
+    for folder, users in (("data", 1), ("here", 2)):  # the nearest goes first
+        (tmp_path / folder / "log.csv").write_text("user_id,item_id\n" + "".join(f"u{u},i1\n" for u in range(users)))
+        assert load_sequences(data, "file", str(tmp_path / "data"))[0].users == users

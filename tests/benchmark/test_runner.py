@@ -242,11 +242,13 @@ def test_top_k_lists_of_each_run(folder, tmp_path):
 def test_results_of_another_split_are_never_passed_off_as_done(folder, tmp_path):
     """A protocol without a pinned hash: its data is read, and where it has changed the results are refused or replaced."""
     (tmp_path / "log.csv").write_text((folder / "log.csv").read_text())
-    changed = {"data_dir": tmp_path, "results_dir": tmp_path / "results", "models": ["popularity"], "seeds": 1}
+    own = tmp_path / "own.yaml"
+    own.write_text(PROTOCOL)
+    changed = {"protocol": own, "results_dir": tmp_path / "results", "models": ["popularity"], "seeds": 1}
     (path,) = run(folder, **changed)
     old = results.Result.read(path)["split_hash"]
     (tmp_path / "log.csv").write_text((folder / "log.csv").read_text() + "u0,7,1999999999\n")
-    now = load_protocol(folder / "own.yaml").apply(load_sequences(load_protocol(folder / "own.yaml").data, "file", str(tmp_path))[0]).hash
+    now = load_protocol(own).apply(load_sequences(load_protocol(own).data, "file", None)[0]).hash
     assert now != old
     with pytest.raises(DataError, match=rf"seed-0.json: expected .* {now}. Got one of {old}.*--again .*--results"):
         run(folder, **changed)

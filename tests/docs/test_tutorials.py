@@ -46,6 +46,14 @@ def test_your_own_csv(tmp_path: Path) -> None:
     assert "thing" in printed.splitlines()[-1]
 
 
+def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
+    printed = run_page("own-protocol.md", tmp_path)
+    assert "refused: other data" in printed
+    tables = re.findall(r"split `(\w+)`", printed)
+    assert len(tables) == 2
+    assert tables[0] != tables[1]
+
+
 def first_users(shared_data: Path, folder: Path, users: int) -> Path:
     """MovieLens-1M with its first users only."""
     folder.mkdir()

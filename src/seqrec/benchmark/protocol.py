@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from seqrec import metrics, storage, yaml_file
 from seqrec.catalogue import Catalogue
@@ -26,7 +26,8 @@ FOLDER = Path(__file__).parent / "protocols"
 
 class DataSettings(Settings):
     name: str
-    """Data set, as ``seqrec.datasets`` names it; or, for a protocol of your own, the path of a log, from the folder of the data."""
+    """Data set, as ``seqrec.datasets`` names it; or, for a protocol of your own, the path of a log (with a suffix, as ``events.csv``), looked for
+    beside the protocol's file and then in the folder of the data."""
     form: Literal["log", "benchmark"] = "log"
     """"log": the publisher's events as they are. "benchmark": the form the field uses (ml-1m only: ``datasets.movielens_1m.benchmark_log``)."""
     revision: str
@@ -37,6 +38,23 @@ class DataSettings(Settings):
     """Users with fewer events are left out."""
     largest_user_id: int | None = None
     """Only users up to this id train and are asked; the candidates stay those of the whole data."""
+    _beside: str | None = PrivateAttr(None)
+    """Folder of the protocol's file, if it is one of your own."""
+
+    def log_path(self, data_dir: str | None) -> str:
+        """Where the log of a protocol of your own is.
+
+        Raises:
+            DataError: neither beside the protocol's file nor in the folder of the data.
+        """
+        folders = [] if storage.is_remote(self.name) else [folder for folder in (self._beside, data_dir) if folder is not None]
+        tried = [storage.join(folder, self.name) for folder in folders] or [self.name]
+        found = next((path for path in tried if storage.exists(path)), None)
+        if found is None:
+            raise DataError(
+                f"data.name: expected a log at {' or '.join(tried)}. Got none. Put it beside the protocol's file, or say where it is with --data-dir."
+            )
+        return found
 
 
 class Selection(Settings):
@@ -127,10 +145,14 @@ def load_protocol(name: str | Path) -> Protocol:
     Raises:
         SettingsError: no such protocol, or a wrong key or value in it.
     """
-    path = str(name) if str(name).endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    own = str(name).endswith((".yaml", ".yml"))
+    path = str(name) if own else FOLDER / f"{name}.yaml"
     if not storage.exists(path):
         raise SettingsError(f"protocol: unknown name {str(name)!r}.{did_you_mean(str(name), names())}")
-    return Protocol.of(yaml_file.read(path), "protocol")
+    protocol = Protocol.of(yaml_file.read(path), "protocol")
+    if own:
+        protocol.data._beside = storage.parent(path)
+    return protocol
 
 
 def load_sequences(data: DataSettings, ties: TieOrder, data_dir: str | None) -> tuple[Sequences, str]:
@@ -140,7 +162,7 @@ def load_sequences(data: DataSettings, ties: TieOrder, data_dir: str | None) -> 
     from seqrec.interactions import Interactions
 
     if "." in data.name:
-        log = Interactions.read(storage.join(data_dir or ".", data.name))
+        log = Interactions.read(data.log_path(data_dir))
     else:
         log = datasets.load(data.name, data_dir=data_dir)
     if data.form == "benchmark":
