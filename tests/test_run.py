@@ -238,3 +238,16 @@ def test_lists_are_judged_by_what_the_protocol_trains_on(retrain, tmp_path):
     table = run.judge(str(tmp_path / "lists.csv"), str(tmp_path / "own.yaml"), str(tmp_path))
     recall = next(row["value"]["mean"] for row in table.rows if row["metric"] == "recall@1")
     assert recall == (1 if retrain else 0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("ndgc@10", r"expected a metric with its cut-off, such as ndcg@10 \(did you mean 'ndcg'\?\)\. Got 'ndgc@10'\.$"),
+        ("recall", r"expected a metric with its cut-off, such as recall@10\. Got 'recall'\.$"),
+    ],
+)
+def test_a_wrong_metric_is_named_once(metric, message):
+    for section, content in (("evaluate.metrics.0", {"evaluate": {"metrics": [metric]}}), ("train.metric", {"train": {"metric": metric}})):
+        with pytest.raises(SettingsError, match=f"^{section}: {message}"):
+            RunSettings.of({"data": {"path": "x.csv"}, "model": {"name": "gru4rec"}, **content}, "").check()

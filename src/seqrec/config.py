@@ -13,7 +13,14 @@ from seqrec.errors import SettingsError, did_you_mean
 
 
 def _known_metric(name: str) -> str:
-    metrics.parse(name)
+    try:
+        metrics.parse(name)
+    except SettingsError:
+        metric = name.partition("@")[0]
+        if metric in metrics.BY_NAME:
+            raise ValueError(f"a metric with its cut-off, such as {metric}@10") from None
+        hint = did_you_mean(metric, metrics.BY_NAME).strip(" .")
+        raise ValueError(f"a metric with its cut-off, such as ndcg@10 ({hint[:1].lower()}{hint[1:]})") from None
     return name
 
 

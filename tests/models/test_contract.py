@@ -8,7 +8,7 @@ import pytest
 
 from seqrec import models
 from seqrec.errors import SettingsError
-from seqrec.testing import ModelContract
+from seqrec.testing import ModelContract, small_log
 
 FAST = {"train": {"epochs": 8, "batch_positions": 256, "learning_rate": 0.01, "patience": 8, "device": "cpu"}}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -50,3 +50,12 @@ def test_an_unknown_name_gets_its_nearest_neighbour():
         models.get("gru4re")
     with pytest.raises(SettingsError, match="Known: fpmc, gru4rec"):
         models.get("zzz")
+
+
+@pytest.mark.parametrize("name", ["markov", "gru4rec"])
+def test_an_unknown_option_of_fit_says_where_it_goes(name: str):
+    model = models.get(name)()
+    with pytest.raises(SettingsError, match=r"fit: unknown option 'epochs'\. It is a setting of training, .*: train=\{'epochs': 3\}"):
+        model.fit(small_log(), epochs=3)
+    with pytest.raises(SettingsError, match=r"fit: unknown option 'chekpoint'\. Did you mean 'checkpoint'\?"):
+        model.fit(small_log(), chekpoint="x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +14,15 @@ import torch
 
 from seqrec.catalogue import Catalogue
 from seqrec.config import Settings
-from seqrec.errors import TrainingError
+from seqrec.errors import SettingsError, TrainingError, did_you_mean
 from seqrec.sequences import Histories, Sequences
 from seqrec.splitting.split import Split
 
 if TYPE_CHECKING:
     from seqrec.interactions import Interactions
+
+OPTIONS = ("checkpoint", "progress", "stop_after", "schedule_epochs")
+"""Of ``fit``; a model that is not trained by gradient has no use for them."""
 
 
 class Model(ABC):
@@ -76,7 +80,11 @@ class Model(ABC):
 
         Returns:
             the model itself.
+
+        Raises:
+            SettingsError: an unknown option.
         """
+        self._check_options(options)
         split = self._as_split(data)
         if not split.train_events.any():
             raise TrainingError("data: expected at least one training event. Got none; look at the split's cut or filters.")
@@ -87,6 +95,19 @@ class Model(ABC):
         np.minimum.at(self.known_stops, split.test.users, split.test.targets)
         self.provenance = {"split": split.settings, "split_hash": split.hash, "train_events": int(split.train_events.sum())}
         return self
+
+    def _check_options(self, options: dict[str, Any]) -> None:
+        from seqrec.training import TrainSettings
+
+        known = {*OPTIONS, *inspect.signature(self.fit_split).parameters} - {"split", "options"}
+        for name, value in options.items():
+            if name in known:
+                continue
+            if name in TrainSettings.model_fields:
+                advice = f" It is a setting of training, which neural models take when they are made: train={{{name!r}: {value!r}}}."
+            else:
+                advice = did_you_mean(name, known)
+            raise SettingsError(f"fit: unknown option {name!r}.{advice}")
 
     @staticmethod
     def _as_split(data: Any) -> Split:
