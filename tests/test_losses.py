@@ -226,3 +226,30 @@ def test_sampled_softmax_over_all_other_items_is_softmax():
     positive = all_scores.gather(1, targets[:, None])[:, 0]
     negative = all_scores.masked_fill(torch.arange(len(vectors)) == targets[:, None], -torch.inf)
     assert losses.sampled_softmax(positive, negative).item() == pytest.approx(losses.softmax(states, vectors, targets).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sampled softmax", "bpr-max"])
+@pytest.mark.parametrize("rows", [5, 300])
+def test_a_last_column_is_the_items_bias(loss: str, rows: int):
+    """The same as with a 1 at the end of each state: values and gradients, in one chunk of rows and in several."""
+    generator = torch.Generator().manual_seed(3)
+    states = torch.randn(rows, 4, generator=generator, dtype=torch.float64).requires_grad_()
+    vectors = torch.randn(9, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    targets = torch.randint(9, (rows,), generator=generator)
+    weights = torch.randn(9, generator=generator, dtype=torch.float64), *torch.randn(2, rows, generator=generator, dtype=torch.float64)
+
+    def value(s: Tensor) -> Tensor:
+        if loss == "softmax":
+            return losses.softmax(s, vectors, targets, smoothing=0.1)
+        if loss == "sampled softmax":
+            return losses.shared_sampled_softmax(s, vectors, targets, weights)
+        return losses.shared_bpr_max(s, vectors, targets, weights, 0.7, 0.5)
+
+    with_one = torch.cat([states, torch.ones(rows, 1, dtype=torch.float64)], 1)
+    got, expected = value(states), value(with_one)
+    torch.testing.assert_close(got, expected)
+    for ours, theirs in zip(torch.autograd.grad(got, [states, vectors]), torch.autograd.grad(expected, [states, vectors]), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(losses.scores(states, vectors), losses.scores(with_one, vectors))
+    own = vectors[targets][:, None]
+    torch.testing.assert_close(losses.scores_of_own(states, own), losses.scores_of_own(with_one, own))

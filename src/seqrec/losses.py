@@ -2,7 +2,7 @@
 
 Legend: N positions, M negatives, C items, D width.
 
-    states (N, D), item_vectors (C, D), targets (N,)      for the full softmax
+    states (N, D), item_vectors (C, D), targets (N,)      for the full softmax; with a column more, the last is each item's bias
     positive (N,)     score of each position's target
     negative (N, M)   scores of its negatives; -inf where a negative must not count (it is the target itself)
 """
@@ -20,6 +20,24 @@ Weights = tuple[Tensor, Tensor, Tensor]
 CHUNK = 256  # rows of logits alive at once: 256 x 3,417 floats stay in the last-level cache
 
 
+def scores(states: Tensor, item_vectors: Tensor) -> Tensor:
+    """(N, D) states and (C, D or D + 1) item vectors -> (N, C)."""
+    vectors, bias = _with_bias(item_vectors, states.shape[1])
+    return states @ vectors.T if bias is None else torch.addmm(bias, states, vectors.T)
+
+
+def scores_of_own(states: Tensor, item_vectors: Tensor) -> Tensor:
+    """(N, D) states and (N, M, D or D + 1) vectors of each one's own items -> (N, M)."""
+    vectors, bias = _with_bias(item_vectors, states.shape[1])
+    products = torch.einsum("nd,nmd->nm", states, vectors)
+    return products if bias is None else products + bias
+
+
+def _with_bias(item_vectors: Tensor, width: int) -> tuple[Tensor, Tensor | None]:
+    """(..., width) vectors and (...,) biases, None where there are none."""
+    return item_vectors[..., :width], item_vectors[..., width].contiguous() if item_vectors.shape[-1] > width else None
+
+
 class _Softmax(torch.autograd.Function):
     """Cross-entropy in chunks of rows: loss and both gradients in one pass over logits that never leave the cache."""
 
@@ -27,22 +45,26 @@ class _Softmax(torch.autograd.Function):
     def forward(
         ctx, states: Tensor, item_vectors: Tensor, targets: Tensor, smoothing: float, bfloat16: bool, weights: Weights | None = None
     ) -> Tensor:
-        n, c = len(states), len(item_vectors)
-        s, v = states.detach(), item_vectors.detach()
+        (n, width), c = states.shape, len(item_vectors)
+        s, (v, bias) = states.detach(), _with_bias(item_vectors.detach(), width)
         if bfloat16:
             s, v = s.bfloat16(), v.bfloat16()
         rows = CHUNK if s.device.type == "cpu" else 8 * CHUNK
         logits = states.new_empty(min(rows, n), c)
         d_states = torch.empty_like(s)
-        d_vectors = torch.empty_like(item_vectors)
+        gradient = torch.empty_like(item_vectors)
+        d_vectors, d_bias = gradient[:, :width], None if bias is None else torch.zeros_like(bias)
         loss = logits.new_zeros(())
         for i in range(0, n, rows):
             a, t = s[i : i + rows], targets[i : i + rows, None]
             x = logits[: len(a)]
             if bfloat16:
                 x.copy_(torch.mm(a, v.T))
-            else:
+                x += 0 if bias is None else bias
+            elif bias is None:
                 torch.mm(a, v.T, out=x)
+            else:
+                torch.addmm(bias, a, v.T, out=x)
             at_target = x.gather(1, t).squeeze(1)
             if weights is not None:
                 log_weight, positive, own = weights
@@ -58,13 +80,17 @@ class _Softmax(torch.autograd.Function):
             if smoothing:
                 x -= smoothing / c
             x.scatter_add_(1, t, x.new_full((len(a), 1), smoothing - 1))
+            if d_bias is not None:
+                d_bias.add_(x.sum(0), alpha=1 / n)
             x, d = x.to(a.dtype), d_states[i : i + rows]
             torch.addmm(d, x, v, beta=0, alpha=1 / n, out=d)  # the gradient of the mean
             if bfloat16:
-                d_vectors = d_vectors.add_(torch.mm(x.T, a), alpha=1 / n) if i else torch.mul(torch.mm(x.T, a), 1 / n, out=d_vectors)
+                d_vectors.copy_(torch.add(d_vectors, torch.mm(x.T, a), alpha=1 / n) if i else torch.mm(x.T, a) / n)
             else:
                 torch.addmm(d_vectors, x.T, a, beta=float(i > 0), alpha=1 / n, out=d_vectors)
-        ctx.save_for_backward(d_states.to(states.dtype), d_vectors)
+        if d_bias is not None:
+            gradient[:, width] = d_bias
+        ctx.save_for_backward(d_states.to(states.dtype), gradient)
         return loss / n
 
     @staticmethod
@@ -82,7 +108,7 @@ def softmax(states: Tensor, item_vectors: Tensor, targets: Tensor, smoothing: fl
     (label smoothing: Szegedy et al., 2016, section 7).
 
     Args:
-        states: (N, D).  item_vectors: (C, D).  targets: (N,) int64.
+        states: (N, D).  item_vectors: (C, D or D + 1).  targets: (N,) int64.
         bfloat16: multiply in bfloat16 (float32 sums); for hardware that has it.
     """
     return _Softmax.apply(states, item_vectors, targets, smoothing, bfloat16)
@@ -95,7 +121,7 @@ def shared_sampled_softmax(states: Tensor, item_vectors: Tensor, targets: Tensor
     draws of item c.
 
     Args:
-        states: (N, D).  item_vectors: (C, D) of the distinct items.  targets: (N,) int64, index into them.
+        states: (N, D).  item_vectors: (C, D or D + 1) of the distinct items.  targets: (N,) int64, index into them.
     """
     return _Softmax.apply(states, item_vectors, targets, 0.0, bfloat16, weights)
 
@@ -187,17 +213,21 @@ class _SharedBPRMax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, states: Tensor, item_vectors: Tensor, targets: Tensor, weights: Weights, regularisation: float, alpha: float) -> Tensor:
-        n, c = len(states), len(item_vectors)
-        a, v = states.detach(), item_vectors.detach()
+        (n, width), c = states.shape, len(item_vectors)
+        a, (v, bias) = states.detach(), _with_bias(item_vectors.detach(), width)
         log_weight, _, own = weights
         rows = CHUNK if a.device.type == "cpu" else 8 * CHUNK
         buffers = torch.empty((3, min(rows, n), c), dtype=a.dtype, device=a.device)
-        d_states, d_vectors = torch.empty_like(a), torch.empty_like(v)
+        d_states, gradient = torch.empty_like(a), torch.empty_like(item_vectors)
+        d_vectors, d_bias = gradient[:, :width], None if bias is None else torch.zeros_like(bias)
         loss = torch.zeros((), dtype=a.dtype, device=a.device)
         for i in range(0, n, rows):
             t = targets[i : i + rows, None]
             s, w, sig = buffers[:, : len(t)]
-            torch.mm(a[i : i + rows], v.T, out=s)
+            if bias is None:
+                torch.mm(a[i : i + rows], v.T, out=s)
+            else:
+                torch.addmm(bias, a[i : i + rows], v.T, out=s)
             if alpha > 0:
                 F.elu_(s, alpha)
             positive = s.gather(1, t)
@@ -220,7 +250,11 @@ class _SharedBPRMax(torch.autograd.Function):
             d.div_(n)
             torch.mm(d, v, out=d_states[i : i + rows])
             torch.addmm(d_vectors, d.T, a[i : i + rows], beta=float(i > 0), out=d_vectors)
-        ctx.save_for_backward(d_states, d_vectors)
+            if d_bias is not None:
+                d_bias += d.sum(0)
+        if d_bias is not None:
+            gradient[:, width] = d_bias
+        ctx.save_for_backward(d_states, gradient)
         return loss / n
 
     @staticmethod
@@ -233,6 +267,6 @@ def shared_bpr_max(states: Tensor, item_vectors: Tensor, targets: Tensor, weight
     """``bpr_max`` of negatives that all positions share, each distinct item scored once: its weight counts its draws.
 
     Args:
-        states: (N, D).  item_vectors: (C, D) of the distinct items.  targets: (N,) int64, index into them.
+        states: (N, D).  item_vectors: (C, D or D + 1) of the distinct items.  targets: (N,) int64, index into them.
     """
     return _SharedBPRMax.apply(states, item_vectors, targets, weights, regularisation, elu)

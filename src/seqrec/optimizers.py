@@ -32,7 +32,7 @@ class _ByRows(torch.optim.Optimizer):
                     if not self.state[p]:
                         self.state[p].update(self.start(p, group))
                     if p.grad.is_sparse:
-                        self.update_rows(p, *_distinct(p.grad), self.state[p], group)
+                        self._update_rows(p, *_distinct(p.grad), self.state[p], group)
                     else:
                         self.update(p, p.grad, self.state[p], group)
         return loss
@@ -48,9 +48,13 @@ class _ByRows(torch.optim.Optimizer):
     def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
         """All of p, in place."""
 
-    @abstractmethod
-    def update_rows(self, p: Tensor, rows: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+    def _update_rows(self, p: Tensor, rows: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
         """These rows of p, (rows,), each once, with their gradients g, (rows, ...)."""
+        tables = [p, *state.values()]
+        of_rows = [table.index_select(0, rows) for table in tables]
+        self.update(of_rows[0], g, dict(zip(state, of_rows[1:], strict=True)), group)
+        for table, values in zip(tables, of_rows, strict=True):
+            table.index_copy_(0, rows, values)
 
 
 def _distinct(gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,14 +110,6 @@ class AdagradMomentum(_ByRows):
         else:
             p.addcdiv_(g, root, value=-group["lr"])
 
-    def update_rows(self, p: Tensor, rows: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
-        state["squares"].index_add_(0, rows, g * g)
-        step = state["squares"].index_select(0, rows).rsqrt_().mul_(g).mul_(-group["lr"])
-        if group["momentum"]:
-            step.add_(state["momentum"].index_select(0, rows), alpha=group["momentum"])
-            state["momentum"].index_copy_(0, rows, step)
-        p.index_add_(0, rows, step)
-
 
 class FTRL(_ByRows):
     """FTRL-proximal (McMahan et al.: Ad Click Prediction: a View from the Trenches, KDD 2013, algorithm 1). For each number w with gradient g:
@@ -153,9 +149,3 @@ class FTRL(_ByRows):
         z.add_(g).addcmul_(root - before, p, value=-1 / alpha)
         w = -F.softshrink(z, group["l1"]) / ((group["beta"] + root) / alpha + group["l2"])
         p.copy_(torch.where(n > 0, w, p))
-
-    def update_rows(self, p: Tensor, rows: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
-        n, z, w = (table.index_select(0, rows) for table in (state["n"], state["z"], p))
-        self.update(w, g, {"n": n, "z": z}, group)
-        for table, of_rows in ((state["n"], n), (state["z"], z), (p, w)):
-            table.index_copy_(0, rows, of_rows)

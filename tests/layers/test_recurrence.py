@@ -107,3 +107,27 @@ def test_without_input_weights_the_gates_come_in():
     bare.load_state_dict({k: v for k, v in ours.state_dict().items() if k != "weight_ih"})
     x, h0, _ = random_input()
     torch.testing.assert_close(bare(x @ ours.weight_ih.T, h0), ours(x, h0), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("with_resets", [False, True])
+@pytest.mark.parametrize("input_weights", [True, False])
+def test_a_single_step_is_torchs(with_resets: bool, input_weights: bool):
+    """One step goes a shorter way: its states and gradients, with rows reset and without input weights too."""
+    ours, theirs = pair()
+    x, h0, weight = (t[:1] if t.dim() == 3 else t for t in random_input())
+    resets = torch.tensor([[True, False, False, True]]) if with_resets else None
+    start = h0 if resets is None else h0 * ~resets.T
+    x.requires_grad_()
+    expected = theirs(x, start[None])[0]
+    of_theirs = torch.autograd.grad((expected * weight).sum(), [x, *theirs.parameters()])
+    if input_weights:
+        got = ours(x, h0, resets)
+    else:
+        layer = GRULayer(None, WIDTH).double()
+        layer.weight_hh, layer.bias_ih, layer.bias_hh = ours.weight_hh, ours.bias_ih, ours.bias_hh
+        got = layer(x @ ours.weight_ih.T, h0, resets)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    of_ours = torch.autograd.grad((got * weight).sum(), [x, ours.weight_ih, ours.weight_hh, ours.bias_ih, ours.bias_hh])
+    for ours_gradient, theirs_gradient in zip(of_ours, of_theirs, strict=True):
+        torch.testing.assert_close(ours_gradient, theirs_gradient, rtol=1e-10, atol=1e-12)
+    assert not torch.equal(h0, start) or resets is None  # the state carried in stays as it was

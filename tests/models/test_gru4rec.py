@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from seqrec import losses
 from seqrec.models.gru4rec import GRU4RecNetwork, GRU4RecSettings
 from seqrec.sequences import Histories
 from seqrec.splitting.split import Queries, Split
@@ -85,8 +86,8 @@ def test_item_embeddings(embedding: str):
     state = one_run(net, np.array([2, 7]))
     assert net.item_vectors().shape == (ITEMS, 6)  # with the bias
     torch.testing.assert_close(net.item_vectors(torch.tensor([3, 1])), net.item_vectors()[[3, 1]])
-    score = state @ net.item_vectors()[9]
-    torch.testing.assert_close(score, state[:5] @ net.items.weight[9, :5] + net.items.weight[9, 5])
+    score = losses.scores(state[None], net.item_vectors())[0, 9]
+    torch.testing.assert_close(score, state @ net.items.weight[9, :5] + net.items.weight[9, 5])
     net.zero_grad()
     state.sum().backward()
     reads_output_table = net.items.weight.grad is not None

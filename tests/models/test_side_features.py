@@ -113,7 +113,7 @@ def test_every_path_of_the_loss(loss, optimizer):
             torch.manual_seed(0)
             network = m.build(31, 60)
             if form == "plain":
-                network.__class__ = type("Plain", (type(network),), {"reads_item_vectors": False})
+                network.__class__ = type("Plain", (type(network),), {"reads_item_vectors": 0})
             batch = next(iter(network.batches(split, 32, np.random.default_rng(0))))
             sampler = Sampler(m.negatives, torch.from_numpy(split.item_counts), 0, torch.device("cpu"))
             (batch,) = with_negatives(network, [batch], m.loss, sampler)
@@ -179,7 +179,7 @@ def test_the_tables_of_gru4rec(embedding):
     assert network.items.weight.shape == (31, 17)
     same = {"item": ["item_id", "tags"], "sequence": ["tags", "item_id"]}
     m = make("gru4rec", same, embedding=embedding).fit(leave_one_out(small_log()), progress=False)
-    assert (m.network.input_items is None) == m.network.reads_item_vectors == (embedding == "shared")
+    assert (m.network.input_items is None) == bool(m.network.reads_item_vectors) == (embedding == "shared")
 
 
 # -- saving, resuming, refusing

@@ -76,6 +76,42 @@ class _Recurrence(torch.autograd.Function):
         return d_x, flat.T @ x.reshape(-1, x.shape[2]), flat.sum(0), None, d_u, d_b, None
 
 
+class _Step(torch.autograd.Function):
+    """The same for a single step (T = 1), which has nothing to run through or to set aside.
+
+    Session-parallel training takes one such step an update, and spends as long on a small operation as on starting it.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, w: Tensor | None, b_x: Tensor, h0: Tensor, u: Tensor, b: Tensor, resets: Tensor | None) -> Tensor:
+        x, width = x[0], u.shape[1]
+        start = h0 if resets is None else torch.where(resets[0], 0.0, h0)
+        gates = x + b_x if w is None else torch.addmm(b_x, x, w.T).to(x.dtype)
+        hu = torch.addmm(b, start, u.T)
+        r, z, n = gates.split(width, 1)
+        hu_n = hu[:, 2 * width :]
+        gates[:, : 2 * width].add_(hu[:, : 2 * width]).sigmoid_()
+        n.addcmul_(r, hu_n).mul_(2).sigmoid_().mul_(2).sub_(1)
+        ctx.save_for_backward(x, w, u, start, r, z, n, hu_n)
+        return torch.lerp(n, start, z)[None]
+
+    @staticmethod
+    def backward(ctx, d_states: Tensor):
+        x, w, u, start, r, z, n, hu_n = ctx.saved_tensors
+        d = d_states[0]
+        not_z = 1 - z
+        d_gates = d.new_empty(len(d), len(u))
+        d_r, d_z, d_n = d_gates.split(u.shape[1], 1)
+        torch.mul(d, torch.addcmul(not_z, not_z * n, n, value=-1), out=d_n)
+        torch.mul(d, (start - n).mul_(z).mul_(not_z), out=d_z)
+        torch.mul(d_n, torch.addcmul(r, r, r, value=-1).mul_(hu_n), out=d_r)
+        d_b_x = d_gates.sum(0)
+        d_w = None if w is None else d_gates.T @ x
+        d_x = d_gates.clone() if w is None else d_gates @ w if ctx.needs_input_grad[0] else None
+        d_n.mul_(r)  # d_gates are those of h U from here on
+        return None if d_x is None else d_x[None], d_w, d_b_x, None, d_gates.T @ start, d_gates.sum(0), None
+
+
 class GRULayer(nn.Module):
     """One GRU layer over time-major inputs.
 
@@ -108,4 +144,5 @@ class GRULayer(nn.Module):
         """
         x = x.to(self.weight_hh.dtype)  # float32 also under autocast
         resets = None if resets is None else resets[:, :, None]
-        return _Recurrence.apply(x, self.weight_ih, self.bias_ih, h0.detach(), self.weight_hh, self.bias_hh, resets)
+        recurrence = _Step if len(x) == 1 else _Recurrence
+        return recurrence.apply(x, self.weight_ih, self.bias_ih, h0.detach(), self.weight_hh, self.bias_hh, resets)

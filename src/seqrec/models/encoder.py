@@ -59,15 +59,16 @@ class LossSettings(Settings):
 
 
 class Encoder(nn.Module, ABC):
-    """Turns histories into states. States and item vectors have the same width.
+    """Turns histories into states. An item's score is the product of state and item vector, which may have one column more: the item's bias.
 
     Attributes:
         knows_users: True where users have vectors of their own, so that even an empty history says something.
-        reads_item_vectors: True where ``encode`` reads items as ``item_vectors`` gives them, and takes ``batch.vectors`` if it is there.
+        reads_item_vectors: how many columns of ``item_vectors`` are what ``encode`` reads of the items of a history, and takes as
+            ``batch.vectors`` if it is there; 0: it reads others.
     """
 
     knows_users = False
-    reads_item_vectors = False
+    reads_item_vectors = 0
 
     @abstractmethod
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Iterator[Batch]:
@@ -83,7 +84,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def item_vectors(self, items: Tensor | None = None) -> Tensor:
-        """(items, width) vectors of all items, or of these (any shape, width last)."""
+        """(items, width or width + 1) vectors of all items, or of these (any shape, width last)."""
 
     def use_sparse_gradients(self) -> None:
         """Embedding tables get sparse gradients: an update reads and writes only the rows that it needs (for optimizers that know how)."""
@@ -126,7 +127,7 @@ def compute_loss(encoder: Encoder, batch: Batch, settings: LossSettings, sampler
     if drawn is not None:
         vectors = encoder.item_vectors(drawn.items)
         if drawn.beside is not None:
-            vectors, inputs = _WithInputs.apply(vectors, drawn.beside)
+            vectors, inputs = _WithInputs.apply(vectors, drawn.beside, encoder.reads_item_vectors)
             batch = replace(batch, vectors=inputs.view(*batch.items.shape, -1))
     with torch.autocast(batch.items.device.type, torch.bfloat16) if bfloat16 else nullcontext():
         states = encoder.encode(batch)
@@ -147,24 +148,25 @@ def compute_loss(encoder: Encoder, batch: Batch, settings: LossSettings, sampler
 
 
 class _WithInputs(torch.autograd.Function):
-    """vectors (U, width), at (m,) -> the vectors and (m, width) those of the inputs, whose gradients are added to the others' in place."""
+    """vectors (U, columns), at (m,) -> the vectors and (m, width) those of the inputs, whose gradients are added to the others' in place."""
 
     @staticmethod
-    def forward(ctx, vectors: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx, vectors: Tensor, at: Tensor, width: int) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(at)
-        return vectors.view_as(vectors), vectors.index_select(0, at)
+        return vectors.view_as(vectors), vectors.index_select(0, at)[:, :width]
 
     @staticmethod
     def backward(ctx, d_vectors: Tensor, d_inputs: Tensor):
-        return d_vectors.index_add_(0, ctx.saved_tensors[0], d_inputs), None
+        d_vectors[:, : d_inputs.shape[1]].index_add_(0, ctx.saved_tensors[0], d_inputs)
+        return d_vectors, None, None
 
 
 def _loss_of_draws(encoder: Encoder, states: Tensor, targets: Tensor, labels: Tensor | None, settings: LossSettings, sampler: Sampler) -> Tensor:
     """The loss of (N, width) states with (N,) targets, every draw of a negative scored for itself."""
     negatives = sampler.sample(targets)
-    positive = (states * encoder.item_vectors(targets)).sum(1)
+    positive = losses.scores_of_own(states, encoder.item_vectors(targets)[:, None]).squeeze(1)
     vectors = encoder.item_vectors(negatives.items)
-    negative = states @ vectors.T if negatives.items.dim() == 1 else torch.einsum("nd,nmd->nm", states, vectors)
+    negative = losses.scores(states, vectors) if negatives.items.dim() == 1 else losses.scores_of_own(states, vectors)
     if sampler.settings.logq:
         positive = positive - sampler.settings.logq * negatives.target_log_q
         negative = negative - sampler.settings.logq * negatives.log_q
@@ -329,7 +331,7 @@ class NeuralModel(Model):
     def _score(self, histories: Histories, vectors: torch.Tensor) -> torch.Tensor:
         if not len(histories):
             return vectors.new_empty(0, len(vectors))
-        scores = self.states(histories) @ vectors.T
+        scores = losses.scores(self.states(histories), vectors)
         empty = histories.lengths == 0
         if empty.any():  # nothing is known, unless the network knows the user
             users = self._known(histories).users

@@ -108,8 +108,8 @@ class GRU4RecNetwork(Encoder):
         self.most_positions = 0
 
     @property
-    def reads_item_vectors(self) -> bool:  # type: ignore[override]
-        return self.input_items is None and not self.settings.normalise
+    def reads_item_vectors(self) -> int:  # type: ignore[override]
+        return self.settings.width if self.input_items is None and not self.settings.normalise else 0
 
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Iterator[Batch]:
         self.carried, self.most_positions = [], 0
@@ -132,8 +132,8 @@ class GRU4RecNetwork(Encoder):
             x = batch.vectors.transpose(0, 1)  # (steps, rows, inputs): time first
         else:
             x = (self.items if self.input_items is None else self.input_items)(batch.items.T)
-        if s.embedding == "shared":
-            x = x[..., : s.width]
+            if s.embedding == "shared":
+                x = x[..., : s.width]
         x = dropout(x, s.dropout_embedding, self.training)
         in_lanes = batch.resets is not None
         for n, layer in enumerate(self.layers):
@@ -154,7 +154,7 @@ class GRU4RecNetwork(Encoder):
             x = F.normalize(x, dim=1)
         if s.temperature != 1:
             x = x / s.temperature
-        return torch.cat([x, x.new_ones(len(x), 1)], 1) if s.item_bias else x
+        return x
 
     def item_vectors(self, items: Tensor | None = None) -> Tensor:
         v = self.items.weight if items is None else self.items(items)
