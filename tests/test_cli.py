@@ -116,3 +116,136 @@ def test_five_lines_of_the_readme(ring_csv, tmp_path, monkeypatch):
     names: dict = {}
     exec(code, names)
     assert len(names["items"]) == 10
+
+
+def refused(*arguments: object) -> str:
+    """The one line of a mistake that a command refuses."""
+    with pytest.raises(SeqrecError) as caught:
+        invoke("-q", *arguments)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["data.items=absent.csv", "data.min_user_count=3", "data.duplicates=drop", "data.tie_order=random", "data.format=csv", "data.encoding=utf-8"],
+)
+def test_settings_that_a_prepared_folder_has_decided_are_refused(ring_csv, tmp_path, setting):
+    invoke("-q", "prepare", ring_csv, tmp_path / "ring")
+    message = refused("train", "--data", tmp_path / "ring", "--model", "popularity", setting)
+    assert setting.split("=")[0] in message
+    assert "prepared" in message
+
+
+def test_columns_of_a_known_data_set_are_refused():
+    message = refused("data", "check", "ml-100k", "--column", "user_id=client")
+    assert "data.columns" in message
+    assert "ml-100k" in message
+
+
+def test_a_mistyped_data_set_has_a_neighbour():
+    assert "Did you mean 'ml-100k'" in refused("data", "check", "ml-100")
+
+
+@pytest.mark.parametrize("option", ["--model", "--save", "--column", "--format"])
+def test_what_only_a_log_has_use_for_is_refused_beside_a_model(ring_csv, tmp_path, option):
+    invoke("-q", "recommend", ring_csv, "--model", "popularity", "-s", "i1", "--save", tmp_path / "model")
+    value = {"--model": "markov", "--save": tmp_path / "copy", "--column": "user_id=client", "--format": "csv"}[option]
+    assert "is a trained model" in refused("recommend", tmp_path / "model", "-s", "i1", option, value)
+    assert not (tmp_path / "copy").exists()
+
+
+def test_histories_and_users_at_once_are_refused(ring_csv):
+    assert "--user" in refused("recommend", ring_csv, "--model", "popularity", "-s", "i1", "-u", "u1")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["data", "check", "LOG", "--write", "out.xyz"],
+        ["train", "--data", "LOG", "--model", "popularity", "-o", "LOG"],
+        ["train", "--data", "LOG", "--model", "popularity", "evaluate.topk=lists.txt"],
+        ["recommend", "LOG", "--model", "popularity", "--write", "LOG/out.csv"],
+        ["recommend", "LOG", "--model", "popularity", "--save", "LOG"],
+        ["evaluate", "RUN", "--write-topk", "lists.txt"],
+        ["benchmark", "ml-100k-leave-one-out-v1", "--leaderboard", "board.txt"],
+        ["benchmark", "ml-100k-leave-one-out-v1", "--report", "page.md"],
+        ["benchmark", "ml-100k-leave-one-out-v1", "--results", "LOG"],
+        ["report", "RUN", "-o", "page.pdf"],
+    ],
+    ids=lambda command: " ".join(command[:2]) + " " + command[-2],
+)
+def test_outputs_are_checked_before_the_work(ring_csv, tmp_path, monkeypatch, command):
+    from seqrec.models.popularity import Popularity
+
+    monkeypatch.setattr(Popularity, "fit", lambda *_, **__: pytest.fail("the work was begun"))
+    arguments = [part.replace("LOG", str(ring_csv)).replace("RUN", str(tmp_path)) for part in command]
+    assert "expected a f" in refused(*arguments)  # a file, or a folder
+
+
+def test_an_error_of_the_file_system_is_one_line(ring_csv, tmp_path):
+    """A folder where a file is wanted, met only by the command itself."""
+    command = [sys.executable, "-m", "seqrec", "-q", "recommend", str(ring_csv), "--model", "popularity", "-s", "i1", "--write", str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: ")
+    assert "Traceback" not in run.stderr
+
+
+def test_any_error_of_the_system_is_one_line(tmp_path):
+    program = (
+        "import errno, sys, seqrec.cli as cli, seqrec.migrate as m\n"
+        "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device', 'there')\n"
+        "m.read = full; sys.argv = ['seqrec', 'migrate', 'x.yaml']; cli.main()"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: there: No space left on device.")
+
+
+def test_columns_by_number_and_left_out(tmp_path):
+    log = tmp_path / "bare.txt"
+    log.write_text("\n".join(f"u{u};i{(u + t) % 9};x" for u in range(9) for t in range(6)) + "\n", "latin-1")
+    options = ["--format", "csv", "--delimiter", ";", "--encoding", "latin-1"]
+    for which in ("user_id=0", "item_id=1", "timestamp="):
+        options += ["--column", which]
+    assert "9" in invoke("-q", "data", "check", log, *options).output
+    assert "i2" in invoke("-q", "recommend", log, *options, "--model", "markov", "-s", "i1", "-k", 1).output
+
+
+def test_a_strange_digit_is_an_unknown_item(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("user_id,item_id,timestamp\n" + "".join(f"{u},{(u + t) % 5},{t}\n" for u in range(5) for t in range(4)))
+    assert "²" in refused("recommend", log, "--model", "popularity", "-s", "²")
+
+
+def test_a_warning_is_a_plain_line(ring_csv):
+    command = [sys.executable, "-m", "seqrec", "-q", "recommend", str(ring_csv), "--model", "popularity", "-s", "i1,nothing", "--on-unknown", "warn"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0
+    assert "nothing" in run.stderr
+    assert "UserWarning" not in run.stderr
+    assert ".py" not in run.stderr
+
+
+def test_a_run_is_evaluated_from_elsewhere(ring_csv, tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    Path("log.csv").write_bytes(Path(ring_csv).read_bytes())
+    trained = invoke("-q", "train", "--data", "log.csv", "--model", "markov", "-o", "run").output
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert invoke("-q", "evaluate", "../there/run").output == trained
+    (tmp_path / "there" / "log.csv").rename(tmp_path / "moved.csv")
+    assert invoke("-q", "evaluate", "../there/run", "--data", "../moved.csv").output == trained
+
+
+def test_another_run_in_the_same_folder(ring_csv, tmp_path):
+    """The same again is the same; another is refused, and replaces what is there only if asked to."""
+    out = tmp_path / "out"
+    run = ["train", "--data", ring_csv, "--model", "hrm", "-o", out, "model.width=8", "evaluate.filter_seen=false"]
+    first = invoke("-q", *run, "train.epochs=1").output
+    assert invoke("-q", *run, "train.epochs=1").output == first
+    assert "--restart" in refused(*run, "train.epochs=2")
+    assert "--restart" in refused("train", "--data", ring_csv, "--model", "popularity", "-o", out)
+    invoke("-q", *run, "train.epochs=2", "--restart")
+    assert "--restart" in refused(*run, "train.epochs=1")

@@ -532,3 +532,16 @@ def test_attribute_tables_may_name_the_ids_as_the_log_does(tmp_path):
     for sequences in (Interactions.read(tmp_path / "log.csv", **beside).sequences(), streamed):
         assert sequences.item_catalogue.attributes["colour"].to_list() == ["green", "red"]
         assert sequences.user_catalogue.attributes["age"].to_list() == [30]
+
+
+def test_the_same_file_twice_is_refused(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,timestamp\na,x,1\n")
+    with pytest.raises(DataError, match="expected each file once"):
+        Interactions.read([path, path])
+
+
+def test_a_folder_of_parquet_files_is_a_log(tmp_path):
+    for day in (1, 2):
+        pl.DataFrame({"user_id": ["a"], "item_id": [f"x{day}"], "timestamp": [day]}).write_parquet(tmp_path / f"2024-01-0{day}.parquet")
+    assert Interactions.read(tmp_path).frame["item_id"].to_list() == ["x1", "x2"]

@@ -92,7 +92,7 @@ def workflow(folder: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         trained = seqrec_(*command)
     out = storage.join(folder, "out")
     tested = seqrec_("-q", "evaluate", out, "--write-topk", storage.join(folder, "again.parquet"), "--write", storage.join(folder, "table.json"))
-    seqrec_("-q", "recommend", out, "-u", "u1", "-s", "i1,i2", "-k", 2, "--write", storage.join(folder, "items.csv"))
+    seqrec_("-q", "recommend", out, "-u", "u1", "-k", 2, "--write", storage.join(folder, "items.csv"))
     with storage.open_read(storage.join(folder, "items.csv")) as stream:
         recommended = stream.read()
     assert trained == tested
@@ -262,7 +262,7 @@ def test_a_run_that_is_stopped_while_it_is_written_is_no_run(s3_bucket, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr("seqrec.tables.Table.write", fails)
         with pytest.raises(KeyboardInterrupt):
-            run.train(run.RunSettings.of(settings | {"model": {"name": "markov"}}, ""))
+            run.train(run.RunSettings.of(settings | {"model": {"name": "markov"}}, ""), restart=True)
     assert seqrec.load(f"{s3_bucket}/out/model").name == "markov"
     with pytest.raises(SettingsError, match=r"run\.json"):
         run.evaluate(f"{s3_bucket}/out")

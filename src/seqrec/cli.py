@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -12,14 +13,23 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from seqrec import __version__
-from seqrec.errors import SeqrecError, SettingsError
+from seqrec.errors import DataError, SeqrecError, SettingsError, did_you_mean
 
 PURPOSE = "Sequential recommendation: prepare logs, train models, compare them honestly, recommend."
 app = typer.Typer(help=PURPOSE, no_args_is_help=True, add_completion=False)
 data_app = typer.Typer(help="Look at logs, and fetch known data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-Columns = Annotated[list[str] | None, typer.Option("--column", help="Which column is which, as user_id=customer. Repeatable.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        help="Which column is which, as user_id=customer; user_id=0 numbers the columns of a file without a header; timestamp= leaves time out. "
+        "Repeatable.",
+    ),
+]
+Delimiter = Annotated[str | None, typer.Option(help="What separates the columns of a text file; told from the header if nothing is said.")]
+Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file; UTF-8 if nothing is said.")]
 Format = Annotated[str, typer.Option(help="Format of the log; auto tells it from the name and the first line.")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", envvar="SEQREC_DATA", help="Where the files of known data sets are.")]
 Write = Annotated[str | None, typer.Option("--write", help="Also write the table to this file (.json, .csv or .md).")]
@@ -27,11 +37,19 @@ Write = Annotated[str | None, typer.Option("--write", help="Also write the table
 
 def main() -> None:
     """Runs the command line; a user's mistake is one line, not a traceback."""
+    warnings.showwarning = lambda message, *_, **__: logging.getLogger("seqrec").warning("%s", message)
     try:
         app()
     except SeqrecError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {_plain(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+        _fail(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}. See to the path, its permissions and the space left on its disk.")
+
+
+def _fail(message: str) -> None:
+    Console(stderr=True).print(f"[red]error:[/red] {_plain(message)}", highlight=False, soft_wrap=True)
+    sys.exit(2)
 
 
 def _plain(text: str) -> str:
@@ -60,13 +78,14 @@ def _start(
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-def _mapping(pairs: list[str] | None, option: str) -> dict[str, str]:
-    mapping = {}
+def _mapping(pairs: list[str] | None) -> dict[str, str | int | None]:
+    """``user_id=customer`` names a column, ``user_id=0`` numbers it, ``timestamp=`` leaves it out."""
+    mapping: dict[str, str | int | None] = {}
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
-        if not equals or not key or not value:
-            raise SettingsError(f"{option}: expected name=value. Got {pair!r}.")
-        mapping[key] = value
+        if not equals or not key:
+            raise SettingsError(f"--column: expected name=column. Got {pair!r}.")
+        mapping[key] = int(value) if re.fullmatch("[0-9]+", value) else value or None
     return mapping
 
 
@@ -74,9 +93,22 @@ def _data_section(source: str, format: str, columns: list[str] | None, data_dir:
     """The ``data`` section for a source that is a file, a prepared folder, or the name of a known data set."""
     from seqrec import datasets, storage
 
-    if not storage.exists(source) and source in datasets.DATASETS:
+    more |= {"format": format, "columns": _mapping(columns)}
+    if storage.exists(source):
+        return {"path": source, **more}
+    if re.fullmatch(r"[\w-]+", source):  # a name, not a file's
+        if source not in datasets.DATASETS:
+            raise DataError(f"{source}: no such file or folder, and no known data set of that name.{did_you_mean(source, datasets.DATASETS)}")
         return {"name": source, "folder": data_dir, **more}
-    return {"path": source, "format": format, "columns": _mapping(columns, "--column"), **more}
+    return {"path": source, **more}
+
+
+def _check_write(path: str | None, more: tuple[str, ...] = ()) -> None:
+    """That a table can be written there, before there is one."""
+    from seqrec import storage, tables
+
+    if path is not None:
+        storage.check_file(path, (*tables.SUFFIXES, *more))
 
 
 @data_app.command("check")
@@ -84,6 +116,8 @@ def data_check(
     source: Annotated[str, typer.Argument(help="A log, a prepared folder, or a known data set such as ml-100k.")],
     format: Format = "auto",
     column: Columns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     data_dir: DataDir = None,
     write: Write = None,
 ) -> None:
@@ -91,7 +125,8 @@ def data_check(
     from seqrec import data_check as checks
     from seqrec import run
 
-    settings = run.DataSettings.of(_data_section(source, format, column, data_dir), "data")
+    _check_write(write)
+    settings = run.DataSettings.of(_data_section(source, format, column, data_dir, delimiter=delimiter, encoding=encoding), "data")
     sequences, origin = run.read_sequences(settings)
     table = checks.check(sequences).table(origin)
     table.print()
@@ -129,6 +164,8 @@ def prepare(
     ] = None,
     format: Format = "auto",
     column: Columns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     data_dir: DataDir = None,
     duplicates: Annotated[str, typer.Option(help="keep or drop events that stand twice.")] = "keep",
     min_item_count: Annotated[int, typer.Option(help="Leave out items with fewer events.")] = 0,
@@ -152,6 +189,7 @@ def prepare(
         if len(given) != 2:
             raise SettingsError("expected a log and a folder, or --conf FILE. See seqrec prepare --help.")
         more = {"duplicates": duplicates, "min_item_count": min_item_count, "min_user_count": min_user_count}
+        more |= {"delimiter": delimiter, "encoding": encoding}
         content, folder = {"data": _data_section(given[0], format, column, data_dir, **more)}, given[1]
     for line in run.prepare_run(run.RunSettings.of(content, ""), folder, samples):
         print(line)
@@ -164,11 +202,14 @@ def train(
     data: Annotated[str | None, typer.Option("--data", help="Without a file: a log, a prepared folder or a known data set.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Without a file: which model.")] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="Folder for the model, its metrics and its checkpoint.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Train anew, and replace the run that is in the output folder.")] = False,
     refit: Annotated[
         bool, typer.Option("--refit", help="After the test, also fit a model on all events, held-out ones included, which seqrec recommend uses.")
     ] = False,
     format: Format = "auto",
     column: Columns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     data_dir: DataDir = None,
 ) -> None:
     """Trains a model, tests it, prints its metrics. A run that was stopped goes on from its checkpoint.
@@ -193,7 +234,10 @@ def train(
             content = migration.filled(overrides or ())
     else:
         assert data is not None
-        content = {"data": _data_section(data, format, column, data_dir), "model": {"name": model or "sasrec"}}
+        content = {
+            "data": _data_section(data, format, column, data_dir, delimiter=delimiter, encoding=encoding),
+            "model": {"name": model or "sasrec"},
+        }
         for override in overrides or ():
             yaml_file.apply_override(content, override)
     if data_dir is not None and conf is not None:
@@ -203,7 +247,7 @@ def train(
     if refit:
         content.setdefault("output", {})["refit"] = True
     settings = run.RunSettings.of(content, "")
-    _, table = run.train(settings)
+    _, table = run.train(settings, restart=restart)
     table.print()
 
 
@@ -220,6 +264,9 @@ def migrate(
 
     if output is not None and output == file:
         raise SettingsError(f"--output {output}: expected another file than the one that is read.")
+    _check_write(write)
+    if output is not None:
+        storage.check_file(output)
     migration = migrations.read(file, additions or ())
     migration.table().print()
     if write:
@@ -237,16 +284,21 @@ def evaluate(
     write_topk: Annotated[str | None, typer.Option("--write-topk", help="Write the 20 best items of each test query (.csv or .parquet).")] = None,
     protocol: Annotated[str | None, typer.Option(help="Protocol by which a top-k file is judged.")] = None,
     unfiltered: Annotated[bool, typer.Option("--unfiltered", help="Do not leave out what a user has seen.")] = False,
+    data: Annotated[str | None, typer.Option("--data", help="Where the run's log is now, if not where it was.")] = None,
     data_dir: DataDir = None,
     write: Write = None,
 ) -> None:
     """Tests a trained model again, or judges another library's lists on equal terms."""
     from seqrec import run
 
+    _check_write(write)
     if protocol is not None:
+        for option, given in (("--write-topk", write_topk), ("--data", data)):
+            if given is not None:
+                raise SettingsError(f"{option}: expected nothing beside --protocol, which judges a file of lists. Got {given!r}. Leave it out.")
         table = run.judge(folder, protocol, data_dir, False if unfiltered else None)
     else:
-        table = run.evaluate(folder, write_topk, data_dir, False if unfiltered else None)
+        table = run.evaluate(folder, write_topk, data_dir, False if unfiltered else None, data)
     table.print()
     if write:
         table.write(write)
@@ -268,8 +320,14 @@ def benchmark(
     """Runs models under a protocol, one result file a run; what is there already is not run again."""
     from seqrec import benchmark as benchmarks
     from seqrec import report as reports
+    from seqrec import storage
     from seqrec.benchmark import leaderboard as leaderboards
 
+    _check_write(write)
+    _check_pages(leaderboard, report)
+    for folder in (results, topk_dir):
+        if folder is not None:
+            storage.check_folder(folder)
     names = [name.strip() for name in models.split(",")] if models else None
     benchmarks.run(protocol, models=names, seeds=range(seeds), results_dir=results, data_dir=data_dir, topk_dir=topk_dir, again=again)
     table = leaderboards.table(results, protocol)
@@ -282,6 +340,15 @@ def benchmark(
         reports.write(results, report, protocols=[protocol])
 
 
+def _check_pages(leaderboard: str | None, report: str | None) -> None:
+    """That these can be written, before there is anything to write."""
+    from seqrec import storage
+
+    for path, ending in ((leaderboard, ".md"), (report, ".html")):
+        if path is not None:
+            storage.check_file(path, [ending])
+
+
 @app.command()
 def report(
     results: Annotated[str, typer.Argument(help="Folder of result files.")] = "benchmarks/results",
@@ -292,6 +359,7 @@ def report(
     from seqrec import report as reports
     from seqrec.benchmark import leaderboard as leaderboards
 
+    _check_pages(leaderboard, output)
     reports.write(results, output)
     if leaderboard:
         leaderboards.write(results, leaderboard)
@@ -304,19 +372,25 @@ def recommend(
     sequence: Annotated[list[str] | None, typer.Option("--sequence", "-s", help="A history: item ids, oldest first, as a,b,c. Repeatable.")] = None,
     user: Annotated[list[str] | None, typer.Option("--user", "-u", help="A user of the training data. Repeatable.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
-    model: Annotated[str, typer.Option(help="With a log: which model to train.")] = "sasrec",
+    model: Annotated[str | None, typer.Option(help="With a log: which model to train; sasrec if nothing is said.")] = None,
     save: Annotated[str | None, typer.Option(help="With a log: keep the trained model in this folder.")] = None,
     seen: Annotated[bool, typer.Option("--seen", help="Also recommend what is in the history.")] = False,
     on_unknown: Annotated[str, typer.Option(help="raise, warn or ignore ids that the model never saw.")] = "raise",
     format: Format = "auto",
     column: Columns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     data_dir: DataDir = None,
     write: Annotated[str | None, typer.Option("--write", help="Write the table (.csv, .json, .md or .parquet) instead of printing it.")] = None,
 ) -> None:
     """Recommends next items: for histories given by hand, for users, or (with a log) for all its users."""
     from seqrec import run
 
-    trained = run.open_or_train(source, model, _data_section(source, format, column, data_dir), save)
+    if sequence and user:
+        raise SettingsError("--user: expected either --sequence or --user. Got both. Ask twice.")
+    _check_write(write, (".parquet",))
+    section = _data_section(source, format, column, data_dir, delimiter=delimiter, encoding=encoding)
+    trained = run.open_or_train(source, model, section, save)
     frame = run.recommend(trained, sequence, user, k, not seen, on_unknown)
     if write:
         run.write_frame(frame, write)

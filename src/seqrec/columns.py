@@ -186,7 +186,10 @@ def _times(series: pl.Series, name: str, column: str, first_row: int, may_be_mis
     """Numbers as they are, see ``in_seconds``; dates as seconds since 1970, UTC where they do not say: Int64, or Float64 where one has a fraction."""
     seconds = _seconds(series, name, column, first_row)
     if not may_be_missing and (at := _first(seconds.is_null())) is not None:
-        what = "missing time. A partly empty time column needs a position column to order the events; or leave time out: columns={'timestamp': None}."
+        what = (
+            "missing time. A partly empty time column needs a position column to order the events; or leave time out: columns={'timestamp': None} "
+            "(--column timestamp=)."
+        )
         raise _refuse(name, column, first_row + at + 1, what)
     if (at := _first((seconds < 0).fill_null(False))) is not None:
         raise _refuse(name, column, first_row + at + 1, f"expected a time since 1970. Got {series[at]!r}.")
@@ -232,7 +235,7 @@ def in_seconds(times: pl.Series, name: str) -> pl.Series:
         if unit != unit_of_last:
             raise DataError(
                 f"{name}: expected all times in one unit since 1970. Got times from {times.min()!r} ({UNITS[unit]}) to {times.max()!r} "
-                f"({UNITS[unit_of_last]}). Correct them, or leave time out: columns={{'timestamp': None}}."
+                f"({UNITS[unit_of_last]}). Correct them, or leave time out: columns={{'timestamp': None}} (--column timestamp=)."
             )
         if not unit:
             return times

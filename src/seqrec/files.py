@@ -126,10 +126,12 @@ def read(path: str | Path, kind: str, **options: Any) -> pl.DataFrame:
 
 
 def parts(path: str | Path) -> list[str]:
-    """The files of a table: itself, or the parts of the folder that Spark or Dask wrote it as, by name."""
+    """The files of a table: itself, or the Parquet files of a folder by name; where some are the parts that Spark or Dask wrote, only those."""
     if not storage.is_folder(path):
         return [str(path)]
-    return [storage.join(path, name) for name in storage.names(path) if name.startswith("part") and name.endswith(".parquet")] or [str(path)]
+    found = [name for name in storage.names(path) if name.endswith(".parquet") and not name.startswith((".", "_"))]
+    found = [name for name in found if name.startswith("part")] or found
+    return [storage.join(path, name) for name in found] or [str(path)]
 
 
 def rows_of_parquet(path: str | Path) -> int:

@@ -227,6 +227,9 @@ def opened(path: Paths, format: str) -> tuple[list[str], str, str]:
     if not given:
         raise DataError("path: expected a file, or several. Got an empty list.")
     paths = [part for one in given for part in files.parts(one)]
+    for one in paths:
+        if paths.count(one) > 1:
+            raise DataError(f"path: expected each file once. Got {one} twice, so that each of its events would count twice. Leave one out.")
     if format == "auto":
         found = [datasets.detect(one) for one in paths]
         format = found[0]
@@ -259,7 +262,10 @@ def _same_columns(frames: list[pl.DataFrame], sources: list[str]) -> None:
         for name in log_columns.ALIASES:
             if (name in frame.columns) != (name in frames[0].columns):
                 has, lacks = (source, sources[0]) if name in frame.columns else (sources[0], source)
-                raise DataError(f"{lacks}: no column for {name}, which {has} has. Give it in both, or leave it out: columns={{{name!r}: None}}.")
+                raise DataError(
+                    f"{lacks}: no column for {name}, which {has} has. Give it in both, or leave it out: columns={{{name!r}: None}} "
+                    f"(--column {name}=)."
+                )
 
 
 def log_batches(

@@ -19,6 +19,7 @@ Everything is checked before any data is read.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +56,9 @@ class DataSettings(Settings):
     """Where the files of the named data set are; by default it is looked for as ``seqrec data download`` does."""
     format: str = "auto"
     """Format of the log."""
-    columns: dict[str, str] = Field(default_factory=dict)
-    """Which column of the file is which: ``{user_id: customer, item_id: sku, timestamp: bought_at}``; of tables of samples also label and recent."""
+    columns: dict[str, str | int | None] = Field(default_factory=dict)
+    """Which column of the file is which: ``{user_id: customer, item_id: sku, timestamp: bought_at}``; numbers from 0 where the file has no header,
+    null leaves a column out. Of tables of samples also label and recent."""
     delimiter: str | None = None
     """What separates the columns of a text file; None tells it from the header."""
     encoding: str | None = None
@@ -130,6 +132,10 @@ class RunSettings(Settings):
             SettingsError: says the section and key, what was expected and what came.
         """
         self.check_data()
+        if self.output.folder is not None:
+            storage.check_folder(self.output.folder)
+        if self.evaluate.topk is not None:
+            storage.check_file(self.evaluate.topk, topk.SUFFIXES)
         if self.output.refit and self.output.folder is None:
             raise SettingsError("output.refit: expected output.folder, where the model that is fitted on all events is saved. Got none.")
         return make_model(self.model, self.loss, self.negatives, self.train, self.features, self.selection())
@@ -184,8 +190,16 @@ def prepared_folder(data: DataSettings) -> str | None:
 
 
 def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
-    """The sequences of a log, and where they came from."""
+    """The sequences of a log, and where they came from.
+
+    Raises:
+        SettingsError: a setting that has no say in how this data is read.
+    """
     prepared = prepared_folder(data)
+    if prepared is not None:
+        _refuse_settings(data, [*OF_FILES, *OF_READING], f"{prepared} was prepared already, which decided it")
+    elif data.name is not None:
+        _refuse_settings(data, OF_FILES, f"{data.name} is a known data set, which has its own")
     if prepared is not None:
         return Sequences.load(prepared), prepared
     interactions = read_log(data)
@@ -194,12 +208,23 @@ def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
     return interactions.sequences(tie_order=data.tie_order, seed=data.tie_seed), interactions.source
 
 
+OF_FILES = ("format", "columns", "delimiter", "encoding", "items", "users")
+OF_READING = ("duplicates", "min_item_count", "min_user_count", "tie_order", "tie_seed")
+
+
+def _refuse_settings(data: DataSettings, names: Iterable[str], why: str) -> None:
+    for name in names:
+        value, usual = getattr(data, name), DataSettings.model_fields[name].get_default(call_default_factory=True)
+        if value != usual:
+            raise SettingsError(f"data.{name}: expected nothing, since {why}. Got {value!r}. Leave it out.")
+
+
 def read_log(data: DataSettings) -> Interactions:
     """The log, as it is."""
     if data.name is not None:
         from seqrec import datasets
 
-        return datasets.load(data.name, data_dir=data.folder)
+        return datasets.load(data.name, data_dir=data.folder).without_duplicates(data.duplicates)
     return Interactions.read(data.path or "", **reading(data))
 
 
@@ -221,13 +246,20 @@ def read_split(run: RunSettings) -> tuple[Split, str, bool]:
     return split, source, filters if run.evaluate.filter_seen is None else run.evaluate.filter_seen
 
 
-def train(run: RunSettings, progress: bool = True) -> tuple[Model, Table]:
-    """Trains and tests, and writes what ``output`` asks for.
+def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tuple[Model, Table]:
+    """Trains and tests, and writes what ``output`` asks for. Where the output folder has a checkpoint of the same run, it goes on from there.
+
+    Args:
+        restart: train anew, and replace what is in the output folder.
 
     Returns:
         the model, and the table of the test metrics that were asked for (metrics.json has all).
+    Raises:
+        SettingsError: a setting is wrong, or the output folder has another run.
     """
     model = run.check()
+    if run.output.folder is not None and not restart:
+        _check_is_ours(run, run.output.folder)
     split, source, filter_seen = read_split(run)
     s = split.sequences
     log.info("%s: %d users, %d items, %d events", source, s.users, len(s.item_catalogue), s.events)
@@ -238,6 +270,8 @@ def train(run: RunSettings, progress: bool = True) -> tuple[Model, Table]:
         options["progress"] = progress
         if folder is not None:
             options["checkpoint"] = storage.join(folder, "checkpoint.safetensors")
+            if restart:
+                storage.remove(options["checkpoint"])
     model.fit(split, **options)
     tested = test(model, split, run.evaluate.metrics, filter_seen)
     if folder is not None:
@@ -246,12 +280,39 @@ def train(run: RunSettings, progress: bool = True) -> tuple[Model, Table]:
         storage.remove(storage.join(folder, "serving", "model.json"))  # of the model that is now replaced
         model.save(storage.join(folder, "model"))
         tested.table().write(storage.join(folder, "metrics.json"))
-        storage.write_json(run.model_dump(mode="json", exclude_none=True), described)
+        storage.write_json(_described(run), described)
     if run.evaluate.topk is not None:
         tested.write_topk(run.evaluate.topk)
     if folder is not None and run.output.refit:
         refit(model, run.check(), split, folder, progress)
     return model, tested.table(run.evaluate.metrics)
+
+
+def _described(run: RunSettings) -> dict[str, Any]:
+    """A run as its run.json has it: paths absolute, for whoever evaluates it from another folder."""
+    content = run.model_dump(mode="json", exclude_none=True)
+    data = content["data"]
+    for name in ("path", "items", "users", "folder"):
+        if isinstance(data.get(name), str):
+            data[name] = storage.absolute(data[name])
+    if isinstance(data.get("path"), list):
+        data["path"] = [storage.absolute(path) for path in data["path"]]
+    if str(run.protocol).endswith((".yaml", ".yml")):
+        content["protocol"] = storage.absolute(str(run.protocol))
+    return content
+
+
+def _check_is_ours(run: RunSettings, folder: str) -> None:
+    path = storage.join(folder, "run.json")
+    if not storage.exists(path):
+        return
+    there, ours = storage.read_json(path), _described(run)
+    for section in ("protocol", "data", "split", "model", "loss", "negatives", "train", "features"):
+        if there.get(section) != ours.get(section):
+            raise SettingsError(
+                f"output.folder: {folder} has a run with another section {section}: {there.get(section)}. Got {ours.get(section)}. "
+                "Name another folder, or train with --restart (restart=True) to replace it."
+            )
 
 
 def refit(tested: Model, fresh: Model, split: Split, folder: str, progress: bool) -> None:
@@ -360,20 +421,31 @@ def prepare_run(run: RunSettings, folder: str | None = None, samples_folder: str
     return lines
 
 
-def evaluate(folder: str, topk_path: str | None = None, data_folder: str | None = None, filter_seen: bool | None = None) -> Table:
+def evaluate(
+    folder: str, topk_path: str | None = None, data_folder: str | None = None, filter_seen: bool | None = None, data_path: str | None = None
+) -> Table:
     """Tests the model of a run's output folder again, on the data and split of its run.json.
 
     Args:
         topk_path: also write the 20 best items of each test query.
         data_folder: where the data set is now, if not where it was.
         filter_seen: replaces what the run says.
+        data_path: where the log is now, if not where it was.
     """
     path = storage.join(folder, "run.json")
+    if topk_path is not None:
+        storage.check_file(topk_path, topk.SUFFIXES)
     if not storage.exists(path):
         raise SettingsError(f"{folder}: expected the output folder of `seqrec train` (with a run.json). Train with --output first.")
     content = storage.read_json(path)
     if data_folder is not None:
         content.setdefault("data", {})["folder"] = data_folder
+    if data_path is not None:
+        if "path" not in content.get("data", {}):
+            raise SettingsError(
+                f"--data: {folder} is a run on a known data set or a protocol, not on a log. Say with --data-dir where its files are."
+            )
+        content["data"]["path"] = data_path
     run = RunSettings.of(content, "")
     model = artifact.load(storage.join(folder, "model"))
     split, _, filters = read_split(run)
@@ -405,13 +477,22 @@ def judge(topk_path: str, protocol_name: str, data_folder: str | None = None, fi
     return Table(f"{topk_path} under {protocol_name}", ["metric", "value"], rows, notes=notes)
 
 
-def open_or_train(source: str, model_name: str, data: dict[str, Any], save: str | None = None) -> Model:
-    """The model in a folder; or one trained on a log just now, and kept in ``save`` if that is given."""
+def open_or_train(source: str, model_name: str | None, data: dict[str, Any], save: str | None = None) -> Model:
+    """The model in a folder; or one trained on a log just now (sasrec if none is named), and kept in ``save`` if that is given.
+
+    Raises:
+        SettingsError: something that only a log has use for, beside a model.
+    """
     for folder in (source, storage.join(source, "serving"), storage.join(source, "model")):
         if storage.exists(storage.join(folder, "model.json")):
+            for option, given in {"model": model_name, "save": save, **{name: data.get(name) for name in OF_FILES}}.items():
+                if given and (option, given) != ("format", "auto"):
+                    raise SettingsError(f"{option}: expected nothing, since {source} is a trained model. Got {given!r}. Leave it out, or name a log.")
             return artifact.load(folder)
+    if save is not None:
+        storage.check_folder(save)
     sequences, _ = read_sequences(DataSettings.of(data, "data"))
-    model = make_model({"name": model_name}).fit(sequences)
+    model = make_model({"name": model_name or "sasrec"}).fit(sequences)
     if save is not None:
         model.save(save)
     return model
@@ -445,7 +526,7 @@ def _typed(ids: list[str], catalogue: Catalogue) -> list[Any]:
     """Ids from the command line as the catalogue has them; text that is no number stays text, and so is unknown."""
     if not catalogue.ids.dtype.is_integer():
         return list(ids)
-    return [int(text) if text.lstrip("-").isdigit() else text for text in ids]
+    return [int(text) if re.fullmatch("-?[0-9]+", text) else text for text in ids]
 
 
 def table_of(frame: pl.DataFrame) -> Table:

@@ -118,7 +118,7 @@ class Sequences:
             back[borders - 1] = False
             if back.any():
                 user = user_catalogue.ids[int(users[rows[np.argmax(back)]])]
-                what = "Correct them, or leave one column out: columns={'timestamp': None}."
+                what = "Correct them, or leave one column out: columns={'timestamp': None} (--column timestamp=)."
                 raise DataError(f"user {user!r}: a later position has an earlier time. {what}")
         return cls(items[rows], offsets, item_catalogue, user_catalogue, **columns)
 

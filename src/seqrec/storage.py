@@ -9,7 +9,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from seqrec import s3
-from seqrec.errors import DataError, StorageError
+from seqrec.errors import DataError, SettingsError, StorageError
 
 
 def is_remote(path: str | Path) -> bool:
@@ -165,7 +165,8 @@ def open_write(path: str | Path) -> Iterator[IO[bytes]]:
     """A binary stream whose content appears under ``path`` only once it is whole: not if the block ends with an error.
 
     Raises:
-        StorageError: a remote file cannot be written: no such bucket, no credentials, a server that fails after all tries.
+        StorageError: the file cannot be made: no permission, or a file where its folder should be; of a remote one: no such bucket, no
+            credentials, a server that fails after all tries.
     """
     if s3.is_s3(path):
         with _remote(path), s3.upload(str(path)) as stream:
@@ -183,16 +184,60 @@ def open_write(path: str | Path) -> Iterator[IO[bytes]]:
             filesystem.mv(hidden, name)
         return
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with open(temporary, "wb") as stream:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            opened = open(temporary, "wb")  # noqa: SIM115
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be written ({error.strerror}). Name another place, or see to its permissions.") from error
+        with opened as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_file(path: str | Path, endings: Sequence[str] = ()) -> None:
+    """Refuses, before the work for it is done, a path to which no file could be written afterwards.
+
+    Args:
+        endings: those that the file may have, such as ``.json``; any if none is named.
+
+    Raises:
+        SettingsError: another ending, a folder of that name, or no folder in which the file could be made.
+    """
+    suffix = Path(str(path)).suffix.lower()
+    if endings and suffix not in endings:
+        raise SettingsError(f"{path}: expected a file that ends in {', '.join(endings)}. Got {suffix or 'no ending'!r}.")
+    if not is_remote(path):
+        if Path(path).is_dir():
+            raise SettingsError(f"{path}: expected a file to write. Got a folder; name a file in it.")
+        check_folder(Path(path).parent)
+
+
+def check_folder(path: str | Path) -> None:
+    """Refuses, before the work for it is done, a folder into which nothing could be written afterwards. It need not be there yet.
+
+    Raises:
+        SettingsError: there is a file where the folder should be, or no permission to write.
+    """
+    if is_remote(path):
+        return
+    there = Path(path)
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise SettingsError(f"{path}: expected a folder to write into. {there} is a file; name another.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SettingsError(f"{path}: expected a folder to write into. {there} may not be written to by this user; name another.")
+
+
+def absolute(path: str) -> str:
+    """The same path, for whoever is in another folder."""
+    return path if is_remote(path) else str(Path(path).absolute())
 
 
 def write_json(value: Any, path: str | Path) -> None:

@@ -17,7 +17,6 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from seqrec import storage
-from seqrec.errors import SettingsError
 
 SUFFIXES = (".json", ".csv", ".md")
 WIDEST = 1000  # characters of a table that goes to a file or a pipe
@@ -77,7 +76,7 @@ class Table:
         return bool(cells) and all(isinstance(value, int | float | dict) for value in cells)
 
     def print(self, console: Console | None = None) -> None:
-        table = RichTable(title=self.title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+        table = RichTable(header_style="bold", box=None, pad_edge=False)
         for column in self.columns:
             table.add_column(column, justify="right" if self.is_number(column) else "left", overflow="fold")
         for row in self.rows:
@@ -85,6 +84,8 @@ class Table:
         console = console or Console()
         if not console.is_terminal:  # a file or a pipe has no edge at which cells would have to be folded
             console.width = max(console.width, Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum)
+        if self.title:  # in a line of its own: as the table's title it would be folded to the table's width
+            console.print(self.title, style="italic", markup=False, highlight=False, soft_wrap=True)
         console.print(table)
         for note in self.notes:
             console.print(note, style="dim", markup=False, highlight=False)
@@ -123,12 +124,11 @@ class Table:
         """Writes the table in the format that the file's ending names.
 
         Raises:
-            SettingsError: another ending than .json, .csv or .md.
+            SettingsError: another ending than .json, .csv or .md, or nothing can be written there.
         """
+        storage.check_file(path, SUFFIXES)
         suffix = Path(str(path)).suffix.lower()
         if suffix == ".md":
             storage.write_text((f"# {self.title}\n\n" if self.title else "") + self.markdown(), path)
-        elif suffix in SUFFIXES:
-            storage.write_text(self.json() if suffix == ".json" else self.csv(), path)
         else:
-            raise SettingsError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}. Got {suffix or 'no ending'!r}.")
+            storage.write_text(self.json() if suffix == ".json" else self.csv(), path)

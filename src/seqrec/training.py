@@ -267,7 +267,10 @@ class Run:
         except (ValueError, KeyError, safetensors.SafetensorError) as error:
             raise TrainingError(f"{path}: not a checkpoint of seqrec. Remove it to start anew.") from error
         if about.pop("fingerprint") != fingerprint:
-            raise TrainingError(f"{path}: a checkpoint of another run (other settings or other data). Remove it to start anew, or name another file.")
+            raise TrainingError(
+                f"{path}: a checkpoint of another run (other settings or other data). Remove it to start anew (seqrec train --restart does), "
+                "or name another file."
+            )
         if about["best_value"] is None:
             about["best_value"] = -math.inf
         for name, value in about.items():
