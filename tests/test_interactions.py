@@ -203,7 +203,7 @@ def test_bad_frames_are_refused(frame, message):
         ("user_id,item_id,timestamp\n", "a header but no events"),
         ("user_id,item_id,timestamp", "a header but no events"),
         ("user_id,itemid_,x\n1,2,3\n", None),  # itemid_ is item_id, case and punctuation aside
-        ("usr,item_id\n1,2\n", r"no column for user_id. The file has: usr, item_id. Did you mean 'usr'\? Say which it is"),
+        ("usr,item_id\n1,2\n", r"no column for user_id. The file has: usr, item_id. Did you mean 'usr'\? Say which it is, .*--column user_id=usr"),
         ("user_id,item_id,item_id\n1,2,3\n", "column 'item_id' occurs twice in the header"),
         ("user_id,item_id\n1,2\n,3\n", r"log\.csv.*, row 2, column 'user_id': missing id"),
         ("user_id,item_id\n1,2\nnan,3\n", "row 2, column 'user_id': missing id"),

@@ -77,7 +77,7 @@ def resolve(
             near = did_you_mean(canonical, [c for c in found if c not in taken])
             raise DataError(
                 f"{name}: no column for {canonical}. The file has: {', '.join(found)}.{near if 'Did' in near else ''} "
-                f"Say which it is, for example columns={{{canonical!r}: {found[0]!r}}}."
+                f"Say which it is, for example columns={{{canonical!r}: {found[0]!r}}} (--column {canonical}={found[0]})."
             )
     return {canonical: chosen[canonical] for canonical in ALIASES if canonical in chosen}
 
