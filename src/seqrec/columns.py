@@ -74,10 +74,11 @@ def resolve(
         chosen["user_id"] = chosen.pop("session_id")
     for canonical in required:
         if canonical not in chosen:
-            near = did_you_mean(canonical, [c for c in found if c not in taken])
+            free = [c for c in found if c not in taken] or list(found)
+            near = did_you_mean(canonical, free)
             raise DataError(
                 f"{name}: no column for {canonical}. The file has: {', '.join(found)}.{near if 'Did' in near else ''} "
-                f"Say which it is, for example columns={{{canonical!r}: {found[0]!r}}} (--column {canonical}={found[0]})."
+                f"Say which it is, for example columns={{{canonical!r}: {free[0]!r}}} (--column {canonical}={free[0]})."
             )
     return {canonical: chosen[canonical] for canonical in ALIASES if canonical in chosen}
 

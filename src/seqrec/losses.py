@@ -38,60 +38,67 @@ def _with_bias(item_vectors: Tensor, width: int) -> tuple[Tensor, Tensor | None]
     return item_vectors[..., :width], item_vectors[..., width].contiguous() if item_vectors.shape[-1] > width else None
 
 
-class _Softmax(torch.autograd.Function):
-    """Cross-entropy in chunks of rows: loss and both gradients in one pass over logits that never leave the cache."""
+def softmax_with_gradients(
+    states: Tensor, item_vectors: Tensor, targets: Tensor, smoothing: float = 0.0, bfloat16: bool = False, weights: Weights | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy in chunks of rows, ``softmax`` or with weights ``shared_sampled_softmax``: the loss and its gradients with respect to states and
+    item vectors, in one pass over logits that never leave the cache."""
+    (n, width), c = states.shape, len(item_vectors)
+    s, (v, bias) = states.detach(), _with_bias(item_vectors.detach(), width)
+    if bfloat16:
+        s, v = s.bfloat16(), v.bfloat16()
+    rows = CHUNK if s.device.type == "cpu" else 8 * CHUNK
+    logits = states.new_empty(min(rows, n), c)
+    d_states = torch.empty_like(s)
+    gradient = torch.empty_like(item_vectors)
+    d_vectors, d_bias = gradient[:, :width], None if bias is None else torch.zeros_like(bias)
+    loss = logits.new_zeros(())
+    for i in range(0, n, rows):
+        a, t = s[i : i + rows], targets[i : i + rows, None]
+        x = logits[: len(a)]
+        if bfloat16:
+            x.copy_(torch.mm(a, v.T))
+            x += 0 if bias is None else bias
+        elif bias is None:
+            torch.mm(a, v.T, out=x)
+        else:
+            torch.addmm(bias, a, v.T, out=x)
+        at_target = x.gather(1, t).squeeze(1)
+        if weights is not None:
+            log_weight, positive, own = weights
+            x += log_weight
+            x.scatter_(1, t, (at_target + torch.logaddexp(positive, own)[i : i + rows])[:, None])
+            at_target = at_target + positive[i : i + rows]
+        mean = x.mean(1) if smoothing else None
+        # log p(target) = x_target - logsumexp; log-sum-exp comes from the largest logit and the largest probability, which softmax has.
+        top = x.amax(1)
+        torch.softmax(x, 1, out=x)
+        log_z = top - x.amax(1).log()
+        loss += (log_z - (at_target if mean is None else (1 - smoothing) * at_target + smoothing * mean)).sum()
+        if smoothing:
+            x -= smoothing / c
+        x.scatter_add_(1, t, x.new_full((len(a), 1), smoothing - 1))
+        if d_bias is not None:
+            d_bias.add_(x.sum(0), alpha=1 / n)
+        x, d = x.to(a.dtype), d_states[i : i + rows]
+        torch.addmm(d, x, v, beta=0, alpha=1 / n, out=d)  # the gradient of the mean
+        if bfloat16:
+            d_vectors.copy_(torch.add(d_vectors, torch.mm(x.T, a), alpha=1 / n) if i else torch.mm(x.T, a) / n)
+        else:
+            torch.addmm(d_vectors, x.T, a, beta=float(i > 0), alpha=1 / n, out=d_vectors)
+    if d_bias is not None:
+        gradient[:, width] = d_bias
+    return loss / n, d_states.to(states.dtype), gradient
 
+
+class _Softmax(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx, states: Tensor, item_vectors: Tensor, targets: Tensor, smoothing: float, bfloat16: bool, weights: Weights | None = None
     ) -> Tensor:
-        (n, width), c = states.shape, len(item_vectors)
-        s, (v, bias) = states.detach(), _with_bias(item_vectors.detach(), width)
-        if bfloat16:
-            s, v = s.bfloat16(), v.bfloat16()
-        rows = CHUNK if s.device.type == "cpu" else 8 * CHUNK
-        logits = states.new_empty(min(rows, n), c)
-        d_states = torch.empty_like(s)
-        gradient = torch.empty_like(item_vectors)
-        d_vectors, d_bias = gradient[:, :width], None if bias is None else torch.zeros_like(bias)
-        loss = logits.new_zeros(())
-        for i in range(0, n, rows):
-            a, t = s[i : i + rows], targets[i : i + rows, None]
-            x = logits[: len(a)]
-            if bfloat16:
-                x.copy_(torch.mm(a, v.T))
-                x += 0 if bias is None else bias
-            elif bias is None:
-                torch.mm(a, v.T, out=x)
-            else:
-                torch.addmm(bias, a, v.T, out=x)
-            at_target = x.gather(1, t).squeeze(1)
-            if weights is not None:
-                log_weight, positive, own = weights
-                x += log_weight
-                x.scatter_(1, t, (at_target + torch.logaddexp(positive, own)[i : i + rows])[:, None])
-                at_target = at_target + positive[i : i + rows]
-            mean = x.mean(1) if smoothing else None
-            # log p(target) = x_target - logsumexp; log-sum-exp comes from the largest logit and the largest probability, which softmax has.
-            top = x.amax(1)
-            torch.softmax(x, 1, out=x)
-            log_z = top - x.amax(1).log()
-            loss += (log_z - (at_target if mean is None else (1 - smoothing) * at_target + smoothing * mean)).sum()
-            if smoothing:
-                x -= smoothing / c
-            x.scatter_add_(1, t, x.new_full((len(a), 1), smoothing - 1))
-            if d_bias is not None:
-                d_bias.add_(x.sum(0), alpha=1 / n)
-            x, d = x.to(a.dtype), d_states[i : i + rows]
-            torch.addmm(d, x, v, beta=0, alpha=1 / n, out=d)  # the gradient of the mean
-            if bfloat16:
-                d_vectors.copy_(torch.add(d_vectors, torch.mm(x.T, a), alpha=1 / n) if i else torch.mm(x.T, a) / n)
-            else:
-                torch.addmm(d_vectors, x.T, a, beta=float(i > 0), alpha=1 / n, out=d_vectors)
-        if d_bias is not None:
-            gradient[:, width] = d_bias
-        ctx.save_for_backward(d_states.to(states.dtype), gradient)
-        return loss / n
+        loss, *gradients = softmax_with_gradients(states, item_vectors, targets, smoothing, bfloat16, weights)
+        ctx.save_for_backward(*gradients)
+        return loss
 
     @staticmethod
     def backward(ctx, grad: Tensor):

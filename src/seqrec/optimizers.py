@@ -60,7 +60,7 @@ class _ByRows(torch.optim.Optimizer):
 def _distinct(gradient: Tensor) -> tuple[Tensor, Tensor]:
     """The rows of a sparse gradient, ascending, and their values: what there is of the same row is summed (before anyone squares it)."""
     rows = gradient._indices()[0]
-    if not (rows[1:] > rows[:-1]).all():
+    if not gradient.is_coalesced() and not (rows[1:] > rows[:-1]).all():
         gradient = gradient.coalesce()
         rows = gradient._indices()[0]
     return rows, gradient._values()

@@ -166,3 +166,38 @@ def test_the_last_lanes_weigh_no_more():
     assert scales[0] == (LANES, 1.0)
     assert scales[-1][0] < LANES
     assert all(scale == positions / LANES for positions, scale in scales)
+
+
+def test_one_pass_is_encode_and_loss(monkeypatch):
+    m = model("xe")
+    taken, one_pass = [], GRU4RecNetwork.loss_in_one_pass
+    monkeypatch.setattr(GRU4RecNetwork, "loss_in_one_pass", lambda self, batch: taken.append(one_pass(self, batch)) or taken[-1])
+    got = fast_epoch(m)
+    assert taken
+    assert all(loss is not None for loss in taken)
+    monkeypatch.setattr(GRU4RecNetwork, "loss_in_one_pass", lambda self, batch: None)
+    for name, value in fast_epoch(m).items():
+        torch.testing.assert_close(got[name], value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dropout_hidden": 0.1},
+        {"layers": 2},
+        {"steps": 2},
+        {"hidden": WIDTH + 1},
+        {"embedding": "separate"},
+        {"normalise": True},
+        {"temperature": 2.0},
+        {"train": {"optimizer": "adamw"}},
+    ],
+    ids=str,
+)
+def test_what_one_pass_does_not_know_goes_the_long_way(settings):
+    m = model("xe", **settings)
+    network, sampler = build(m)
+    network.train()
+    batch = next(with_negatives(network, network.batches(everything(), LANES, np.random.default_rng(0)), m.loss, sampler))
+    assert network.loss_in_one_pass(batch) is None
+    assert torch.isfinite(compute_loss(network, batch, m.loss, sampler))

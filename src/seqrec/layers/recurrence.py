@@ -11,6 +11,7 @@ allocated once, and the gradients of the weights are one multiply over all steps
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,40 +77,56 @@ class _Recurrence(torch.autograd.Function):
         return d_x, flat.T @ x.reshape(-1, x.shape[2]), flat.sum(0), None, d_u, d_b, None
 
 
+def step(
+    x: Tensor, w: Tensor | None, b_x: Tensor, h0: Tensor, u: Tensor, b: Tensor, resets: Tensor | None
+) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    """A single step, which has nothing to run through or to set aside: x (B, I), resets (B, 1), the rest as above.
+
+    Returns:
+        (B, H) states, and what ``step_backward`` needs.
+    """
+    width = u.shape[1]
+    start = h0 if resets is None else torch.where(resets, 0.0, h0)
+    gates = x + b_x if w is None else torch.addmm(b_x, x, w.T).to(x.dtype)
+    hu = torch.addmm(b, start, u.T)
+    r, z, n = gates.split(width, 1)
+    hu_n = hu[:, 2 * width :]
+    gates[:, : 2 * width].add_(hu[:, : 2 * width]).sigmoid_()
+    n.addcmul_(r, hu_n).mul_(2).sigmoid_().mul_(2).sub_(1)
+    return torch.lerp(n, start, z), (x, w, u, start, r, z, n, hu_n)
+
+
+def step_backward(d: Tensor, kept: tuple[Any, ...], of_input: bool = True) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor, Tensor]:
+    """From the gradient of the states, (B, H), those of x (None unless ``of_input``), W, its bias, U and its bias."""
+    x, w, u, start, r, z, n, hu_n = kept
+    not_z = 1 - z
+    d_gates = d.new_empty(len(d), len(u))
+    d_r, d_z, d_n = d_gates.split(u.shape[1], 1)
+    torch.mul(d, torch.addcmul(not_z, not_z * n, n, value=-1), out=d_n)
+    torch.mul(d, (start - n).mul_(z).mul_(not_z), out=d_z)
+    torch.mul(d_n, torch.addcmul(r, r, r, value=-1).mul_(hu_n), out=d_r)
+    d_x = d_gates.clone() if w is None else d_gates @ w if of_input else None
+    d_w, d_b_x = None if w is None else d_gates.T @ x, d_gates.sum(0)
+    d_n.mul_(r)  # d_gates are those of h U from here on
+    return d_x, d_w, d_b_x, d_gates.T @ start, d_gates.sum(0)
+
+
 class _Step(torch.autograd.Function):
-    """The same for a single step (T = 1), which has nothing to run through or to set aside.
+    """``step`` as _Recurrence has it: x (1, B, I) -> states (1, B, H).
 
     Session-parallel training takes one such step an update, and spends as long on a small operation as on starting it.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor, w: Tensor | None, b_x: Tensor, h0: Tensor, u: Tensor, b: Tensor, resets: Tensor | None) -> Tensor:
-        x, width = x[0], u.shape[1]
-        start = h0 if resets is None else torch.where(resets[0], 0.0, h0)
-        gates = x + b_x if w is None else torch.addmm(b_x, x, w.T).to(x.dtype)
-        hu = torch.addmm(b, start, u.T)
-        r, z, n = gates.split(width, 1)
-        hu_n = hu[:, 2 * width :]
-        gates[:, : 2 * width].add_(hu[:, : 2 * width]).sigmoid_()
-        n.addcmul_(r, hu_n).mul_(2).sigmoid_().mul_(2).sub_(1)
-        ctx.save_for_backward(x, w, u, start, r, z, n, hu_n)
-        return torch.lerp(n, start, z)[None]
+        states, kept = step(x[0], w, b_x, h0, u, b, None if resets is None else resets[0])
+        ctx.save_for_backward(*kept)
+        return states[None]
 
     @staticmethod
     def backward(ctx, d_states: Tensor):
-        x, w, u, start, r, z, n, hu_n = ctx.saved_tensors
-        d = d_states[0]
-        not_z = 1 - z
-        d_gates = d.new_empty(len(d), len(u))
-        d_r, d_z, d_n = d_gates.split(u.shape[1], 1)
-        torch.mul(d, torch.addcmul(not_z, not_z * n, n, value=-1), out=d_n)
-        torch.mul(d, (start - n).mul_(z).mul_(not_z), out=d_z)
-        torch.mul(d_n, torch.addcmul(r, r, r, value=-1).mul_(hu_n), out=d_r)
-        d_b_x = d_gates.sum(0)
-        d_w = None if w is None else d_gates.T @ x
-        d_x = d_gates.clone() if w is None else d_gates @ w if ctx.needs_input_grad[0] else None
-        d_n.mul_(r)  # d_gates are those of h U from here on
-        return None if d_x is None else d_x[None], d_w, d_b_x, None, d_gates.T @ start, d_gates.sum(0), None
+        d_x, d_w, d_b_x, d_u, d_b = step_backward(d_states[0], ctx.saved_tensors, ctx.needs_input_grad[0])
+        return None if d_x is None else d_x[None], d_w, d_b_x, None, d_u, d_b, None
 
 
 class GRULayer(nn.Module):
