@@ -75,7 +75,7 @@ class GRU4RecSettings(Settings):
 class _SessionParallel(torch.autograd.Function):
     """One update of session-parallel training with sampled softmax, from the item table to the loss: (loss, states). Its gradients come with it.
 
-    The operations are those of ``encode`` and the loss. What is saved is a quarter of the time, which goes into recording them one by one.
+    The operations are those of ``encode`` and the loss. What is saved is the time to record them one by one.
     """
 
     @staticmethod
