@@ -142,6 +142,26 @@ def test_columns_of_a_known_data_set_are_refused():
     assert "ml-100k" in message
 
 
+@pytest.mark.parametrize("command", ["train", "prepare"])
+@pytest.mark.parametrize(
+    "option", [("--format", "jsonl"), ("--column", "user_id=client"), ("--delimiter", ";"), ("--encoding", "latin-1")], ids=" ".join
+)
+def test_how_a_log_is_read_is_refused_beside_a_run_file(ring_csv, tmp_path, command, option):
+    conf = tmp_path / "run.yaml"
+    conf.write_text(f"data: {{path: {ring_csv}}}\nmodel: {{name: popularity}}\noutput: {{folder: {tmp_path / 'out'}}}\n")
+    message = refused(command, "--conf", conf, *option)
+    assert "--conf" in message
+    assert "data." in message
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", [("--duplicates", "drop"), ("--min-item-count", "5"), ("--min-user-count", "5")], ids=" ".join)
+def test_what_is_left_out_of_a_log_is_refused_beside_a_run_file(ring_csv, tmp_path, option):
+    conf = tmp_path / "run.yaml"
+    conf.write_text(f"data: {{path: {ring_csv}}}\n")
+    assert "--conf" in refused("prepare", "--conf", conf, tmp_path / "out", *option)
+
+
 def test_a_mistyped_data_set_has_a_neighbour():
     assert "Did you mean 'ml-100k'" in refused("data", "check", "ml-100")
 
@@ -162,6 +182,8 @@ def test_histories_and_users_at_once_are_refused(ring_csv):
     "command",
     [
         ["data", "check", "LOG", "--write", "out.xyz"],
+        ["prepare", "LOG", "LOG"],
+        ["prepare", "LOG", "RUN/sequences", "--samples", "LOG"],
         ["train", "--data", "LOG", "--model", "popularity", "-o", "LOG"],
         ["train", "--data", "LOG", "--model", "popularity", "evaluate.topk=lists.txt"],
         ["recommend", "LOG", "--model", "popularity", "--write", "LOG/out.csv"],
@@ -175,8 +197,10 @@ def test_histories_and_users_at_once_are_refused(ring_csv):
     ids=lambda command: " ".join(command[:2]) + " " + command[-2],
 )
 def test_outputs_are_checked_before_the_work(ring_csv, tmp_path, monkeypatch, command):
+    from seqrec import preparing
     from seqrec.models.popularity import Popularity
 
+    monkeypatch.setattr(preparing, "prepare", lambda *_, **__: pytest.fail("the work was begun"))
     monkeypatch.setattr(Popularity, "fit", lambda *_, **__: pytest.fail("the work was begun"))
     arguments = [part.replace("LOG", str(ring_csv)).replace("RUN", str(tmp_path)) for part in command]
     assert "expected a f" in refused(*arguments)  # a file, or a folder

@@ -103,6 +103,14 @@ def _data_section(source: str, format: str, columns: list[str] | None, data_dir:
     return {"path": source, **more}
 
 
+def _refuse_beside_conf(columns: list[str] | None, **options: Any) -> None:
+    """Refuses what only a log on the command line has use for."""
+    from seqrec import run
+
+    options |= {"columns": _mapping(columns)}
+    run.refuse_settings(run.DataSettings.of(options, "data"), options, "--conf names a file that says it (data.KEY=VALUE replaces what it says)")
+
+
 def _check_write(path: str | None, more: tuple[str, ...] = ()) -> None:
     """That a table can be written there, before there is one."""
     from seqrec import storage, tables
@@ -176,7 +184,15 @@ def prepare(
 
     given = arguments or []
     content: dict[str, Any]
+    more = {
+        "duplicates": duplicates,
+        "min_item_count": min_item_count,
+        "min_user_count": min_user_count,
+        "delimiter": delimiter,
+        "encoding": encoding,
+    }
     if conf is not None:
+        _refuse_beside_conf(column, format=format, **more)
         overrides = [argument for argument in given if re.match(r"[a-z_]+(\.[a-z_0-9]+)*=", argument)]
         folders = [argument for argument in given if argument not in overrides]
         if len(folders) > 1:
@@ -188,8 +204,6 @@ def prepare(
     else:
         if len(given) != 2:
             raise SettingsError("expected a log and a folder, or --conf FILE. See seqrec prepare --help.")
-        more = {"duplicates": duplicates, "min_item_count": min_item_count, "min_user_count": min_user_count}
-        more |= {"delimiter": delimiter, "encoding": encoding}
         content, folder = {"data": _data_section(given[0], format, column, data_dir, **more)}, given[1]
     for line in run.prepare_run(run.RunSettings.of(content, ""), folder, samples):
         print(line)
@@ -226,6 +240,7 @@ def train(
     if conf is not None:
         if model is not None:
             raise SettingsError("--model: a run file names its model. Write model.name=... to replace it, or use --data.")
+        _refuse_beside_conf(column, format=format, delimiter=delimiter, encoding=encoding)
         if migrations.recognise(yaml_file.parse(conf)[0]) is None:
             content = yaml_file.read(conf, overrides or ())
         else:

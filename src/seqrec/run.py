@@ -197,9 +197,9 @@ def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
     """
     prepared = prepared_folder(data)
     if prepared is not None:
-        _refuse_settings(data, [*OF_FILES, *OF_READING], f"{prepared} was prepared already, which decided it")
+        refuse_settings(data, [*OF_FILES, *OF_READING], f"{prepared} was prepared already, which decided it")
     elif data.name is not None:
-        _refuse_settings(data, OF_FILES, f"{data.name} is a known data set, which has its own")
+        refuse_settings(data, OF_FILES, f"{data.name} is a known data set, which has its own")
     if prepared is not None:
         return Sequences.load(prepared), prepared
     interactions = read_log(data)
@@ -212,7 +212,12 @@ OF_FILES = ("format", "columns", "delimiter", "encoding", "items", "users")
 OF_READING = ("duplicates", "min_item_count", "min_user_count", "tie_order", "tie_seed")
 
 
-def _refuse_settings(data: DataSettings, names: Iterable[str], why: str) -> None:
+def refuse_settings(data: DataSettings, names: Iterable[str], why: str) -> None:
+    """Refuses settings of these names that are not as they are by default, since they would have no effect.
+
+    Raises:
+        SettingsError: names the first of them, and why.
+    """
     for name in names:
         value, usual = getattr(data, name), DataSettings.model_fields[name].get_default(call_default_factory=True)
         if value != usual:
@@ -391,7 +396,7 @@ def prepare_run(run: RunSettings, folder: str | None = None, samples_folder: str
     Returns:
         what was written, a line each.
     Raises:
-        SettingsError: the run does not say which data, or where anything goes.
+        SettingsError: the run does not say which data, or where anything goes; or nothing can be written there.
     """
     run.check_data()
     settings = run.samples or SampleSettings()
@@ -400,6 +405,9 @@ def prepare_run(run: RunSettings, folder: str | None = None, samples_folder: str
         folder = storage.join(run.output.folder, "sequences")
     if folder is None and samples_folder is None:
         raise SettingsError("expected a folder for the sequences (an argument, or output.folder), or one for samples (--samples, or samples.folder).")
+    for one in (folder, samples_folder):
+        if one is not None:
+            storage.check_folder(one)
     lines: list[str] = []
     split: Split | None = None
     if folder is not None:
