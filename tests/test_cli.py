@@ -236,6 +236,26 @@ def test_columns_by_number_and_left_out(tmp_path):
     assert "i2" in invoke("-q", "recommend", log, *options, "--model", "markov", "-s", "i1", "-k", 1).output
 
 
+def test_what_a_message_advises_can_be_said(tmp_path):
+    """For a file without a header, and for an item table under other names or in another encoding."""
+    log, items = tmp_path / "bare.csv", tmp_path / "items.csv"
+    log.write_text("\n".join(f"u{u},i{(u + t) % 9},{t}" for u in range(9) for t in range(6)) + "\n")
+    assert "--column user_id=0" in refused("data", "check", log)
+    columns = ["data.columns.user_id=0", "data.columns.item_id=1", "data.columns.timestamp=2"]
+    train = ["train", "--data", log, "--model", "popularity", f"data.items={items}", *columns]
+    items.write_text("sku,title\ni1,one\n")
+    assert "Rename its column of ids to item_id" in refused(*train)
+    items.write_bytes("item_id,title\ni1,né\n".encode("latin-1"))
+    assert "UTF-8" in refused(*train)
+    log.write_bytes(b"user_id,item_id\nu1,caf\xe9\n")
+    assert "--encoding latin-1" in refused("data", "check", log)
+    odd = tmp_path / "odd.txt"
+    odd.write_text("a b c\nd e f g\na x\n")
+    message = refused("data", "check", odd)
+    assert "--format csv" in message
+    assert "--column user_id=0 --column item_id=1" in message
+
+
 def test_a_strange_digit_is_an_unknown_item(tmp_path):
     log = tmp_path / "log.csv"
     log.write_text("user_id,item_id,timestamp\n" + "".join(f"{u},{(u + t) % 5},{t}\n" for u in range(5) for t in range(4)))

@@ -78,9 +78,22 @@ def resolve(
             near = did_you_mean(canonical, free)
             raise DataError(
                 f"{name}: no column for {canonical}. The file has: {', '.join(found)}.{near if 'Did' in near else ''} "
-                f"Say which it is, for example columns={{{canonical!r}: {free[0]!r}}} (--column {canonical}={free[0]})."
+                f"Say which it is, for example columns={{{canonical!r}: {free[0]!r}}} (--column {canonical}={free[0]}); of a file without a header "
+                f"by number (--column {canonical}=0)."
             )
     return {canonical: chosen[canonical] for canonical in ALIASES if canonical in chosen}
+
+
+def key_of(found: Sequence[str], key: str, name: str) -> str:
+    """The column with the ids in a table of attributes, whose columns no setting names.
+
+    Raises:
+        DataError: there is none.
+    """
+    try:
+        return resolve(found, None, name, required=[key])[key]
+    except DataError as error:
+        raise DataError(f"{name}: no column for {key}. The file has: {', '.join(found)}. Rename its column of ids to {key}.") from error
 
 
 def validated(frame: pl.DataFrame, mapping: Mapping[str, str], name: str, text: bool, first_row: int = 0, features: bool = True) -> pl.DataFrame:

@@ -262,7 +262,8 @@ def _fault(path: str | Path, delimiter: str, encoding: str, quote: bool, has_hea
 
 def _bad_encoding(path: str | Path, encoding: str, row: int) -> str:
     other = "latin-1" if encoding.startswith("utf") else "utf-8"
-    return f"{path}, row {row}: not valid {encoding.removesuffix('-sig')} text. Say how the file is encoded, for example encoding={other!r}."
+    what = f"{path}, row {row}: not valid {encoding.removesuffix('-sig')} text."
+    return f"{what} Convert the file to UTF-8; or say how it is encoded, if it is of a log, encoding={other!r} (--encoding {other})."
 
 
 @contextmanager

@@ -368,8 +368,7 @@ def _attributes(table: Any, key: str, dtype: pl.DataType, usual: str | int | Non
         text: pl.DataFrame | None = None if kind in ("parquet", "jsonl") else raw
     else:
         frame, text = to_polars(table, name), None
-    said = {key: usual} if usual in frame.columns else None
-    source = log_columns.resolve(frame.columns, said, name, required=[key])[key]
+    source = usual if isinstance(usual, str) and usual in frame.columns else log_columns.key_of(frame.columns, key, name)
     ids = (frame if text is None else text)[source]
     if dtype.is_integer() and text is not None:
         ids = log_columns.integers(ids)

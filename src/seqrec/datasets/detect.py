@@ -102,6 +102,7 @@ def _by_content(path: str | Path) -> str:
     if distinct and len({len(w) for w in words}) > 1 and "," not in start.decode("latin-1"):
         return "s3rec"
     raise DataError(
-        f"{path}: its format cannot be told from {lines[0][:60]!r}. Say it, for example format='csv' (with a delimiter, and with "
-        f"columns={{'user_id': 0, 'item_id': 1}} if there is no header), 'sasrec' (user item) or 's3rec' (user item item ...)."
+        f"{path}: its format cannot be told from {lines[0][:60]!r}. Say it, for example format='csv' (--format csv, with --delimiter, and without "
+        "a header with columns={'user_id': 0, 'item_id': 1}, --column user_id=0 --column item_id=1), 'sasrec' (user item) or 's3rec' (user item "
+        "item ...)."
     )

@@ -67,7 +67,7 @@ def resolve(found: Sequence[str], columns: Columns | None, name: str) -> dict[st
             example = "label, user_id, movie_id, recent_movie_ids"
             raise DataError(
                 f"{name}: no column for {key}. The file has: {', '.join(found)}. Expected a table of samples, with {example} or other names "
-                f"that you say, for example columns={{{key!r}: {found[0]!r}}}."
+                f"that you say, for example columns={{{key!r}: {found[0]!r}}} (--column {key}={found[0]})."
             )
     return chosen
 
@@ -402,7 +402,7 @@ def _item_table(given: Any, table: _Table, ids: pl.Series, users: pl.DataFrame |
         name, frame = "items", to_polars(given, "items")
     key = table.names["item_id"]
     if key not in frame.columns:
-        key = log_columns.resolve(frame.columns, None, name, required=["item_id"])["item_id"]
+        key = log_columns.key_of(frame.columns, "item_id", name)
     others = [table.names["user_id"], table.names["label"], *([] if users is None else users.columns)]
     kept = [c for c in frame.columns if c != key and c not in others and not re.match(NO_ATTRIBUTES, c)]
     own = frame[key].cast(pl.String).cast(ids.dtype, strict=False).alias("item_id")
