@@ -541,6 +541,15 @@ def test_the_same_file_twice_is_refused(tmp_path):
         Interactions.read([path, path])
 
 
+def test_the_same_file_under_two_names_is_refused(tmp_path):
+    path = write(tmp_path, "user_id,item_id\n1,a\n1,b\n")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link.csv").symlink_to(path)
+    for again in (tmp_path / "other" / ".." / "log.csv", tmp_path / "link.csv"):
+        with pytest.raises(DataError, match="each file once"):
+            Interactions.read([path, str(again)])
+
+
 def test_a_folder_of_parquet_files_is_a_log(tmp_path):
     for day in (1, 2):
         pl.DataFrame({"user_id": ["a"], "item_id": [f"x{day}"], "timestamp": [day]}).write_parquet(tmp_path / f"2024-01-0{day}.parquet")

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from seqrec import columns as log_columns
-from seqrec import files
+from seqrec import files, storage
 from seqrec.catalogue import UNKNOWN, Catalogue, Numbering
 from seqrec.errors import DataError, did_you_mean
 from seqrec.sequences import Sequences, TieOrder
@@ -227,8 +227,9 @@ def opened(path: Paths, format: str) -> tuple[list[str], str, str]:
     if not given:
         raise DataError("path: expected a file, or several. Got an empty list.")
     paths = [part for one in given for part in files.parts(one)]
-    for one in paths:
-        if paths.count(one) > 1:
+    places = [storage.resolved(one) for one in paths]
+    for one, place in zip(paths, places):
+        if places.count(place) > 1:
             raise DataError(f"path: expected each file once. Got {one} twice, so that each of its events would count twice. Leave one out.")
     if format == "auto":
         found = [datasets.detect(one) for one in paths]

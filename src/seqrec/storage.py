@@ -240,6 +240,11 @@ def absolute(path: str) -> str:
     return path if is_remote(path) else str(Path(path).absolute())
 
 
+def resolved(path: str) -> str:
+    """One name for a file, however it is reached: through links, ``.`` or ``..``."""
+    return path if is_remote(path) else str(Path(path).resolve())
+
+
 def write_json(value: Any, path: str | Path) -> None:
     with open_write(path) as stream:
         stream.write((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
