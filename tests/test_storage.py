@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 
 from seqrec import storage
-from seqrec.errors import DataError
+from seqrec.errors import DataError, StorageError
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -54,3 +54,10 @@ def test_what_is_missing_or_broken_is_named(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(DataError, match="not valid JSON"):
         storage.read_json(tmp_path / "broken.json")
+
+
+def test_a_file_below_a_file_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(StorageError, match="file/below: cannot be written"):
+        storage.write_text("new", tmp_path / "file" / "below")
+    assert (tmp_path / "file").read_text() == "kept"

@@ -186,11 +186,11 @@ def open_write(path: str | Path) -> Iterator[IO[bytes]]:
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            opened = open(temporary, "wb")  # noqa: SIM115
-        except OSError as error:
-            raise StorageError(f"{path}: cannot be written ({error.strerror}). Name another place, or see to its permissions.") from error
+        target.parent.mkdir(parents=True, exist_ok=True)
+        opened = open(temporary, "wb")  # noqa: SIM115  (closed below: errors of the block are not errors of opening)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror}). Name another place, or see to its permissions.") from error
+    try:
         with opened as stream:
             yield stream
             stream.flush()
