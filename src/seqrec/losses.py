@@ -33,6 +33,13 @@ def scores_of_own(states: Tensor, item_vectors: Tensor) -> Tensor:
     return products if bias is None else products + bias
 
 
+def _into(out: Tensor, states: Tensor, vectors: Tensor, bias: Tensor | None) -> None:
+    if bias is None:
+        torch.mm(states, vectors.T, out=out)
+    else:
+        torch.addmm(bias, states, vectors.T, out=out)
+
+
 def _with_bias(item_vectors: Tensor, width: int) -> tuple[Tensor, Tensor | None]:
     """(..., width) vectors and (...,) biases, None where there are none."""
     return item_vectors[..., :width], item_vectors[..., width].contiguous() if item_vectors.shape[-1] > width else None
@@ -59,10 +66,8 @@ def softmax_with_gradients(
         if bfloat16:
             x.copy_(torch.mm(a, v.T))
             x += 0 if bias is None else bias
-        elif bias is None:
-            torch.mm(a, v.T, out=x)
         else:
-            torch.addmm(bias, a, v.T, out=x)
+            _into(x, a, v, bias)
         at_target = x.gather(1, t).squeeze(1)
         if weights is not None:
             log_weight, positive, own = weights
@@ -231,10 +236,7 @@ class _SharedBPRMax(torch.autograd.Function):
         for i in range(0, n, rows):
             t = targets[i : i + rows, None]
             s, w, sig = buffers[:, : len(t)]
-            if bias is None:
-                torch.mm(a[i : i + rows], v.T, out=s)
-            else:
-                torch.addmm(bias, a[i : i + rows], v.T, out=s)
+            _into(s, a[i : i + rows], v, bias)
             if alpha > 0:
                 F.elu_(s, alpha)
             positive = s.gather(1, t)

@@ -493,9 +493,10 @@ def open_or_train(source: str, model_name: str | None, data: dict[str, Any], sav
     """
     for folder in (source, storage.join(source, "serving"), storage.join(source, "model")):
         if storage.exists(storage.join(folder, "model.json")):
-            for option, given in {"model": model_name, "save": save, **{name: data.get(name) for name in OF_FILES}}.items():
-                if given and (option, given) != ("format", "auto"):
+            for option, given in (("model", model_name), ("save", save)):
+                if given is not None:
                     raise SettingsError(f"{option}: expected nothing, since {source} is a trained model. Got {given!r}. Leave it out, or name a log.")
+            refuse_settings(DataSettings.of(data, "data"), OF_FILES, f"{source} is a trained model")
             return artifact.load(folder)
     if save is not None:
         storage.check_folder(save)

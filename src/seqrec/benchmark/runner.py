@@ -107,7 +107,8 @@ def check_split(protocol: Protocol, results_dir: str | Path, data_dir: str | Non
     folder = storage.join(results_dir, protocol.name)
     if protocol.split_hash is not None or not storage.is_folder(folder):
         return
-    kept = [result for result in collect(folder) if result.path not in set(replaced)]
+    again = set(replaced)
+    kept = [result for result in collect(folder) if result.path not in again]
     if not kept:
         return
     now = protocol.apply(load_sequences(protocol.data, protocol.ties, data_dir)[0]).hash
