@@ -494,7 +494,7 @@ def open_or_train(source: str, model_name: str | None, data: dict[str, Any], sav
     for folder in (source, storage.join(source, "serving"), storage.join(source, "model")):
         if storage.exists(storage.join(folder, "model.json")):
             for option, given in (("model", model_name), ("save", save)):
-                if given is not None:
+                if given:
                     raise SettingsError(f"{option}: expected nothing, since {source} is a trained model. Got {given!r}. Leave it out, or name a log.")
             refuse_settings(DataSettings.of(data, "data"), OF_FILES, f"{source} is a trained model")
             return artifact.load(folder)
