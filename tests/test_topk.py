@@ -22,7 +22,9 @@ class Fixed:
     """Scores that depend on the last item only: a seeded table."""
 
     name = "fixed"
-    item_catalogue = sequences = None
+
+    def numbering(self):
+        return {}
 
     def __init__(self, items: int, levels: int | None = None):
         table = np.random.default_rng(0).random((items, items), dtype=np.float32)

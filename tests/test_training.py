@@ -12,6 +12,7 @@ import torch
 
 from seqrec import losses, training
 from seqrec.errors import SettingsError, TrainingError
+from seqrec.models import neural
 from seqrec.models.gru4rec import GRU4Rec
 from seqrec.models.hrm import HRM
 from seqrec.models.sasrec import SASRec
@@ -101,7 +102,7 @@ def test_a_checkpoint_survives_kill_9(tmp_path):
     split = leave_one_out(ring_sequences())
     model.network = model.build(12, 60)
     run = training.Run(model.network, model.train, torch.device("cpu"))
-    run.load(checkpoint, training.fingerprint_of(model, split))
+    run.load(checkpoint, neural.fingerprint_of(model, split))
     assert run.epoch >= 1
     assert len(run.curve) == run.epoch
 

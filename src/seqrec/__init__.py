@@ -21,13 +21,13 @@ _PUBLIC = {
     "GRU4Rec": "seqrec.models.gru4rec",
     "SASRec": "seqrec.models.sasrec",
     "Model": "seqrec.models.model",
-    "load": "seqrec.artifact",
+    "load": "seqrec.models",
 }
 __all__ = [*_PUBLIC, "__version__"]
 
 if TYPE_CHECKING:
-    from seqrec.artifact import load as load
     from seqrec.interactions import Interactions as Interactions
+    from seqrec.models import load as load
     from seqrec.models.fpmc import FPMC as FPMC
     from seqrec.models.gru4rec import GRU4Rec as GRU4Rec
     from seqrec.models.hrm import HRM as HRM

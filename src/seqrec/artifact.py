@@ -12,8 +12,10 @@ names (``seqrec.snapshot``).
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -23,60 +25,69 @@ from seqrec.catalogue import Catalogue
 from seqrec.errors import DataError
 from seqrec.sequences import Sequences
 
-if TYPE_CHECKING:
-    from seqrec.models.model import Model
-
 FORMAT = 2
 """In format 1 the files had fixed names: ``files`` were their checksums. It is still read."""
 PARTS = ("weights.safetensors", "items.parquet", "histories.safetensors", "users.parquet")
 
 
-def save(model: Model, folder: str | Path, histories: bool = True) -> None:
-    """Writes a trained model. What stood there before stays whole until the new one is.
+@dataclass(frozen=True)
+class Contents:
+    """A trained model, taken apart.
 
-    Args:
-        histories: also write the users' histories, so that ``recommend(users=...)`` works after loading.
+    Attributes:
+        name: of the model; configuration: the arguments that make it again, untrained.
+        state: everything learned, as named arrays.
+        users: how many users it was trained on.
+        sequences, known_stops: the users' histories, and where each ends; None where they are left out.
     """
-    from seqrec import __version__
 
-    if model.item_catalogue is None:
-        raise DataError(f"{model.name} is not trained. Call fit before save.")
+    name: str
+    configuration: dict[str, Any]
+    state: dict[str, np.ndarray]
+    item_catalogue: Catalogue
+    users: int
+    sequences: Sequences | None = None
+    known_stops: np.ndarray | None = None
+    fit_report: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def write(folder: str | Path, model: Contents) -> None:
+    """Writes a trained model. What stood there before stays whole until the new one is."""
     checksums: dict[str, str] = {}
     about = {
         "format": FORMAT,
-        "seqrec": __version__,
+        "seqrec": version("seqrec"),
         "name": model.name,
-        "configuration": model.configuration(),
+        "configuration": model.configuration,
         "items": len(model.item_catalogue),
-        "users": model.sequences.users if model.sequences is not None else 0,
+        "users": model.users,
         "fit_report": model.fit_report,
         "provenance": model.provenance,
         "sha256": checksums,
     }
     with snapshot.write(folder, "model.json", PARTS, about) as files:
 
-        def write(part: str, content: bytes) -> None:
-            checksums[part] = hashlib.sha256(content).hexdigest()
-            with storage.open_write(files.path(part)) as stream:
+        def part(name: str, content: bytes) -> None:
+            checksums[name] = hashlib.sha256(content).hexdigest()
+            with storage.open_write(files.path(name)) as stream:
                 stream.write(content)
 
-        write("weights.safetensors", safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in model.state().items()}))
-        write("items.parquet", model.item_catalogue.to_bytes())
-        if histories and model.sequences is not None and model.known_stops is not None:
+        part("weights.safetensors", safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in model.state.items()}))
+        part("items.parquet", model.item_catalogue.to_bytes())
+        if model.sequences is not None and model.known_stops is not None:
             s = model.sequences
             arrays = {"items": s.items, "offsets": s.offsets, "known_stops": model.known_stops}
-            write("histories.safetensors", safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
-            write("users.parquet", s.user_catalogue.to_bytes())
+            part("histories.safetensors", safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+            part("users.parquet", s.user_catalogue.to_bytes())
 
 
-def load(folder: str | Path, expected: type[Model] | None = None) -> Model:
-    """Opens a folder that ``save`` wrote.
+def read(folder: str | Path) -> Contents:
+    """Opens a folder that ``write`` wrote.
 
     Raises:
-        DataError: no model there, a file of it missing or changed, or a model of another class than expected.
+        DataError: no model there, or a file of it missing or changed.
     """
-    from seqrec import models
-
     marker = storage.join(folder, "model.json")
     if not storage.exists(marker):
         raise DataError(f"{folder}: expected the folder of a trained model (with a model.json). Train and save one first.")
@@ -95,16 +106,13 @@ def load(folder: str | Path, expected: type[Model] | None = None) -> Model:
             raise DataError(
                 f"{storage.join(folder, name)}: not the file that belongs to this model.json (its checksum differs). Save the model again."
             )
-    if expected is not None and expected.name != about["name"]:
-        raise DataError(f"{folder}: expected a {expected.name} model. Got {about['name']!r}.")
-    cls = expected or models.get(about["name"])  # a model outside the catalogue is loaded through its own class
-    configuration: dict[str, Any] = about["configuration"]
-    model = cls(**configuration)
-    model.item_catalogue = Catalogue.from_bytes(content["items.parquet"])
-    model.load_state(safetensors.numpy.load(content["weights.safetensors"]), about["items"], about["users"])
+    catalogue = Catalogue.from_bytes(content["items.parquet"])
+    sequences, known_stops = None, None
     if "histories.safetensors" in content:
         arrays = safetensors.numpy.load(content["histories.safetensors"])
-        model.known_stops = arrays.pop("known_stops")
-        model.sequences = Sequences(**arrays, item_catalogue=model.item_catalogue, user_catalogue=Catalogue.from_bytes(content["users.parquet"]))
-    model.fit_report, model.provenance = about["fit_report"], about["provenance"]
-    return model
+        known_stops = arrays.pop("known_stops")
+        sequences = Sequences(**arrays, item_catalogue=catalogue, user_catalogue=Catalogue.from_bytes(content["users.parquet"]))
+    state = safetensors.numpy.load(content["weights.safetensors"])
+    return Contents(
+        about["name"], about["configuration"], state, catalogue, about["users"], sequences, known_stops, about["fit_report"], about["provenance"]
+    )

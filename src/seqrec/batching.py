@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from seqrec.errors import DataError
-from seqrec.negatives import Distinct
 from seqrec.sequences import Histories
 from seqrec.splitting.split import Split
 
@@ -40,8 +39,7 @@ class Batch:
             for; None where nobody is known.
         resets: (rows, steps) bool, True where a new sequence begins in a lane: the hidden state is zeroed before that step.
         labels: (positions,) bool, False where the target is disliked; None: all are liked.
-        drawn: negatives that all positions share, where they were drawn already.
-        vectors: (rows, steps, width) item vectors of ``items``, where they were looked up already together with the targets'.
+        weight: what the mean loss of its positions is multiplied by.
     """
 
     items: Tensor
@@ -51,8 +49,7 @@ class Batch:
     users: Tensor | None = None
     resets: Tensor | None = None
     labels: Tensor | None = None
-    drawn: Distinct | None = None
-    vectors: Tensor | None = None
+    weight: float = 1.0
 
     @property
     def positions(self) -> int:
@@ -181,6 +178,8 @@ def lanes(split: Split, count: int, steps: int, order: Literal["random", "start"
             users=None if owners is None else owners[part].T,
             resets=starts[part].T,
             labels=of_labels if of_labels is None or steps == 1 else of_labels.index_select(0, at),
+            # Session-parallel losses are summed and divided by the number of lanes: the few that are left at the end weigh no more.
+            weight=lanes_left / count if steps == 1 else 1.0,
         )
 
 

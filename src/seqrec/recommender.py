@@ -5,25 +5,21 @@ from __future__ import annotations
 import numbers
 import warnings
 from collections.abc import Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 
 from seqrec.errors import SeqrecError, SettingsError, UnknownIdError
-from seqrec.evaluation import distinct_seen, top_k
+from seqrec.scoring import Known, distinct_seen, top_k
 from seqrec.sequences import Histories
 
-if TYPE_CHECKING:
-    from seqrec.models.model import Model
-
-OnUnknown = Literal["raise", "warn", "ignore"]
 CHUNK = 512
 
 
 def recommend(
-    model: Model,
+    model: Known,
     sequences: Iterable[Iterable[Any]] | Mapping[Any, Iterable[Any]] | None = None,
     *,
     users: Iterable[Any] | None = None,
@@ -106,7 +102,7 @@ def _column(keys: list[Any], name: str) -> pl.Series:
         raise SettingsError(f"{name}: expected ids of one type, all texts or all whole numbers. Got {keys[:5]!r}.") from error
 
 
-def _histories_of(model: Model, sequences: list[Any], on_unknown: str) -> Histories:
+def _histories_of(model: Known, sequences: list[Any], on_unknown: str) -> Histories:
     lists = []
     catalogue = model.item_catalogue
     assert catalogue is not None
@@ -123,7 +119,7 @@ def _histories_of(model: Model, sequences: list[Any], on_unknown: str) -> Histor
     return Histories.from_lists(lists)
 
 
-def _histories_of_users(model: Model, users: list[Any], on_unknown: str) -> Histories:
+def _histories_of_users(model: Known, users: list[Any], on_unknown: str) -> Histories:
     if model.sequences is None or model.known_stops is None:
         raise SeqrecError("users: this model was saved without its users' histories. Give sequences=[[...], ...], or save it with histories=True.")
     index = model.sequences.user_catalogue.encode(users).astype(np.int64)

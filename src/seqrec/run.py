@@ -28,7 +28,7 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import Field
 
-from seqrec import artifact, comparison, evaluation, metrics, models, preparing, storage, topk, training, yaml_file
+from seqrec import comparison, evaluation, metrics, models, preparing, storage, topk, yaml_file
 from seqrec.benchmark import protocol as protocols
 from seqrec.catalogue import Catalogue
 from seqrec.config import MetricName, Settings
@@ -36,8 +36,9 @@ from seqrec.errors import SettingsError
 from seqrec.features import samples
 from seqrec.features.samples import SampleSettings
 from seqrec.interactions import Interactions
-from seqrec.models.encoder import NeuralModel
+from seqrec.models import neural
 from seqrec.models.model import Model
+from seqrec.models.neural import NeuralModel
 from seqrec.sequences import Sequences
 from seqrec.splitting import Split, SplitSettings
 from seqrec.tables import Table
@@ -329,7 +330,7 @@ def refit(tested: Model, fresh: Model, split: Split, folder: str, progress: bool
     kept = ""
     if isinstance(fresh, NeuralModel):
         epochs = tested.fit_report["best_epoch"]
-        kept = f"refit-{epochs}-{training.fingerprint_of(fresh, whole)}.safetensors"
+        kept = f"refit-{epochs}-{neural.fingerprint_of(fresh, whole)}.safetensors"
         options = {"stop_after": epochs, "schedule_epochs": tested.fit_report["schedule_epochs"], "progress": progress}
         options["checkpoint"] = storage.join(folder, kept)
     log.info("refit: %d events train, for %s", whole.train_events.sum(), storage.join(folder, "serving"))
@@ -455,7 +456,7 @@ def evaluate(
             )
         content["data"]["path"] = data_path
     run = RunSettings.of(content, "")
-    model = artifact.load(storage.join(folder, "model"))
+    model = models.load(storage.join(folder, "model"))
     split, _, filters = read_split(run)
     if model.provenance.get("split_hash") != split.hash:
         trained_on = model.provenance.get("split_hash")
@@ -497,7 +498,7 @@ def open_or_train(source: str, model_name: str | None, data: dict[str, Any], sav
                 if given:
                     raise SettingsError(f"{option}: expected nothing, since {source} is a trained model. Got {given!r}. Leave it out, or name a log.")
             refuse_settings(DataSettings.of(data, "data"), OF_FILES, f"{source} is a trained model")
-            return artifact.load(folder)
+            return models.load(folder)
     if save is not None:
         storage.check_folder(save)
     sequences, _ = read_sequences(DataSettings.of(data, "data"))

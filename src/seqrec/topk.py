@@ -16,7 +16,8 @@ import polars as pl
 
 from seqrec import metrics, storage
 from seqrec.errors import DataError, SettingsError
-from seqrec.evaluation import LONGEST_LIST, Ranks, distinct_seen
+from seqrec.evaluation import LONGEST_LIST, Ranks
+from seqrec.scoring import distinct_seen
 from seqrec.sequences import Sequences
 from seqrec.splitting.split import Queries, Split
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import hashlib
 import json
 import logging
 import math
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import safetensors
@@ -26,16 +24,14 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 
-from seqrec import evaluation, metrics, storage
+from seqrec import storage
 from seqrec.config import MetricName, Settings
+from seqrec.encoder import Encoder
 from seqrec.errors import SettingsError, TrainingError
-from seqrec.negatives import Sampler
+from seqrec.objective import Objective
 from seqrec.optimizers import FTRL, AdagradMomentum
 from seqrec.progress import TrainingProgress
 from seqrec.splitting.split import Split
-
-if TYPE_CHECKING:
-    from seqrec.models.encoder import Encoder, NeuralModel
 
 log = logging.getLogger("seqrec")
 UPDATES_BETWEEN_CHECKS = 50  # of the loss, which costs a synchronisation on a GPU
@@ -202,16 +198,6 @@ def _optimizer_of_tables(tables: list[Tensor], t: TableSettings) -> torch.optim.
     return FTRL(tables, alpha=t.learning_rate, beta=t.beta, l1=t.l1, l2=t.l2)
 
 
-@contextmanager
-def weights_of(model: NeuralModel, network: Encoder) -> Iterator[None]:
-    """The model uses another network for a while."""
-    own, model.network = model.network, network
-    try:
-        yield
-    finally:
-        model.network = own
-
-
 class Run:
     """Everything that changes while a training runs; what a checkpoint holds.
 
@@ -291,26 +277,27 @@ class Run:
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def fingerprint_of(model: NeuralModel, split: Split) -> str:
-    """What must be the same for a run to be resumed: model, settings (but the device) and data, ids included."""
-    settings = model.configuration()
-    settings["train"].pop("device")
-    data = [split.hash, split.train_positions, split.sequences.ids_digest]
-    return hashlib.sha256(json.dumps([model.name, settings, *data], sort_keys=True).encode()).hexdigest()[:16]
-
-
 def fit(
-    model: NeuralModel,
+    network: Encoder,
     split: Split,
+    s: TrainSettings,
+    objective: Callable[[int], Objective],
+    validate: Callable[[Encoder], float] | None,
+    name: str,
+    fingerprint: str,
     *,
     checkpoint: str | Path | None = None,
     progress: bool = True,
     stop_after: int | None = None,
     schedule_epochs: float | None = None,
-) -> None:
-    """Trains a model's network on a split.
+) -> dict[str, Any]:
+    """Trains a network, which is where it shall be trained and as it starts. It ends with its best weights.
 
     Args:
+        objective: what is minimised in an epoch of that seed.
+        validate: the value of ``s.metric`` for a network; None where nothing can be validated.
+        name: of the model, for what is shown.
+        fingerprint: what must be the same for a checkpoint to go on from.
         checkpoint: a file (.safetensors) written after each epoch; where it exists already, the run goes on from it.
         progress: show how it gets on.
         stop_after: train exactly this many epochs of the schedule, however long they take, and validate nothing (training again with validation
@@ -319,36 +306,28 @@ def fit(
             ``train.minutes`` cut a run short, so given on to the training that repeats such a run, its rates fall as fast (evenly over the epochs,
             where those of the limited run went by the clock).
 
+    Returns:
+        the report of the training.
     Raises:
         SettingsError: ``stop_after`` is not from 1 to ``train.epochs``, or ``schedule_epochs`` is not above 0.
         TrainingError: the loss is not finite (the last checkpoint, if any, is good), or the checkpoint belongs to another run.
     """
-    from seqrec.models.encoder import compute_loss, with_negatives
-
-    s = model.train
     if stop_after is not None and not 1 <= stop_after <= s.epochs:
         raise SettingsError(f"stop_after: expected from 1 to train.epochs ({s.epochs}). Got {stop_after}. Raise train.epochs for more.")
     schedule_epochs = float(s.epochs) if schedule_epochs is None else schedule_epochs
     if not schedule_epochs > 0:
         raise SettingsError(f"schedule_epochs: expected more than 0. Got {schedule_epochs}. Leave it out for train.epochs.")
     minutes = s.minutes if stop_after is None else None
-    device = choose_device(s.device)
-    bfloat16 = in_bfloat16(s.precision, device)
+    device = next(network.parameters()).device
     keep_freed_memory()
-    torch.manual_seed(s.seed)
-    network = model.build(len(split.sequences.item_catalogue), split.sequences.users).to(device)
-    model.network = network
     parameters: list[Tensor] = list(network.parameters())
     run = Run(network, s, device)
     averaged: list[Tensor] = list(run.averaged.parameters())
-    fingerprint = fingerprint_of(model, split)
     if checkpoint is not None and storage.exists(checkpoint):
         run.load(checkpoint, fingerprint)
-    metric, k = metrics.parse(s.metric)
-    validates = stop_after is None and len(split.validation) > 0
+    validate = validate if stop_after is None else None
     epochs = s.epochs if stop_after is None else stop_after
     total = schedule_epochs * split.train_positions
-    counts = torch.from_numpy(split.item_counts)
     begin = time.perf_counter() - run.seconds
 
     validation_seconds = 0.0  # the longest pass so far: a limited run keeps that much for its last one
@@ -362,20 +341,20 @@ def fit(
 
     def finished() -> bool:
         waited = run.epoch - run.best_epoch >= s.patience * s.validate_every
-        return run.epoch >= epochs or out_of_time() or (validates and run.best_epoch > 0 and waited)
+        return run.epoch >= epochs or out_of_time() or (validate is not None and run.best_epoch > 0 and waited)
 
-    with TrainingProgress(model.name, epochs * split.train_positions, progress) as shown:
+    with TrainingProgress(name, epochs * split.train_positions, progress) as shown:
         shown.resume(run.done)
         while not finished():
             epoch = run.epoch + 1
             torch.manual_seed(s.seed * 1_000_003 + epoch)
-            sampler = Sampler(model.negatives, counts, s.seed * 1_000_003 + epoch, device)
+            of_epoch = objective(s.seed * 1_000_003 + epoch)
             network.train()
             start, positions, loss_sum = time.perf_counter(), 0, torch.zeros((), device=device)
             batches = network.batches(split, s.batch_positions, np.random.default_rng((s.seed, epoch)))
-            for batch in with_negatives(network, batches, model.loss, sampler):
+            for batch, negatives in of_epoch.drawn(batches):
                 run.set_rates(schedule(s, point_of_schedule()))
-                loss = compute_loss(network, batch, model.loss, sampler, bfloat16)
+                loss = of_epoch.loss(batch, negatives)
                 for p in parameters:
                     p.grad = None
                 loss.backward()
@@ -401,13 +380,9 @@ def fit(
             run.epoch = epoch
             seconds = time.perf_counter() - start
             point_of_curve = {"epoch": epoch, "loss": float(loss_sum) / max(1, positions), "positions_per_second": positions / seconds}
-            if validates and (epoch % s.validate_every == 0 or epoch == epochs or out_of_time()):
+            if validate is not None and (epoch % s.validate_every == 0 or epoch == epochs or out_of_time()):
                 asked = time.perf_counter()
-                with weights_of(model, run.averaged):
-                    ranks = evaluation.rank(model, split, split.validation, lists=False).headline(s.filter_seen)
-                if s.filter_seen and not run.best_epoch:
-                    _warn_of_repeats(ranks, split)
-                value = float(metric(ranks, k).mean())
+                value = validate(run.averaged)
                 validation_seconds = max(validation_seconds, 1.1 * (time.perf_counter() - asked))
                 point_of_curve[s.metric] = value
                 if value > run.best_value or value == run.best_value == 0:  # nothing but zeros chooses no epoch
@@ -418,38 +393,23 @@ def fit(
             run.curve.append(point_of_curve)
             measured = f", validation {s.metric} {point_of_curve[s.metric]:.4f}" if s.metric in point_of_curve else ""
             speed = f"{point_of_curve['positions_per_second']:,.0f} positions/s"
-            shown.line(f"{model.name} epoch {epoch}: loss {point_of_curve['loss']:.4f}{measured}, {speed}, {run.seconds:.0f} s")
+            shown.line(f"{name} epoch {epoch}: loss {point_of_curve['loss']:.4f}{measured}, {speed}, {run.seconds:.0f} s")
             if checkpoint is not None:
                 run.save(checkpoint, fingerprint)
-    network.load_state_dict(run.best if validates and run.best else run.averaged.state_dict())
+    network.load_state_dict(run.best if validate is not None and run.best else run.averaged.state_dict())
     network.eval()
-    model.fit_report = {
+    return {
         "train_seconds": run.seconds,
         "positions_per_second": float(np.mean([p["positions_per_second"] for p in run.curve])),
         "epochs": run.epoch,
-        "best_epoch": run.best_epoch if validates else run.epoch,
+        "best_epoch": run.best_epoch if validate is not None else run.epoch,
         "schedule_epochs": schedule_epochs if minutes is None else run.epoch / min(1.0, point_of_schedule()),
         "updates": run.updates,
         "device": str(device),
-        "precision": "bfloat16" if bfloat16 else "float32",
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in network.parameters()),
         "curve": run.curve,
     }
-
-
-def _warn_of_repeats(ranks: np.ndarray, split: Split) -> None:
-    """Warns if most validation targets, of which these are the ranks under the filter, are filtered themselves."""
-    missed = ranks > len(split.sequences.item_catalogue)
-    if split.cold_targets_miss:
-        missed &= split.item_counts[split.targets(split.validation)] > 0
-    if missed.mean() > 0.5:
-        log.warning(
-            "train.filter_seen: %.0f%% of the validation targets are items that their users have taken before, and count as misses, since the "
-            "filter leaves out what was seen. If people are to get such items again, set it to False, and filter_seen where you test and "
-            "recommend, too.",
-            100 * missed.mean(),
-        )
 
 
 def _check(loss_sum: Tensor, epoch: int, s: TrainSettings, checkpoint: str | Path | None) -> None:

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from seqrec import evaluation, losses
 from seqrec.batching import Batch
 from seqrec.catalogue import Catalogue
+from seqrec.encoder import Encoder
 from seqrec.errors import SeqrecError, SettingsError
-from seqrec.models.encoder import Encoder, LossSettings, compute_loss, with_negatives
 from seqrec.models.fpmc import FPMC
 from seqrec.models.gru4rec import GRU4Rec
 from seqrec.models.hrm import HRM
 from seqrec.models.sasrec import SASRec
 from seqrec.negatives import NegativesSettings, Sampler
+from seqrec.objective import LossSettings, Objective
 from seqrec.sequences import Histories
 from seqrec.splitting.last_n import last_n
 from seqrec.splitting.leave_one_out import leave_one_out
@@ -66,8 +67,9 @@ def sampler(**settings: Any) -> Sampler:
 
 def loss_of(encoder: Encoder, batch: Batch, settings: LossSettings, sampler: Sampler) -> Tensor:
     """As the training loop has it."""
-    (drawn,) = with_negatives(encoder, [batch], settings, sampler)
-    return compute_loss(encoder, drawn, settings, sampler)
+    objective = Objective(encoder, settings, sampler)
+    ((drawn, negatives),) = objective.drawn([batch])
+    return objective.loss(drawn, negatives)
 
 
 SAMPLED = ("sampled_softmax", "bce", "gbce", "bpr", "bpr_max", "top1", "top1_max")
@@ -128,8 +130,9 @@ def test_bfloat16_is_near(name: str, shared: bool):
     losses_and_gradients = []
     for bfloat16 in (False, True):
         encoder, draws = Table(), sampler(count=5, alpha=0.5, in_batch=True, logq=float(name == "sampled_softmax"), shared=shared)
-        (drawn,) = with_negatives(encoder, [batch()], LossSettings(name=name), draws)
-        loss = compute_loss(encoder, drawn, LossSettings(name=name), draws, bfloat16)
+        objective = Objective(encoder, LossSettings(name=name), draws, bfloat16)
+        ((drawn, negatives),) = objective.drawn([batch()])
+        loss = objective.loss(drawn, negatives)
         assert loss.dtype == torch.float32
         loss.backward()
         losses_and_gradients.append((loss.item(), encoder.items.grad))

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqrec import losses
-from seqrec.models.encoder import compute_loss, with_negatives
-from seqrec.models.gru4rec import GRU4Rec, GRU4RecNetwork
+from seqrec.models.gru4rec import GRU4Rec, GRU4RecNetwork, SessionParallel
 from seqrec.negatives import Sampler
 from seqrec.optimizers import AdagradMomentum
 from seqrec.splitting.split import Queries, Split
@@ -84,9 +83,10 @@ def plain_epoch(m: GRU4Rec) -> dict[str, Tensor]:
 def fast_epoch(m: GRU4Rec) -> dict[str, Tensor]:
     network, sampler = build(m)
     optimizer = AdagradMomentum(network.parameters(), lr=m.train.learning_rate)
-    for batch in with_negatives(network, network.batches(everything(), LANES, np.random.default_rng(0)), m.loss, sampler):
+    objective = m.objective(network, sampler)
+    for batch, drawn in objective.drawn(network.batches(everything(), LANES, np.random.default_rng(0))):
         optimizer.zero_grad()
-        compute_loss(network, batch, m.loss, sampler).backward()
+        objective.loss(batch, drawn).backward()
         optimizer.step()
     return network.state_dict()
 
@@ -109,8 +109,8 @@ def test_sparse_gradients_are_the_dense_ones(kind: str, embedding: str):
         m = model(kind, embedding=embedding, train={"optimizer": optimizer})
         network, sampler = build(m)
         batches = network.batches(everything(), LANES, np.random.default_rng(0))
-        batch = next(with_negatives(network, batches, m.loss, sampler))
-        compute_loss(network, batch, m.loss, sampler).backward()
+        objective = m.objective(network, sampler)
+        objective.loss(*next(objective.drawn(batches))).backward()
         assert network.items.weight.grad.is_sparse == (optimizer == "adagrad")
         gradients.append({n: p.grad.to_dense() if p.grad.is_sparse else p.grad for n, p in network.named_parameters()})
     for name, gradient in gradients[0].items():
@@ -162,7 +162,7 @@ def test_the_last_lanes_weigh_no_more():
     """Losses are summed over the lanes and divided by their number at the start."""
     m = model("xe")
     network, _ = build(m)
-    scales = [(batch.positions, network.loss_scale(batch)) for batch in network.batches(everything(), LANES, np.random.default_rng(0))]
+    scales = [(batch.positions, batch.weight) for batch in network.batches(everything(), LANES, np.random.default_rng(0))]
     assert scales[0] == (LANES, 1.0)
     assert scales[-1][0] < LANES
     assert all(scale == positions / LANES for positions, scale in scales)
@@ -170,12 +170,12 @@ def test_the_last_lanes_weigh_no_more():
 
 def test_one_pass_is_encode_and_loss(monkeypatch):
     m = model("xe")
-    taken, one_pass = [], GRU4RecNetwork.loss_in_one_pass
-    monkeypatch.setattr(GRU4RecNetwork, "loss_in_one_pass", lambda self, batch: taken.append(one_pass(self, batch)) or taken[-1])
+    taken, takes = [], SessionParallel.takes_one_pass
+    monkeypatch.setattr(SessionParallel, "takes_one_pass", lambda self, batch: taken.append(takes(self, batch)) or taken[-1])
     got = fast_epoch(m)
     assert taken
-    assert all(loss is not None for loss in taken)
-    monkeypatch.setattr(GRU4RecNetwork, "loss_in_one_pass", lambda self, batch: None)
+    assert all(taken)
+    monkeypatch.setattr(SessionParallel, "takes_one_pass", lambda self, batch: False)
     for name, value in fast_epoch(m).items():
         torch.testing.assert_close(got[name], value)
 
@@ -198,6 +198,7 @@ def test_what_one_pass_does_not_know_goes_the_long_way(settings):
     m = model("xe", **settings)
     network, sampler = build(m)
     network.train()
-    batch = next(with_negatives(network, network.batches(everything(), LANES, np.random.default_rng(0)), m.loss, sampler))
-    assert network.loss_in_one_pass(batch) is None
-    assert torch.isfinite(compute_loss(network, batch, m.loss, sampler))
+    objective = m.objective(network, sampler)
+    batch, drawn = next(objective.drawn(network.batches(everything(), LANES, np.random.default_rng(0))))
+    assert not (isinstance(objective, SessionParallel) and objective.takes_one_pass(batch))
+    assert torch.isfinite(objective.loss(batch, drawn))

@@ -13,10 +13,10 @@ from seqrec import evaluation, metrics, models, training
 from seqrec.catalogue import Catalogue
 from seqrec.errors import SeqrecError, SettingsError, TrainingError
 from seqrec.features.schema import FeatureSchema
-from seqrec.models.encoder import compute_loss, with_negatives
 from seqrec.models.gru4rec import GRU4Rec
 from seqrec.models.hrm import HRM
 from seqrec.negatives import Sampler
+from seqrec.objective import Objective
 from seqrec.sequences import Histories, Sequences
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.split import Queries, Split
@@ -112,12 +112,10 @@ def test_every_path_of_the_loss(loss, optimizer):
             m.fit(split, progress=False, stop_after=1)
             torch.manual_seed(0)
             network = m.build(31, 60)
-            if form == "plain":
-                network.__class__ = type("Plain", (type(network),), {"reads_item_vectors": 0})
             batch = next(iter(network.batches(split, 32, np.random.default_rng(0))))
             sampler = Sampler(m.negatives, torch.from_numpy(split.item_counts), 0, torch.device("cpu"))
-            (batch,) = with_negatives(network, [batch], m.loss, sampler)
-            value = compute_loss(network, batch, m.loss, sampler)
+            objective = m.objective(network, sampler) if form == "fast" else Objective(network, m.loss, sampler)
+            value = objective.loss(*next(objective.drawn([batch])))
             value.backward()
             losses.append(value.item())
             gradients.append({n: p.grad.to_dense() for n, p in network.named_parameters()})
@@ -179,7 +177,7 @@ def test_the_tables_of_gru4rec(embedding):
     assert network.items.weight.shape == (31, 17)
     same = {"item": ["item_id", "tags"], "sequence": ["tags", "item_id"]}
     m = make("gru4rec", same, embedding=embedding).fit(leave_one_out(small_log()), progress=False)
-    assert (m.network.input_items is None) == bool(m.network.reads_item_vectors) == (embedding == "shared")
+    assert (m.network.input_items is None) == m.network.one_table == (embedding == "shared")
 
 
 # -- saving, resuming, refusing

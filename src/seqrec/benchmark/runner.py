@@ -19,8 +19,8 @@ from seqrec.benchmark.results import Result, collect, same_settings
 from seqrec.config import Settings
 from seqrec.errors import DataError, SettingsError, TrainingError, did_you_mean
 from seqrec.models import MODELS, get
-from seqrec.models.encoder import NeuralModel
 from seqrec.models.model import Model
+from seqrec.models.neural import NeuralModel
 
 FOLDER = Path(__file__).parent / "configs"
 

@@ -22,8 +22,8 @@ from seqrec.benchmark.protocol import Protocol, load_protocol, load_sequences
 from seqrec.benchmark.runner import Config, model_of, settings_of
 from seqrec.errors import SeqrecError
 from seqrec.evaluation import Ranks
-from seqrec.models.encoder import NeuralModel
 from seqrec.models.model import Model
+from seqrec.models.neural import NeuralModel
 from seqrec.splitting.split import Queries, Split
 
 SAMPLES = 4

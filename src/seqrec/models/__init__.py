@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from seqrec import artifact
 from seqrec.errors import SettingsError, did_you_mean
-
-if TYPE_CHECKING:
-    from seqrec.models.model import Model
+from seqrec.models.model import Model
 
 MODELS: dict[str, str] = {
     "popularity": "seqrec.models.popularity:Popularity",
@@ -38,6 +36,5 @@ def get(name: str) -> type[Model]:
 
 def load(folder: str | Path) -> Model:
     """A model that was saved with ``model.save(folder)``, of whichever kind."""
-    from seqrec.models.model import Model
-
-    return Model.load(folder)
+    found = artifact.read(folder)
+    return get(found.name).of(found)

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from seqrec import batching
 from seqrec.batching import Batch
 from seqrec.config import Settings
-from seqrec.models.encoder import Encoder, NeuralModel
+from seqrec.encoder import Encoder
+from seqrec.models.neural import NeuralModel
 from seqrec.sequences import Histories
 from seqrec.splitting.split import Split
 

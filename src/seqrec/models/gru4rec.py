@@ -31,14 +31,19 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from seqrec import batching, losses
+from seqrec import batching
 from seqrec.batching import Batch
 from seqrec.config import Settings
+from seqrec.encoder import Encoder
 from seqrec.features.encoding import Features
 from seqrec.layers.dropout import dropout
 from seqrec.layers.features import add_users, embedding
-from seqrec.layers.recurrence import GRULayer, step, step_backward
-from seqrec.models.encoder import Encoder, NeuralModel
+from seqrec.layers.recurrence import GRULayer
+from seqrec.models.gru4rec_fused import OnePass
+from seqrec.models.neural import NeuralModel
+from seqrec.negatives import Distinct, Sampler
+from seqrec.objective import Objective
+from seqrec.one_table import OneTable
 from seqrec.sequences import Histories
 from seqrec.splitting.split import Split
 
@@ -70,41 +75,6 @@ class GRU4RecSettings(Settings):
     """Scores are divided by it."""
     initial_std: float | None = Field(None, gt=0)
     """Standard deviation of the vectors before training; None: uniform, within sqrt(6 / (items + width))."""
-
-
-class _SessionParallel(torch.autograd.Function):
-    """One update of session-parallel training with sampled softmax, from the item table to the loss: (loss, states). Its gradients come with it.
-
-    The operations are those of ``encode`` and the loss. What is saved is the time to record them one by one.
-    """
-
-    @staticmethod
-    def forward(ctx, table: Tensor, w: Tensor, b_x: Tensor, u: Tensor, b: Tensor, h0: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        drawn, width = batch.drawn, w.shape[1]
-        assert drawn is not None
-        assert drawn.beside is not None  # see reads_item_vectors
-        vectors = table.index_select(0, drawn.items)
-        x = vectors.index_select(0, drawn.beside)[:, :width]
-        states, kept = step(x, w, b_x, h0, u, b, batch.resets)
-        weights = drawn.log_weight, drawn.target_log_weight, drawn.own_log_weight
-        loss, d_states, d_vectors = losses.softmax_with_gradients(states, vectors, drawn.at, weights=weights)
-        d_x, d_w, d_b_x, d_u, d_b = step_backward(d_states, kept)
-        assert d_x is not None
-        d_vectors[:, :width].index_add_(0, drawn.beside, d_x)
-        # Each item is in it once, in ascending order.
-        d_table = torch.sparse_coo_tensor(drawn.items[None], d_vectors, table.shape, is_coalesced=True, check_invariants=False)
-        ctx.gradients = d_table, d_w, d_b_x, d_u, d_b
-        ctx.mark_non_differentiable(states)
-        ctx.set_materialize_grads(False)
-        return loss, states
-
-    @staticmethod
-    def backward(ctx, grad: Tensor, _: Tensor):
-        gradients = ctx.gradients
-        del ctx.gradients  # a gradient that is held elsewhere would be copied
-        if grad.device.type != "cpu" or grad != 1:  # asking a GPU would wait for it
-            gradients = [gradient * grad for gradient in gradients]
-        return *gradients, None, None
 
 
 class GRU4RecNetwork(Encoder):
@@ -140,54 +110,29 @@ class GRU4RecNetwork(Encoder):
                 start(vectors)
         self.knows_users = self.users is not None
         self.carried: list[Tensor] = []
-        self.most_positions = 0
+        self.input_width = s.width
 
     @property
-    def reads_item_vectors(self) -> int:  # type: ignore[override]
-        return self.settings.width if self.input_items is None and not self.settings.normalise else 0
+    def one_table(self) -> bool:
+        """Whether a history is read by the very vectors with which states are compared."""
+        return self.input_items is None and not self.settings.normalise
 
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Iterator[Batch]:
-        self.carried, self.most_positions = [], 0
+        self.carried = []
         count = max(1, positions // self.settings.steps)
-        for batch in batching.lanes(split, count, self.settings.steps, self.settings.order, rng, users=self.knows_users):
-            self.most_positions = max(self.most_positions, batch.positions)
-            yield batch
-
-    def loss_scale(self, batch: Batch) -> float:
-        """Session-parallel: losses are summed and divided by the number of lanes, so the few lanes left at the end of an epoch weigh no more."""
-        return batch.positions / self.most_positions if self.settings.steps == 1 else 1.0
-
-    def loss_in_one_pass(self, batch: Batch) -> Tensor | None:
-        s = self.settings
-        table = self.items
-        if not (
-            s.steps == s.layers == s.temperature == 1
-            and self.reads_item_vectors
-            and isinstance(table, nn.Embedding)
-            and table.sparse
-            and self.project is None
-            and self.users is None
-            and not (self.training and (s.dropout_embedding or s.dropout_hidden))
-        ):
-            return None
-        rows, layer = len(batch.items), self.layers[0]
-        h0 = self.carried[0][:rows] if self.carried else table.weight.new_zeros(rows, s.hidden)
-        loss, states = _SessionParallel.apply(table.weight, layer.weight_ih, layer.bias_ih, layer.weight_hh, layer.bias_hh, h0, batch)
-        self.carried = [states]
-        return loss
+        return batching.lanes(split, count, self.settings.steps, self.settings.order, rng, users=self.knows_users)
 
     def history_batch(self, histories: Histories) -> Batch:
         return batching.last_states(histories, self.settings.longest)
 
     def encode(self, batch: Batch) -> Tensor:
+        x = (self.items if self.input_items is None else self.input_items)(batch.items.T)
+        return self.read(x[..., : self.settings.width] if self.settings.embedding == "shared" else x, batch)
+
+    def read(self, x: Tensor, batch: Batch) -> Tensor:
+        """The states of a batch whose input vectors are looked up, x (steps, rows, inputs): time first."""
         s = self.settings
         rows, steps = batch.items.shape
-        if batch.vectors is not None:
-            x = batch.vectors.transpose(0, 1)  # (steps, rows, inputs): time first
-        else:
-            x = (self.items if self.input_items is None else self.input_items)(batch.items.T)
-            if s.embedding == "shared":
-                x = x[..., : s.width]
         x = dropout(x, s.dropout_embedding, self.training)
         in_lanes = batch.resets is not None
         for n, layer in enumerate(self.layers):
@@ -218,6 +163,37 @@ class GRU4RecNetwork(Encoder):
         return v
 
 
+class SessionParallel(OneTable):
+    """One table for inputs and outputs; and, where its authors' form is trained, an update in a single pass."""
+
+    encoder: GRU4RecNetwork
+
+    def takes_one_pass(self, batch: Batch) -> bool:
+        s, network = self.encoder.settings, self.encoder
+        return (
+            self.settings.name == "sampled_softmax"
+            and batch.labels is None
+            and not self.bfloat16
+            and s.steps == s.layers == s.temperature == 1
+            and isinstance(network.items, nn.Embedding)
+            and network.items.sparse
+            and network.project is None
+            and network.users is None
+            and not (network.training and (s.dropout_embedding or s.dropout_hidden))
+        )
+
+    def _loss(self, batch: Batch, drawn: Distinct | None) -> Tensor:
+        if drawn is None or not self.takes_one_pass(batch):
+            return super()._loss(batch, drawn)
+        network, rows = self.encoder, len(batch.items)
+        layer, table = network.layers[0], network.items
+        h0 = network.carried[0][:rows] if network.carried else table.weight.new_zeros(rows, network.settings.hidden)
+        weights = table.weight, layer.weight_ih, layer.bias_ih, layer.weight_hh, layer.bias_hh
+        loss, states = OnePass.apply(*weights, h0, batch.resets, drawn)
+        network.carried = [states]
+        return loss
+
+
 class GRU4Rec(NeuralModel):
     name = "gru4rec"
     takes_features = True
@@ -225,3 +201,7 @@ class GRU4Rec(NeuralModel):
     Network = GRU4RecNetwork
     longest_chunk = 32_768
     sparse_adagrad = True
+
+    def objective(self, network: Encoder, sampler: Sampler, bfloat16: bool = False) -> Objective:
+        assert isinstance(network, GRU4RecNetwork)
+        return (SessionParallel if network.one_table else Objective)(network, self.loss, sampler, bfloat16)

@@ -6,20 +6,21 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
 import torch
 
+from seqrec import artifact, recommender
 from seqrec.catalogue import Catalogue
 from seqrec.config import Settings
-from seqrec.errors import SettingsError, TrainingError, did_you_mean
+from seqrec.errors import DataError, SettingsError, TrainingError, did_you_mean
+from seqrec.interactions import Interactions
 from seqrec.sequences import Histories, Sequences
+from seqrec.splitting.everything import everything
 from seqrec.splitting.split import Split
-
-if TYPE_CHECKING:
-    from seqrec.interactions import Interactions
+from seqrec.training import TrainSettings
 
 OPTIONS = ("checkpoint", "progress", "stop_after", "schedule_epochs")
 """Of ``fit``; a model that is not trained by gradient has no use for them."""
@@ -97,8 +98,6 @@ class Model(ABC):
         return self
 
     def _check_options(self, options: dict[str, Any]) -> None:
-        from seqrec.training import TrainSettings
-
         known = {*OPTIONS, *inspect.signature(self.fit_split).parameters} - {"split", "options"}
         for name, value in options.items():
             if name in known:
@@ -111,13 +110,9 @@ class Model(ABC):
 
     @staticmethod
     def _as_split(data: Any) -> Split:
-        from seqrec.splitting.everything import everything
-
         if isinstance(data, Split):
             return data
         if not isinstance(data, Sequences):
-            from seqrec.interactions import Interactions
-
             data = data if isinstance(data, Interactions) else Interactions.from_frame(data)
             data = data.sequences()
         return everything(data)
@@ -132,26 +127,45 @@ class Model(ABC):
         on_unknown: str = "raise",
     ) -> pl.DataFrame:
         """The best next items for anyone's history, or for users of the training data. See ``seqrec.recommender.recommend``."""
-        from seqrec.recommender import recommend
-
-        return recommend(self, sequences, users=users, k=k, filter_seen=filter_seen, on_unknown=on_unknown)
+        return recommender.recommend(self, sequences, users=users, k=k, filter_seen=filter_seen, on_unknown=on_unknown)
 
     def save(self, folder: str | Path, histories: bool = True) -> None:
-        """Writes the model as a folder of safetensors, Parquet and JSON. See ``seqrec.artifact``."""
-        from seqrec import artifact
+        """Writes the model as a folder of safetensors, Parquet and JSON. See ``seqrec.artifact``.
 
-        artifact.save(self, folder, histories)
+        Args:
+            histories: also write the users' histories, so that ``recommend(users=...)`` works after loading.
+        """
+        if self.item_catalogue is None:
+            raise DataError(f"{self.name} is not trained. Call fit before save.")
+        kept = (self.sequences, self.known_stops) if histories else (None, None)
+        users = 0 if self.sequences is None else self.sequences.users
+        about = self.fit_report, self.provenance
+        artifact.write(folder, artifact.Contents(self.name, self.configuration(), self.state(), self.item_catalogue, users, *kept, *about))
 
     @classmethod
-    def load(cls, folder: str | Path) -> Model:
-        """Opens a folder that ``save`` wrote.
+    def load(cls, folder: str | Path) -> Self:
+        """Opens a folder that ``save`` wrote. Of whichever class: ``seqrec.load``.
 
         Raises:
             DataError: the folder holds no whole model, or one of another class.
         """
-        from seqrec import artifact
+        found = artifact.read(folder)
+        if found.name != cls.name:
+            raise DataError(f"{folder}: expected a {cls.name} model. Got {found.name!r}.")
+        return cls.of(found)
 
-        return artifact.load(folder, cls if hasattr(cls, "name") else None)  # only models that are one have a name
+    @classmethod
+    def of(cls, found: artifact.Contents) -> Self:
+        """The model that was taken apart for saving."""
+        model = cls(**found.configuration)
+        model.item_catalogue, model.sequences, model.known_stops = found.item_catalogue, found.sequences, found.known_stops
+        model.load_state(found.state, len(found.item_catalogue), found.users)
+        model.fit_report, model.provenance = found.fit_report, found.provenance
+        return model
+
+    def numbering(self) -> dict[str, Catalogue | None]:
+        """What the indices of items and users stand for."""
+        return {"item": self.item_catalogue, "user": None if self.sequences is None else self.sequences.user_catalogue}
 
     def score_chunks(self, histories: Histories, chunk: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Scores of a few histories at a time, ones of like length together: yields (rows, (rows, items) scores)."""

@@ -30,10 +30,11 @@ from torch import Tensor, nn
 from seqrec import batching
 from seqrec.batching import Batch
 from seqrec.config import Settings
+from seqrec.encoder import Encoder
 from seqrec.features.encoding import Features
 from seqrec.layers.dropout import dropout
 from seqrec.layers.features import add_users, embedding
-from seqrec.models.encoder import Encoder, NeuralModel
+from seqrec.models.neural import NeuralModel
 from seqrec.sequences import Histories
 from seqrec.splitting.split import Split
 

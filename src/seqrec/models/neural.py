@@ -1,0 +1,275 @@
+"""Neural models: an encoder of histories and a table of item vectors; the score is their dot product.
+
+One loop trains them all, with any loss and any sampler of negatives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from seqrec import evaluation, losses, metrics, training
+from seqrec.catalogue import Catalogue
+from seqrec.config import Settings
+from seqrec.encoder import Encoder
+from seqrec.errors import SeqrecError, SettingsError
+from seqrec.features.encoding import Features
+from seqrec.features.schema import USER_ID, FeatureSchema
+from seqrec.layers.features import FeatureEmbedding
+from seqrec.models.model import Model
+from seqrec.negatives import NegativesSettings, Sampler
+from seqrec.objective import LossSettings, Objective
+from seqrec.sequences import Histories
+from seqrec.splitting.split import Split
+from seqrec.training import TrainSettings
+
+log = logging.getLogger("seqrec")
+
+
+@dataclass(frozen=True)
+class EncoderScorer:
+    """Scores by an encoder, trained or in the middle of it.
+
+    Attributes:
+        popularity: (items,) training counts: the scores after nothing that is known.
+        trained_users: (users,) bool, users whose vectors were trained; None: all of them, or attributes tell of users.
+        longest_chunk: inputs encoded at once: more is no faster, and takes memory.
+    """
+
+    name: str
+    network: Encoder
+    popularity: np.ndarray | None
+    trained_users: np.ndarray | None
+    longest_chunk: int
+
+    def numbering(self) -> dict[str, Catalogue | None]:
+        return {}
+
+    def _known(self, histories: Histories) -> Histories:
+        """The same, users whose vectors were not trained as unknown (-1)."""
+        if histories.users is None or self.trained_users is None:
+            return histories
+        known = self.trained_users[histories.users.clip(min=0)]
+        return replace(histories, users=np.where(known, histories.users, -1).astype(np.int32))
+
+    def states(self, histories: Histories) -> torch.Tensor:
+        """(histories, width) the state after each history."""
+        device = next(self.network.parameters()).device
+        return self.network.encode(self.network.history_batch(self._known(histories)).to(device))
+
+    def item_vectors(self) -> torch.Tensor:
+        if self.network.training:
+            self.network.eval()
+        return self.network.item_vectors()
+
+    def score(self, histories: Histories, vectors: torch.Tensor) -> torch.Tensor:
+        """(histories, items) scores."""
+        if not len(histories):
+            return vectors.new_empty(0, len(vectors))
+        scores = losses.scores(self.states(histories), vectors)
+        empty = histories.lengths == 0
+        if empty.any():  # nothing is known, unless the network knows the user
+            users = self._known(histories).users
+            unknown = empty if users is None or not self.network.knows_users else empty & (users < 0)
+            if unknown.any() and self.popularity is not None:
+                scores[torch.from_numpy(unknown)] = torch.from_numpy(self.popularity).to(scores)
+        return scores
+
+    @torch.no_grad()
+    def score_chunks(self, histories: Histories, chunk: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Item vectors are computed once; a chunk holds fewer histories where they are long, so memory stays flat."""
+        vectors = self.item_vectors()
+        order = np.argsort(histories.lengths, kind="stable")
+        begin = 0
+        while begin < len(order):
+            rows = order[begin : begin + chunk]
+            rows = rows[: max(16, self.longest_chunk // max(1, int(histories.lengths[rows[-1]])))]
+            yield rows, self.score(histories.select(rows), vectors)
+            begin += len(rows)
+
+
+class NeuralModel(Model):
+    """A model whose encoder is trained by gradient. A paper's file gives ``name``, ``Settings``, ``Network`` and its defaults.
+
+    Args:
+        loss: the name of a loss, or ``LossSettings``, or a dictionary of them.
+        negatives: ``NegativesSettings`` or a dictionary, for the losses that sample.
+        train: ``TrainSettings`` or a dictionary.
+        features: which attributes of items and users are read beside the ids: a ``FeatureSchema``, a dictionary, or the path of a YAML file; None
+            for none.
+        settings: the fields of the model's own ``Settings``.
+    """
+
+    Network: ClassVar[Any]
+    takes_features: ClassVar[bool] = False  # whether Network has a fourth argument, the features
+    sparse_adagrad: ClassVar[bool] = False  # whether tables have sparse gradients where adagrad trains all: with momentum, rows not in a batch rest
+    default_loss: ClassVar[dict[str, Any]] = {}
+    default_negatives: ClassVar[dict[str, Any]] = {}
+    default_train: ClassVar[dict[str, Any]] = {}
+    longest_chunk: ClassVar[int] = 16_384  # inputs encoded at once when scoring: more is no faster, and takes memory
+
+    def __init__(
+        self,
+        *,
+        loss: str | dict[str, Any] | LossSettings | None = None,
+        negatives: dict[str, Any] | NegativesSettings | None = None,
+        train: dict[str, Any] | TrainSettings | None = None,
+        features: dict[str, Any] | str | Path | FeatureSchema | None = None,
+        **settings: Any,
+    ):
+        super().__init__(**settings)
+        if isinstance(loss, str):
+            loss = {"name": loss}
+        self.loss = loss if isinstance(loss, LossSettings) else LossSettings.of({**self.default_loss, **(loss or {})}, "loss")
+        self.negatives = (
+            negatives
+            if isinstance(negatives, NegativesSettings)
+            else NegativesSettings.of({**self.default_negatives, **(negatives or {})}, "negatives")
+        )
+        self.train = train if isinstance(train, TrainSettings) else TrainSettings.of({**self.default_train, **(train or {})}, "train")
+        if self.loss.name != "softmax" and not self.negatives.count and not self.negatives.in_batch:
+            raise SettingsError(f"negatives.count: the loss {self.loss.name} needs negatives. Got 0 and in_batch=False. Set one of them.")
+        if features is not None and not self.takes_features:
+            raise SettingsError(f"features: {self.name} reads no attributes. Leave the section out, or take hrm, gru4rec or sasrec.")
+        if isinstance(features, str | Path):
+            features = FeatureSchema.read(features)
+        self.features = None if features is None else FeatureSchema.of(features, "features")
+        self.feature_values: Features | None = None
+        self._network: Encoder | None = None
+        self.popularity: np.ndarray | None = None
+        self.trained_users: np.ndarray | None = None
+
+    def configuration(self) -> dict[str, Any]:
+        groups: dict[str, Settings] = {"loss": self.loss, "negatives": self.negatives, "train": self.train}
+        if self.features is not None:
+            groups["features"] = self.features
+        return super().configuration() | {name: group.model_dump(mode="json") for name, group in groups.items()}
+
+    def build(self, items: int, users: int) -> Encoder:
+        """An untrained network."""
+        if self.features is None:
+            network: Encoder = self.Network(self.settings, items, users)
+        elif self.feature_values is None:
+            raise SeqrecError(f"{self.name} does not know the attributes yet that its features name. Call fit, or load a saved model.")
+        else:
+            network = self.Network(self.settings, items, users, self.feature_values)
+        own = getattr(network, "users", None)
+        if isinstance(own, FeatureEmbedding) and own.ids is not None and self.trained_users is not None:
+            with torch.no_grad():  # of users without a target attributes tell, and no random start
+                own.ids.weight[torch.from_numpy(~self.trained_users)] = 0
+        if training.knows_sparse_gradients(self.train, self.sparse_adagrad):
+            network.use_sparse_gradients()
+        return network
+
+    @property
+    def network(self) -> Encoder:
+        """The network; after training, with its best weights."""
+        if self._network is None:
+            raise SeqrecError(f"{self.name} is not trained. Call fit, or load a saved model.")
+        return self._network
+
+    @network.setter
+    def network(self, network: Encoder) -> None:
+        self._network = network
+
+    def objective(self, network: Encoder, sampler: Sampler, bfloat16: bool = False) -> Objective:
+        """What this model minimises. A paper's file may give another one."""
+        return Objective(network, self.loss, sampler, bfloat16)
+
+    def scorer(self, network: Encoder) -> EncoderScorer:
+        """Scores of this model by that network."""
+        tells = self.features is not None and set(self.features.user) - {USER_ID}
+        return EncoderScorer(self.name, network, self.popularity, None if tells else self.trained_users, self.longest_chunk)
+
+    def fit_split(self, split: Split, **options: Any) -> None:
+        self.popularity, self.trained_users = split.item_counts, split.trained_users
+        if self.features is not None:
+            self.feature_values = Features.of(self.features, split.sequences.user_catalogue, split.sequences.item_catalogue)
+        s, counts = self.train, torch.from_numpy(split.item_counts)
+        device = training.choose_device(s.device)
+        bfloat16 = training.in_bfloat16(s.precision, device)
+        torch.manual_seed(s.seed)
+        network = self.network = self.build(len(split.sequences.item_catalogue), split.sequences.users).to(device)
+
+        def objective(seed: int) -> Objective:
+            return self.objective(network, Sampler(self.negatives, counts, seed, device), bfloat16)
+
+        metric, k = metrics.parse(s.metric)
+        warned = False
+
+        def validate(trained: Encoder) -> float:
+            nonlocal warned
+            ranks = evaluation.rank(self.scorer(trained), split, split.validation, lists=False).headline(s.filter_seen)
+            if s.filter_seen and not warned:
+                warned = _warn_of_repeats(ranks, split)
+            return float(metric(ranks, k).mean())
+
+        self.fit_report = training.fit(
+            network, split, s, objective, validate if len(split.validation) else None, self.name, fingerprint_of(self, split), **options
+        ) | {"precision": "bfloat16" if bfloat16 else "float32"}
+
+    def state(self) -> dict[str, np.ndarray]:
+        assert self.popularity is not None
+        values = {} if self.feature_values is None else self.feature_values.arrays()
+        users = {} if self.trained_users is None else {"trained_users": self.trained_users}
+        return (
+            {"popularity": self.popularity}
+            | users
+            | {f"features.{k}": v for k, v in values.items()}
+            | {f"network.{k}": v.detach().cpu().numpy() for k, v in self.network.state_dict().items()}
+        )
+
+    def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
+        self.popularity = state["popularity"]
+        self.trained_users = state.get("trained_users")  # models saved before it was kept count all as trained
+        if self.features is not None:
+            values = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
+            self.feature_values = Features.from_arrays(self.features, values)
+        weights = {k.removeprefix("network."): torch.from_numpy(v) for k, v in state.items() if k.startswith("network.")}
+        self.network = self.build(items, users)
+        self.network.load_state_dict(weights)
+        self.network.eval().to(training.device_for_loading(self.train.device))
+
+    @torch.no_grad()
+    def states(self, histories: Histories) -> torch.Tensor:
+        """(histories, width) the state after each history."""
+        return self.scorer(self.network).states(histories)
+
+    @torch.no_grad()
+    def score(self, histories: Histories) -> torch.Tensor:
+        scorer = self.scorer(self.network)
+        return scorer.score(histories, scorer.item_vectors())
+
+    def score_chunks(self, histories: Histories, chunk: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        return self.scorer(self.network).score_chunks(histories, chunk)
+
+
+def fingerprint_of(model: NeuralModel, split: Split) -> str:
+    """What must be the same for a run to be resumed: model, settings (but the device) and data, ids included."""
+    settings = model.configuration()
+    settings["train"].pop("device")
+    data = [split.hash, split.train_positions, split.sequences.ids_digest]
+    return hashlib.sha256(json.dumps([model.name, settings, *data], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _warn_of_repeats(ranks: np.ndarray, split: Split) -> bool:
+    """Warns (and says whether it did) if most validation targets, of which these are the ranks under the filter, are filtered themselves."""
+    missed = ranks > len(split.sequences.item_catalogue)
+    if split.cold_targets_miss:
+        missed &= split.item_counts[split.targets(split.validation)] > 0
+    if missed.mean() > 0.5:
+        log.warning(
+            "train.filter_seen: %.0f%% of the validation targets are items that their users have taken before, and count as misses, since the "
+            "filter leaves out what was seen. If people are to get such items again, set it to False, and filter_seen where you test and "
+            "recommend, too.",
+            100 * missed.mean(),
+        )
+    return bool(missed.mean() > 0.5)
