@@ -107,7 +107,7 @@ def keep_draws(module: Any, model: Any, kept: dict[str, Any]) -> None:
 
 def same_draws(checkout: str, python: str, split: Any, loss: str, epochs: int, seed: int, threads: int) -> str:
     """Trains both codes from the same weights on the same samples; says how far apart they end."""
-    from seqrec.negatives import Sampler
+    from seqrec.training.negatives import Sampler
 
     plain = {"momentum": 0.0, "dropout_p_embed": 0.0, "dropout_p_hidden": 0.0}
     settings = {**COMMON, **LOSSES[loss], **plain, "loss": loss, "n_epochs": epochs}
@@ -233,9 +233,9 @@ class Scores:
 
 def measure(scores: np.ndarray, split: Any) -> dict[str, float]:
     """Validation metrics with the seen filter and (``..., unfiltered``) without."""
-    from seqrec import evaluation, metrics
+    from seqrec.evaluation import metrics, ranking
 
-    ranks = evaluation.rank(Scores(scores, split), split, split.validation, lists=False)
+    ranks = ranking.rank(Scores(scores, split), split, split.validation, lists=False)
     found = {}
     for metric in METRICS:
         function, k = metrics.parse(metric)
@@ -246,7 +246,7 @@ def measure(scores: np.ndarray, split: Any) -> dict[str, float]:
 
 def load(data_dir: str | None, users: int | None) -> Any:
     """The protocol's split; of the first ``users`` users only, for a quick look. Times are left out: positions order events in both codes."""
-    from seqrec.benchmark.protocol import load_protocol, load_sequences, of_users
+    from seqrec.experiment.protocol import load_protocol, load_sequences, of_users
 
     protocol = load_protocol(PROTOCOL)
     sequences, _ = load_sequences(protocol.data, protocol.ties, data_dir)

@@ -2,7 +2,7 @@
 
     python benchmarks/large_log.py --events 100000000 --users 1000000 --items 500000 --folder /tmp/large_log
 
-Makes a synthetic log (Parquet, written in chunks) and converts it with ``seqrec.preparing.prepare``, each in a process of its own, so that
+Makes a synthetic log (Parquet, written in chunks) and converts it with ``seqrec.sources.preparing.prepare``, each in a process of its own, so that
 each has its own peak. Items follow a power law (the r-th most popular has a share proportional to 1 / r), users a log-normal activity;
 times rise through the log, out of order within a chunk.
 """
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from seqrec import storage
-from seqrec.preparing import prepare
+from seqrec.sources.preparing import prepare
 
 CHUNK = 1_000_000
 START, SECONDS = 1_500_000_000, 2 * 365 * 86_400

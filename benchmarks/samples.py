@@ -23,17 +23,17 @@ LIMIT_SECONDS, LIMIT_GIB = 30, 1.5
 
 def write(args: argparse.Namespace) -> dict[str, float | str]:
     """``seqrec prepare --conf --samples`` as a call."""
-    from seqrec import run
+    from seqrec.experiment import prepare, settings
 
     samples = {"negatives": args.negatives, "shuffle": not args.in_order}
-    settings = run.RunSettings.of({"protocol": PROTOCOL, "data": {"folder": args.data_dir}, "samples": samples}, "")
-    run.prepare_run(settings, samples_folder=str(args.folder))
+    settings = settings.RunSettings.of({"protocol": PROTOCOL, "data": {"folder": args.data_dir}, "samples": samples}, "")
+    prepare.prepare_run(settings, samples_folder=str(args.folder))
     about = json.loads((args.folder / "samples.json").read_text())
     return {"rows": about["rows"]["train"], "split": about["split_hash"], "bytes": on_disk(args.folder)}
 
 
 def read(args: argparse.Namespace) -> dict[str, float | str]:
-    from seqrec.interactions import Interactions
+    from seqrec.data.interactions import Interactions
     from seqrec.splitting import SplitSettings
 
     log = Interactions.read([args.folder / f"{name}.parquet" for name in ("train", "validation", "test")], items=args.folder / "item.parquet")

@@ -55,7 +55,7 @@ def sasrec_flops(width: int, blocks: int, attended: float, items: int) -> float:
 
 
 def split_of(data_dir: str | None) -> Any:
-    from seqrec.benchmark.protocol import load_protocol, load_sequences
+    from seqrec.experiment.protocol import load_protocol, load_sequences
 
     protocol = load_protocol(PROTOCOL)
     return protocol.apply(load_sequences(protocol.data, protocol.ties, data_dir)[0])
@@ -90,14 +90,14 @@ def session_parallel(split: Any, authors: list[str] | None, rounds: int) -> tupl
 
 def timings(split: Any) -> tuple[float, float]:
     """(seconds to evaluate all test queries, milliseconds to recommend for one history), medians, with an untrained SASRec."""
-    from seqrec import evaluation, metrics
+    from seqrec.evaluation import metrics, ranking
     from seqrec.models.sasrec import SASRec
 
     model = SASRec(**SASREC).fit(split, stop_after=1, progress=False)
     seconds = []
     for _ in range(5):
         begin = time.perf_counter()
-        metrics.from_ranks(evaluation.rank(model, split, split.test).filtered)
+        metrics.from_ranks(ranking.rank(model, split, split.test).filtered)
         seconds.append(time.perf_counter() - begin)
     raw = [
         split.sequences.item_catalogue.decode(split.sequences.of(user)[:50]).to_list() for user in range(200) if len(split.sequences.of(user)) >= 50
@@ -122,7 +122,7 @@ from seqrec.models.sasrec import SASRec
 split = speed.split_of({data_dir!r})
 model = SASRec(**{{**speed.SASREC, "train": {{**speed.SASREC["train"], "epochs": 1}}}})
 model.fit(split, progress=False)
-metrics.from_ranks(evaluation.rank(model, split, split.test).filtered)
+metrics.from_ranks(ranking.rank(model, split, split.test).filtered)
 print(provenance.peak_memory_mb())
 """
     return float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)

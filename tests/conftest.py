@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from seqrec.catalogue import Catalogue
-from seqrec.sequences import Sequences
+from seqrec.data.catalogue import Catalogue
+from seqrec.data.sequences import Sequences
 
 # A loaded machine is slow: that is no failure of a property.
 hypothesis.settings.register_profile("seqrec", deadline=None, print_blob=True)
@@ -46,9 +46,9 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def ml_100k_interactions(shared_data: Path):
-    from seqrec import datasets
+    from seqrec import sources
 
-    return datasets.load("ml-100k", data_dir=shared_data / "ml-100k")
+    return sources.load("ml-100k", data_dir=shared_data / "ml-100k")
 
 
 @pytest.fixture(scope="session")

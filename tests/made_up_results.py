@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from seqrec import comparison, metrics
 from seqrec.benchmark import results
-from seqrec.evaluation import Ranks
+from seqrec.evaluation import comparison, metrics
+from seqrec.evaluation.ranking import Ranks
 
 USERS, ITEMS = 300, 1000
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from seqrec.catalogue import Catalogue
-from seqrec.sequences import Sequences
+from seqrec.data.catalogue import Catalogue
+from seqrec.data.sequences import Sequences
 from seqrec.splitting.split import Split
 
 ITEMS = 7

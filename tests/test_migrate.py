@@ -8,11 +8,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from seqrec import migrate, yaml_file
+from seqrec import migrate
 from seqrec.cli import app
 from seqrec.errors import SettingsError
+from seqrec.experiment.settings import RunSettings
 from seqrec.migrate import recbole
-from seqrec.run import RunSettings
+from seqrec.settings import yaml_file
 
 # In the form of the demo's files: repeated and misspelt keys, class paths, and variables are as users have them.
 HRM = """

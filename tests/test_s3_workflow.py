@@ -19,12 +19,12 @@ from made_up_results import write_results
 from typer.testing import CliRunner
 
 import seqrec
-from seqrec import benchmark, datasets, storage
+from seqrec import benchmark, sources, storage
 from seqrec.benchmark import leaderboard, runner, worker
 from seqrec.cli import app
+from seqrec.data.interactions import Interactions
 from seqrec.errors import DataError, SettingsError, StorageError
-from seqrec.interactions import Interactions
-from seqrec.training import Run
+from seqrec.training.state import Run
 
 RUN = """
 data: {path: "${FOLDER}/prepared"}
@@ -185,7 +185,7 @@ def test_folders_of_known_data_sets(s3_bucket, tmp_path, monkeypatch):
     for name, text in ml_1m.items():
         put(f"{s3_bucket}/data/ml-1m/{name}", text.encode("latin-1"))
     for where in (f"{s3_bucket}/data", f"{s3_bucket}/data/ml-1m", f"{s3_bucket}/data/"):
-        log = datasets.load("ml-1m", data_dir=where)
+        log = sources.load("ml-1m", data_dir=where)
         assert log.items["title"].to_list() == ["Amélie (2001)", "Heat (1995)"]
         assert log.users["zip_code"].to_list() == [48067, 70072]
         assert (len(log.frame), log.source) == (3, f"{s3_bucket}/data/ml-1m")
@@ -197,14 +197,14 @@ def test_folders_of_known_data_sets(s3_bucket, tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "ml-latest-small.zip", "w") as made:
         made.writestr("ml-latest-small/ratings.csv", "userId,movieId,rating,timestamp\n1,10,4.5,978300760\n")
     put(f"{s3_bucket}/data/ml-latest-small.zip", (tmp_path / "ml-latest-small.zip").read_bytes())
-    assert len(datasets.load("ml-latest-small").frame) == 1
+    assert len(sources.load("ml-latest-small").frame) == 1
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["ml-latest-small"]  # the cache alone is local
     with pytest.raises(DataError, match="data_dir: expected a folder"):
-        datasets.load("ml-1m", data_dir=f"{s3_bucket}/nowhere")
+        sources.load("ml-1m", data_dir=f"{s3_bucket}/nowhere")
     with pytest.raises(StorageError, match="there is no bucket"):
-        datasets.load("ml-1m", data_dir=f"{s3_bucket}-other")
+        sources.load("ml-1m", data_dir=f"{s3_bucket}-other")
     with pytest.raises(DataError, match="cache: expected a folder of this machine"):
-        datasets.load("ml-1m", data_dir=f"{s3_bucket}/data", cache=f"{s3_bucket}/cache")
+        sources.load("ml-1m", data_dir=f"{s3_bucket}/data", cache=f"{s3_bucket}/cache")
 
 
 def test_result_files_leaderboard_and_page(s3_bucket, tmp_path, empty_disk):
@@ -249,12 +249,14 @@ def test_a_mistake_is_one_line(s3_bucket, empty_disk):
 
 def test_a_run_that_is_stopped_while_it_is_written_is_no_run(s3_bucket, monkeypatch):
     """run.json is there only where model and metrics are those of that run."""
-    from seqrec import run
+    from seqrec.experiment import judge
+    from seqrec.experiment.settings import RunSettings
+    from seqrec.experiment.train import train
 
     put(f"{s3_bucket}/events.csv", cycle_log().write_csv().encode())
     settings = {"data": {"path": f"{s3_bucket}/events.csv"}, "model": {"name": "popularity"}, "output": {"folder": f"{s3_bucket}/out"}}
-    run.train(run.RunSettings.of(settings, ""))
-    before = run.evaluate(f"{s3_bucket}/out")
+    train(RunSettings.of(settings, ""))
+    before = judge.evaluate(f"{s3_bucket}/out")
 
     def fails(*_: object) -> None:
         raise KeyboardInterrupt
@@ -262,9 +264,9 @@ def test_a_run_that_is_stopped_while_it_is_written_is_no_run(s3_bucket, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr("seqrec.tables.Table.write", fails)
         with pytest.raises(KeyboardInterrupt):
-            run.train(run.RunSettings.of(settings | {"model": {"name": "markov"}}, ""), restart=True)
+            train(RunSettings.of(settings | {"model": {"name": "markov"}}, ""), restart=True)
     assert seqrec.load(f"{s3_bucket}/out/model").name == "markov"
     with pytest.raises(SettingsError, match=r"run\.json"):
-        run.evaluate(f"{s3_bucket}/out")
-    run.train(run.RunSettings.of(settings, ""))
-    assert run.evaluate(f"{s3_bucket}/out").rows == before.rows
+        judge.evaluate(f"{s3_bucket}/out")
+    train(RunSettings.of(settings, ""))
+    assert judge.evaluate(f"{s3_bucket}/out").rows == before.rows

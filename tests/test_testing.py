@@ -10,10 +10,10 @@ import pytest
 import torch
 from pydantic import Field
 
-from seqrec.config import Settings
+from seqrec.data.sequences import Histories
 from seqrec.models.markov import Markov
 from seqrec.models.popularity import Popularity
-from seqrec.sequences import Histories
+from seqrec.settings.base import Settings
 from seqrec.testing import ModelContract, check_model, markov_chain, sequences_of, small_log, uniform_noise
 
 

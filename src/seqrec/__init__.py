@@ -7,8 +7,8 @@ __version__ = "0.1.0"
 
 # Imported on first use, so that `import seqrec` and the command line start at once.
 _PUBLIC = {
-    "Interactions": "seqrec.interactions",
-    "Sequences": "seqrec.sequences",
+    "Interactions": "seqrec.data.interactions",
+    "Sequences": "seqrec.data.sequences",
     "Split": "seqrec.splitting",
     "SplitSettings": "seqrec.splitting",
     "Popularity": "seqrec.models.popularity",
@@ -26,7 +26,8 @@ _PUBLIC = {
 __all__ = [*_PUBLIC, "__version__"]
 
 if TYPE_CHECKING:
-    from seqrec.interactions import Interactions as Interactions
+    from seqrec.data.interactions import Interactions as Interactions
+    from seqrec.data.sequences import Sequences as Sequences
     from seqrec.models import load as load
     from seqrec.models.fpmc import FPMC as FPMC
     from seqrec.models.gru4rec import GRU4Rec as GRU4Rec
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from seqrec.models.recent_popularity import RecentPopularity as RecentPopularity
     from seqrec.models.sasrec import SASRec as SASRec
     from seqrec.models.vsknn import VSKNN as VSKNN
-    from seqrec.sequences import Sequences as Sequences
     from seqrec.splitting import Split as Split
     from seqrec.splitting import SplitSettings as SplitSettings
 

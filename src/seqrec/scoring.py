@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from seqrec.catalogue import Catalogue
-from seqrec.sequences import Histories, Sequences
+from seqrec.data.catalogue import Catalogue
+from seqrec.data.sequences import Histories, Sequences
 
 
 class Scorer(Protocol):

@@ -24,11 +24,11 @@ import numpy as np
 import polars as pl
 import torch
 
-from seqrec import evaluation, metrics
-from seqrec.catalogue import Catalogue
+from seqrec.data.catalogue import Catalogue
+from seqrec.data.sequences import Histories, Sequences
 from seqrec.errors import SeqrecError, SettingsError, UnknownIdError
+from seqrec.evaluation import metrics, ranking
 from seqrec.models.model import Model
-from seqrec.sequences import Histories, Sequences
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.split import Queries, Split
 
@@ -259,13 +259,13 @@ class ModelContract:
             return
         few = {} if self.order == 1 else {"items": 12, "length": 30}
         split = leave_one_out(markov_chain(order=self.order, **few))
-        ranks = evaluation.rank(self._fit(split), split, split.test, lists=False).headline(filter_seen=self.order == 1)
+        ranks = ranking.rank(self._fit(split), split, split.test, lists=False).headline(filter_seen=self.order == 1)
         reached = metrics.recall(ranks, 3).mean()
         assert reached >= self.floor, f"recall@3 on a Markov chain of order {self.order}: expected at least {self.floor}. Got {reached:.3f}"
 
     def test_finds_nothing_in_noise(self) -> None:
         split = leave_one_out(uniform_noise())
-        ranks = evaluation.rank(self._fit(split), split, split.test, lists=False)
+        ranks = ranking.rank(self._fit(split), split, split.test, lists=False)
         items, n, k = len(split.sequences.item_catalogue), len(split.test), 10
         chance = k / items
         ceiling = chance + 4 * (chance * (1 - chance) / n) ** 0.5

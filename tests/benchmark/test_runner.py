@@ -6,10 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from seqrec import benchmark, evaluation, metrics, models, report, topk
+from seqrec import benchmark, models, report
 from seqrec.benchmark import leaderboard, provenance, results, runner, worker
-from seqrec.benchmark.protocol import load_protocol, load_sequences
 from seqrec.errors import DataError, SettingsError, TrainingError
+from seqrec.evaluation import lists, metrics, ranking
+from seqrec.experiment.protocol import load_protocol, load_sequences
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.testing import sequences_of
 
@@ -93,7 +94,7 @@ def test_a_result_file_has_every_key_and_no_seed_path_or_date_in_its_settings(fo
 def test_it_says_what_evaluation_says(folder):
     protocol = load_protocol(folder / "own.yaml")
     split = protocol.apply(load_sequences(protocol.data, protocol.ties, str(folder))[0])
-    ranks = evaluation.rank(models.get("popularity")().fit(split), split, split.test)
+    ranks = ranking.rank(models.get("popularity")().fit(split), split, split.test)
     r = result(folder, label="popularity")
     assert np.array_equal(r.ranks(True), ranks.filtered)
     assert np.array_equal(r.ranks(False), ranks.unfiltered)
@@ -105,7 +106,7 @@ def test_it_says_what_evaluation_says(folder):
 def test_lists_of_people_who_have_seen_everything_are_not_described():
     split = leave_one_out(sequences_of([np.array([0, 1, 0, 1])] * 2, 2))
     model = models.get("popularity")().fit(split)
-    ranks = evaluation.rank(model, split, split.test)
+    ranks = ranking.rank(model, split, split.test)
     assert worker.describe_lists(ranks, split, filter_seen=True) == {}
     assert worker.describe_lists(ranks, split, filter_seen=False)["coverage@10"] == 1
 
@@ -234,7 +235,7 @@ def test_top_k_lists_of_each_run(folder, tmp_path):
     run(folder, models=["gru4rec-small"], seeds=[0], again=True, topk_dir=tmp_path)
     protocol = load_protocol(folder / "own.yaml")
     split = protocol.apply(load_sequences(protocol.data, protocol.ties, str(folder))[0])
-    scored = topk.score(tmp_path / "own-v1" / "gru4rec-small-seed-0.csv", split)
+    scored = lists.score(tmp_path / "own-v1" / "gru4rec-small-seed-0.csv", split)
     assert scored.without_list == 0
     assert scored.metrics()["ndcg@10"].mean() == pytest.approx(result(folder)["metrics"]["ndcg@10"]["mean"])
 

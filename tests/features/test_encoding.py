@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqrec import datasets
-from seqrec.catalogue import Catalogue
+from seqrec import sources
+from seqrec.data.catalogue import Catalogue
 from seqrec.errors import SettingsError
 from seqrec.features.encoding import Features, Side
 from seqrec.features.schema import FeatureSchema
@@ -135,7 +135,7 @@ def test_mistakes_are_named():
 
 def test_movielens(shared_data):
     for name, ages in (("ml-100k", 61), ("ml-1m", 7)):
-        s = datasets.load(name, data_dir=shared_data).sequences()
+        s = sources.load(name, data_dir=shared_data).sequences()
         schema = FeatureSchema(user=["gender", "age", "occupation", "zip_code", "gender#age"], item=["genres"])
         features = Features.of(schema, s.user_catalogue, s.item_catalogue)
         assert features.item.values == 1 + (19 if name == "ml-100k" else 18)

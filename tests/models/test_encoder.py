@@ -11,22 +11,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seqrec import evaluation, losses
-from seqrec.batching import Batch
-from seqrec.catalogue import Catalogue
-from seqrec.encoder import Encoder
+from seqrec.data.catalogue import Catalogue
+from seqrec.data.sequences import Histories
 from seqrec.errors import SeqrecError, SettingsError
+from seqrec.evaluation import ranking
 from seqrec.models.fpmc import FPMC
 from seqrec.models.gru4rec import GRU4Rec
 from seqrec.models.hrm import HRM
 from seqrec.models.sasrec import SASRec
-from seqrec.negatives import NegativesSettings, Sampler
-from seqrec.objective import LossSettings, Objective
-from seqrec.sequences import Histories
+from seqrec.nn.batch import Batch
+from seqrec.nn.encoder import Encoder
 from seqrec.splitting.last_n import last_n
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.user_holdout import user_holdout
 from seqrec.testing import small_log
+from seqrec.training import losses
+from seqrec.training.negatives import NegativesSettings, Sampler
+from seqrec.training.objective import LossSettings, Objective
 
 ITEMS, WIDTH, N = 11, 4, 6
 
@@ -196,7 +197,7 @@ def test_users_without_a_target_in_training(tmp_path, cls, features):
     model = cls(width=8, features=features, train={"epochs": 2, "batch_positions": 8, "device": "cpu"})
     model.fit(split, progress=False)
     model.save(tmp_path / "model")
-    ranked = evaluation.rank(model, split, split.test)
+    ranked = ranking.rank(model, split, split.test)
     held_out = split.sequences.user_catalogue.decode(ranked.users).to_list()
     expected = split.sequences.item_catalogue.decode(ranked.lists[:, :5].ravel()).to_list()
     for served in (model, cls.load(tmp_path / "model")):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from seqrec.data.sequences import Histories
 from seqrec.models.fpmc import FPMC, FPMCNetwork, FPMCSettings
-from seqrec.sequences import Histories
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.testing import small_log
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from seqrec import losses
+from seqrec.data.sequences import Histories
 from seqrec.models.gru4rec import GRU4RecNetwork, GRU4RecSettings
-from seqrec.sequences import Histories
 from seqrec.splitting.split import Queries, Split
 from seqrec.testing import sequences_of
+from seqrec.training import losses
 
 ITEMS = 15
 LISTS = [np.array(x) for x in ([0, 1, 2, 3, 4, 5, 6], [7, 8], [9, 10, 11, 12], [13, 14, 0, 2, 4, 6, 8, 10, 12, 1], [3], [5, 6, 7])]

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqrec import losses
 from seqrec.models.gru4rec import GRU4Rec, GRU4RecNetwork, SessionParallel
-from seqrec.negatives import Sampler
-from seqrec.optimizers import AdagradMomentum
 from seqrec.splitting.split import Queries, Split
 from seqrec.testing import sequences_of
+from seqrec.training import losses
+from seqrec.training.negatives import Sampler
+from seqrec.training.optimizers import AdagradMomentum
 
 ITEMS, WIDTH, LANES = 15, 6, 3
 LISTS = [np.array(x) for x in ([0, 1, 2, 3, 4, 5, 6], [7, 8], [9, 10, 11, 12], [13, 14, 0, 2, 4, 6, 8, 10, 12, 1], [3], [5, 6, 7], [2, 2, 2])]

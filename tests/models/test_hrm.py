@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from seqrec.data.sequences import Histories
 from seqrec.models.hrm import HRMNetwork, HRMSettings, pool
-from seqrec.sequences import Histories
 
 VECTORS = torch.tensor([[[1.0, -2.0], [3.0, -4.0], [100.0, 100.0]]])
 MASK = torch.tensor([[True, True, False]])

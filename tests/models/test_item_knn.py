@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seqrec.data.sequences import Histories
 from seqrec.models import item_knn
 from seqrec.models.item_knn import FAR_BELOW, ItemKNN
-from seqrec.sequences import Histories
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.split import Split
 from seqrec.testing import sequences_of, small_log

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seqrec.data.sequences import Histories
 from seqrec.models.markov import Markov
-from seqrec.sequences import Histories
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.split import Split
 from seqrec.testing import sequences_of

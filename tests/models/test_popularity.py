@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from seqrec.data.sequences import Histories
 from seqrec.errors import DataError, SettingsError
 from seqrec.models.popularity import Popularity, shares
 from seqrec.models.recent_popularity import RecentPopularity, recent_events
-from seqrec.sequences import Histories
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.split import Split
 from seqrec.testing import sequences_of

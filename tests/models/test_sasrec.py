@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seqrec.batching import Batch
+from seqrec.data.sequences import Histories
 from seqrec.errors import SettingsError
 from seqrec.models.sasrec import Block, SASRec, SASRecNetwork, SASRecSettings
-from seqrec.sequences import Histories
+from seqrec.nn.batch import Batch
 
 ITEMS, LENGTH = 20, 8
 

@@ -9,18 +9,20 @@ import polars as pl
 import pytest
 import torch
 
-from seqrec import evaluation, metrics, models, training
-from seqrec.catalogue import Catalogue
+from seqrec import models
+from seqrec.data.catalogue import Catalogue
+from seqrec.data.sequences import Histories, Sequences
 from seqrec.errors import SeqrecError, SettingsError, TrainingError
+from seqrec.evaluation import metrics, ranking
 from seqrec.features.schema import FeatureSchema
 from seqrec.models.gru4rec import GRU4Rec
 from seqrec.models.hrm import HRM
-from seqrec.negatives import Sampler
-from seqrec.objective import Objective
-from seqrec.sequences import Histories, Sequences
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.split import Queries, Split
 from seqrec.testing import awkward_histories, sequences_of, small_log
+from seqrec.training import state
+from seqrec.training.negatives import Sampler
+from seqrec.training.objective import Objective
 
 SMALL = {
     "hrm": {"width": 16, "recent": 1},
@@ -44,7 +46,7 @@ def with_attributes(s: Sequences, items: dict | None = None, users: dict | None 
 
 def recall(model, split: Split, k: int) -> float:
     model.fit(split, progress=False)
-    return float(metrics.recall(evaluation.rank(model, split, split.test, lists=False).unfiltered, k).mean())
+    return float(metrics.recall(ranking.rank(model, split, split.test, lists=False).unfiltered, k).mean())
 
 
 # -- what must be learnt
@@ -135,11 +137,11 @@ def test_gru4rec_knows_the_user_of_each_position(lanes, steps):
     for batch in network.batches(split, lanes * steps, np.random.default_rng(0)):
         states = network.encode(batch)
         users = batch.users.flatten()[batch.at]
-        for state, user, target in zip(states, users.tolist(), batch.targets.tolist()):
+        for each, user, target in zip(states, users.tolist(), batch.targets.tolist()):
             own = split.sequences.items[split.train_starts[user] : split.train_stops[user]]
             prefixes = [own[:n] for n in range(1, len(own)) if own[n] == target]
             expected = m.states(Histories.from_lists(prefixes, np.full(len(prefixes), user, dtype=np.int32)))
-            assert torch.isclose(expected, state, rtol=0, atol=1e-9).all(1).any()
+            assert torch.isclose(expected, each, rtol=0, atol=1e-9).all(1).any()
             found += 1
     assert found == split.train_positions
 
@@ -187,7 +189,7 @@ def test_the_tables_of_gru4rec(embedding):
 def test_a_resumed_run_equals_an_uninterrupted_one(name, tmp_path, monkeypatch):
     split = leave_one_out(small_log())
     whole = make(name, EVERYTHING).fit(split, progress=False)
-    save = training.Run.save
+    save = state.Run.save
 
     def save_then_stop(self, path, fingerprint):
         save(self, path, fingerprint)
@@ -195,7 +197,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(name, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.Run, "save", save_then_stop)
+        patch.setattr(state.Run, "save", save_then_stop)
         with pytest.raises(KeyboardInterrupt):
             make(name, EVERYTHING).fit(split, progress=False, checkpoint=tmp_path / "c.safetensors")
     resumed = make(name, EVERYTHING).fit(split, progress=False, checkpoint=tmp_path / "c.safetensors")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_sequences import ITEMS, build, busy_logs, logs, of_items
 
-from seqrec.catalogue import Catalogue
+from seqrec.data.catalogue import Catalogue
 from seqrec.errors import DataError, SeqrecError
 from seqrec.splitting import SPLITS, Queries, SplitSettings, last_n, leave_one_out, user_holdout
 

@@ -8,8 +8,8 @@ import importlib
 import pytest
 from random_sequences import of_items
 
-from seqrec.config import Settings
 from seqrec.errors import DataError, SettingsError
+from seqrec.settings.base import Settings
 from seqrec.splitting import SPLITS, SplitSettings, global_temporal, last_n, leave_one_out, user_holdout
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from seqrec import storage
-from seqrec.benchmark.protocol import load_protocol
 from seqrec.benchmark.results import Group, Result, Row, collect, groups
-from seqrec.comparison import RESAMPLES
 from seqrec.errors import DataError
+from seqrec.evaluation.comparison import RESAMPLES
+from seqrec.experiment.protocol import load_protocol
 from seqrec.tables import Table, fraction
 
 HEADER = """# Leaderboard

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from seqrec import comparison, metrics, storage
-from seqrec.benchmark.protocol import Protocol, load_protocol, names
-from seqrec.comparison import UserValues
+from seqrec import storage
 from seqrec.errors import DataError, SettingsError
-from seqrec.evaluation import Ranks
+from seqrec.evaluation import comparison, metrics
+from seqrec.evaluation.comparison import UserValues
+from seqrec.evaluation.ranking import Ranks
+from seqrec.experiment.protocol import Protocol, load_protocol, names
 
 WHAT = ("protocol", "model", "seed", "settings", "filter_seen", "items", "users", "split_hash")
 MEASURED = ("metrics", "validation_metrics", "ranks", "train_seconds", "peak_memory_mb", "positions_per_second")

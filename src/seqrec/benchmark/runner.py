@@ -13,14 +13,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqrec import storage, yaml_file
-from seqrec.benchmark.protocol import Protocol, load_protocol, load_sequences
+from seqrec import storage
 from seqrec.benchmark.results import Result, collect, same_settings
-from seqrec.config import Settings
 from seqrec.errors import DataError, SettingsError, TrainingError, did_you_mean
+from seqrec.experiment.protocol import Protocol, load_protocol, load_sequences
 from seqrec.models import MODELS, get
 from seqrec.models.model import Model
 from seqrec.models.neural import NeuralModel
+from seqrec.settings import yaml_file
+from seqrec.settings.base import Settings
 
 FOLDER = Path(__file__).parent / "configs"
 
@@ -66,7 +67,7 @@ def load_config(protocol: str, label: str, configs: str | Path | None = None) ->
 
 def model_of(protocol: Protocol, label: str, config: Config, seed: int) -> Model:
     """The untrained model of a run."""
-    from seqrec.run import make_model  # it reads protocols itself
+    from seqrec.experiment.settings import make_model
 
     own = {"name": config.model} if isinstance(config.model, str) else {"name": label, **config.model}
     training = {**protocol.select.model_dump(), "seed": seed}
@@ -140,7 +141,7 @@ def run(
         protocol: a shipped protocol's name, or the path of a YAML file.
         models: rows to run: models, or labels with a settings file; None for all that have one.
         seeds: a number n for 0 .. n-1, or the seeds themselves.
-        data_dir: where the data set's files are; else they are looked for as ``seqrec.datasets`` does.
+        data_dir: where the data set's files are; else they are looked for as ``seqrec.sources`` does.
         configs: a folder of your own with ``<protocol>/<label>.yaml``.
         topk_dir: also write each run's top-k lists there, as ``<protocol>/<label>-seed-<n>.csv``, for another judge.
         threads: of each run; None for what torch chooses.

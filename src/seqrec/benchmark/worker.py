@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from seqrec import comparison, evaluation, metrics, storage, topk
+from seqrec import storage
 from seqrec.benchmark import provenance, results
-from seqrec.benchmark.protocol import Protocol, load_protocol, load_sequences
 from seqrec.benchmark.runner import Config, model_of, settings_of
 from seqrec.errors import SeqrecError
-from seqrec.evaluation import Ranks
+from seqrec.evaluation import comparison, lists, metrics, ranking
+from seqrec.evaluation.ranking import Ranks
+from seqrec.experiment.protocol import Protocol, load_protocol, load_sequences
 from seqrec.models.model import Model
 from seqrec.models.neural import NeuralModel
 from seqrec.splitting.split import Queries, Split
@@ -108,10 +109,10 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     checkpoint = storage.sibling(path, f"{hidden}{digest}.safetensors")
     model, final, report = train(protocol, request["label"], config, request["seed"], split, checkpoint, progress)
 
-    validation = evaluation.rank(model, split, split.validation, lists=False)
+    validation = ranking.rank(model, split, split.validation, lists=False)
     known = split.retrain() if protocol.retrain else split
     asking = time.perf_counter()
-    test = evaluation.rank(final, known, split.test)
+    test = ranking.rank(final, known, split.test)
     evaluation_seconds = time.perf_counter() - asking
     peak = provenance.peak_memory_mb()
 
@@ -142,8 +143,8 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
         "train_positions": split.train_positions,
         "queries": len(split.test),
         "asked_users": len(np.unique(split.test.users)),
-        "ties": topk.ties_within(test, filter_seen=True),
-        "ties_unfiltered": topk.ties_within(test, filter_seen=False),
+        "ties": lists.ties_within(test, filter_seen=True),
+        "ties_unfiltered": lists.ties_within(test, filter_seen=False),
         "cold_targets": float((known.item_counts[targets] == 0).mean()),
         "cold_targets_miss": split.cold_targets_miss,
         "split": split.settings,
@@ -156,7 +157,7 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     }
     for name in protocol.variants:
         other_split = protocol.variant(name, sequences)
-        other = evaluation.rank(final, known, other_split.test, lists=False)
+        other = ranking.rank(final, known, other_split.test, lists=False)
         content |= {
             f"metrics_{name}": measure(other, filter_seen, protocol.cutoffs),
             f"{protocol.other}_{name}": measure(other, not filter_seen, protocol.cutoffs),
@@ -175,7 +176,7 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     if request.get("topk"):
-        topk.write(test, known, request["topk"], filter_seen)
+        lists.write(test, known, request["topk"], filter_seen)
     storage.write_json(content, path)
     for name in storage.names(storage.parent(path)):
         if name.startswith(hidden) and name.endswith(".safetensors"):

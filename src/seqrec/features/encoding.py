@@ -20,7 +20,7 @@ from functools import reduce
 import numpy as np
 import polars as pl
 
-from seqrec.catalogue import Catalogue
+from seqrec.data.catalogue import Catalogue
 from seqrec.errors import SettingsError, did_you_mean
 from seqrec.features.schema import CROSS, ITEM_ID, USER_ID, FeatureSchema
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from seqrec import storage, yaml_file
-from seqrec.config import Settings
+from seqrec import storage
 from seqrec.errors import SettingsError, did_you_mean
+from seqrec.settings import yaml_file
+from seqrec.settings.base import Settings
 
 USER_ID, ITEM_ID = "user_id", "item_id"
 CROSS = "#"

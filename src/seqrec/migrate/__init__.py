@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from seqrec import yaml_file
 from seqrec.errors import SettingsError
+from seqrec.experiment.settings import RunSettings
 from seqrec.migrate import origin, recbole
 from seqrec.migrate.draft import Draft, Migration
-from seqrec.run import RunSettings
+from seqrec.settings import yaml_file
 
 __all__ = ["Migration", "migrate", "read", "recognise"]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from seqrec import yaml_file
 from seqrec.errors import SettingsError, did_you_mean
-from seqrec.run import RunSettings
+from seqrec.experiment.settings import RunSettings
+from seqrec.settings import yaml_file
 from seqrec.tables import Table
 
 BARE_VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")

@@ -16,9 +16,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from seqrec import storage, yaml_file
+from seqrec import storage
 from seqrec.errors import SeqrecError, SettingsError, did_you_mean
 from seqrec.migrate.draft import Draft
+from seqrec.settings import yaml_file
 
 CLASSES: dict[str, str | None] = {
     "GRU4RecBatchNegativeSamplingModule": "gru4rec",

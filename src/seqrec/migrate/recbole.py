@@ -16,7 +16,7 @@ import math
 import re
 from typing import Any
 
-from seqrec import datasets, storage
+from seqrec import sources, storage
 from seqrec.errors import SettingsError, did_you_mean
 from seqrec.migrate.draft import Draft
 
@@ -150,7 +150,7 @@ def _data(draft: Draft) -> None:
     name, folder = draft.text("dataset"), draft.text("data_path")
     if name is None:
         raise SettingsError(f"{draft.source}: dataset: missing (RecBole takes it on its command line). Say it beside the file: dataset=ml-100k.")
-    if folder is None and name in datasets.DATASETS:
+    if folder is None and name in sources.DATASETS:
         draft.put("data", {"name": name})
         draft.say("dataset", f"data.name = {name}")
     else:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from seqrec import artifact
 from seqrec.errors import SettingsError, did_you_mean
 from seqrec.models.model import Model
+from seqrec.serving import artifact
 
 MODELS: dict[str, str] = {
     "popularity": "seqrec.models.popularity:Popularity",

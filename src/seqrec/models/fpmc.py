@@ -20,13 +20,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from seqrec import batching
-from seqrec.batching import Batch
-from seqrec.config import Settings
-from seqrec.encoder import Encoder
+from seqrec.data.sequences import Histories
 from seqrec.models.neural import NeuralModel
-from seqrec.sequences import Histories
+from seqrec.nn.batch import Batch
+from seqrec.nn.encoder import Encoder
+from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
+from seqrec.training import batching
 
 
 class FPMCSettings(Settings):

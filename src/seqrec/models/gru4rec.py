@@ -31,21 +31,21 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from seqrec import batching
-from seqrec.batching import Batch
-from seqrec.config import Settings
-from seqrec.encoder import Encoder
+from seqrec.data.sequences import Histories
 from seqrec.features.encoding import Features
-from seqrec.layers.dropout import dropout
-from seqrec.layers.features import add_users, embedding
-from seqrec.layers.recurrence import GRULayer
 from seqrec.models.gru4rec_fused import OnePass
 from seqrec.models.neural import NeuralModel
-from seqrec.negatives import Distinct, Sampler
-from seqrec.objective import Objective
-from seqrec.one_table import OneTable
-from seqrec.sequences import Histories
+from seqrec.nn.batch import Batch
+from seqrec.nn.dropout import dropout
+from seqrec.nn.embedding import add_users, embedding
+from seqrec.nn.encoder import Encoder
+from seqrec.nn.recurrence import GRULayer
+from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
+from seqrec.training import batching
+from seqrec.training.negatives import Distinct, Sampler
+from seqrec.training.objective import Objective
+from seqrec.training.one_table import OneTable
 
 
 class GRU4RecSettings(Settings):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqrec import losses
-from seqrec.layers.recurrence import step, step_backward
-from seqrec.negatives import Distinct
+from seqrec.nn.recurrence import step, step_backward
+from seqrec.training import losses
+from seqrec.training.negatives import Distinct
 
 
 class OnePass(torch.autograd.Function):

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from seqrec.config import Settings
+from seqrec.data.sequences import Histories
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
-from seqrec.sequences import Histories
+from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 
 

@@ -12,15 +12,15 @@ import numpy as np
 import polars as pl
 import torch
 
-from seqrec import artifact, recommender
-from seqrec.catalogue import Catalogue
-from seqrec.config import Settings
+from seqrec.data.catalogue import Catalogue
+from seqrec.data.interactions import Interactions
+from seqrec.data.sequences import Histories, Sequences
 from seqrec.errors import DataError, SettingsError, TrainingError, did_you_mean
-from seqrec.interactions import Interactions
-from seqrec.sequences import Histories, Sequences
+from seqrec.serving import artifact, recommender
+from seqrec.settings.base import Settings
 from seqrec.splitting.everything import everything
 from seqrec.splitting.split import Split
-from seqrec.training import TrainSettings
+from seqrec.training.settings import TrainSettings
 
 OPTIONS = ("checkpoint", "progress", "stop_after", "schedule_epochs")
 """Of ``fit``; a model that is not trained by gradient has no use for them."""
@@ -77,7 +77,7 @@ class Model(ABC):
                 trains, except that models which choose their epochs hold out the last event of a tenth of the users (100 to 1,000) to choose on; of
                 fewer than 200 users nothing is held out, and all epochs are trained.
             options: for neural models ``checkpoint`` (a file to save to after every epoch and to resume from), ``progress`` (False for none),
-                ``stop_after`` (train this many epochs and validate nothing) and ``schedule_epochs`` (see ``seqrec.training.fit``).
+                ``stop_after`` (train this many epochs and validate nothing) and ``schedule_epochs`` (see ``seqrec.training.trainer.fit``).
 
         Returns:
             the model itself.
@@ -126,11 +126,11 @@ class Model(ABC):
         filter_seen: bool = True,
         on_unknown: str = "raise",
     ) -> pl.DataFrame:
-        """The best next items for anyone's history, or for users of the training data. See ``seqrec.recommender.recommend``."""
+        """The best next items for anyone's history, or for users of the training data. See ``seqrec.serving.recommender.recommend``."""
         return recommender.recommend(self, sequences, users=users, k=k, filter_seen=filter_seen, on_unknown=on_unknown)
 
     def save(self, folder: str | Path, histories: bool = True) -> None:
-        """Writes the model as a folder of safetensors, Parquet and JSON. See ``seqrec.artifact``.
+        """Writes the model as a folder of safetensors, Parquet and JSON. See ``seqrec.serving.artifact``.
 
         Args:
             histories: also write the users' histories, so that ``recommend(users=...)`` works after loading.

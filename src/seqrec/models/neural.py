@@ -16,20 +16,22 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from seqrec import evaluation, losses, metrics, training
-from seqrec.catalogue import Catalogue
-from seqrec.config import Settings
-from seqrec.encoder import Encoder
+from seqrec.data.catalogue import Catalogue
+from seqrec.data.sequences import Histories
 from seqrec.errors import SeqrecError, SettingsError
+from seqrec.evaluation import metrics, ranking
 from seqrec.features.encoding import Features
 from seqrec.features.schema import USER_ID, FeatureSchema
-from seqrec.layers.features import FeatureEmbedding
 from seqrec.models.model import Model
-from seqrec.negatives import NegativesSettings, Sampler
-from seqrec.objective import LossSettings, Objective
-from seqrec.sequences import Histories
+from seqrec.nn.embedding import FeatureEmbedding
+from seqrec.nn.encoder import Encoder
+from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
-from seqrec.training import TrainSettings
+from seqrec.training import device as devices
+from seqrec.training import losses, settings, trainer
+from seqrec.training.negatives import NegativesSettings, Sampler
+from seqrec.training.objective import LossSettings, Objective
+from seqrec.training.settings import TrainSettings
 
 log = logging.getLogger("seqrec")
 
@@ -165,7 +167,7 @@ class NeuralModel(Model):
         if isinstance(own, FeatureEmbedding) and own.ids is not None and self.trained_users is not None:
             with torch.no_grad():  # of users without a target attributes tell, and no random start
                 own.ids.weight[torch.from_numpy(~self.trained_users)] = 0
-        if training.knows_sparse_gradients(self.train, self.sparse_adagrad):
+        if settings.knows_sparse_gradients(self.train, self.sparse_adagrad):
             network.use_sparse_gradients()
         return network
 
@@ -194,8 +196,8 @@ class NeuralModel(Model):
         if self.features is not None:
             self.feature_values = Features.of(self.features, split.sequences.user_catalogue, split.sequences.item_catalogue)
         s, counts = self.train, torch.from_numpy(split.item_counts)
-        device = training.choose_device(s.device)
-        bfloat16 = training.in_bfloat16(s.precision, device)
+        device = devices.choose_device(s.device)
+        bfloat16 = devices.in_bfloat16(s.precision, device)
         torch.manual_seed(s.seed)
         network = self.network = self.build(len(split.sequences.item_catalogue), split.sequences.users).to(device)
 
@@ -207,12 +209,12 @@ class NeuralModel(Model):
 
         def validate(trained: Encoder) -> float:
             nonlocal warned
-            ranks = evaluation.rank(self.scorer(trained), split, split.validation, lists=False).headline(s.filter_seen)
+            ranks = ranking.rank(self.scorer(trained), split, split.validation, lists=False).headline(s.filter_seen)
             if s.filter_seen and not warned:
                 warned = _warn_of_repeats(ranks, split)
             return float(metric(ranks, k).mean())
 
-        self.fit_report = training.fit(
+        self.fit_report = trainer.fit(
             network, split, s, objective, validate if len(split.validation) else None, self.name, fingerprint_of(self, split), **options
         ) | {"precision": "bfloat16" if bfloat16 else "float32"}
 
@@ -236,7 +238,7 @@ class NeuralModel(Model):
         weights = {k.removeprefix("network."): torch.from_numpy(v) for k, v in state.items() if k.startswith("network.")}
         self.network = self.build(items, users)
         self.network.load_state_dict(weights)
-        self.network.eval().to(training.device_for_loading(self.train.device))
+        self.network.eval().to(devices.device_for_loading(self.train.device))
 
     @torch.no_grad()
     def states(self, histories: Histories) -> torch.Tensor:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqrec.config import Settings
+from seqrec.data.sequences import Histories
 from seqrec.models.model import Model
-from seqrec.sequences import Histories
+from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 
 

@@ -27,16 +27,16 @@ import torch.nn.functional as F
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from seqrec import batching
-from seqrec.batching import Batch
-from seqrec.config import Settings
-from seqrec.encoder import Encoder
+from seqrec.data.sequences import Histories
 from seqrec.features.encoding import Features
-from seqrec.layers.dropout import dropout
-from seqrec.layers.features import add_users, embedding
 from seqrec.models.neural import NeuralModel
-from seqrec.sequences import Histories
+from seqrec.nn.batch import Batch
+from seqrec.nn.dropout import dropout
+from seqrec.nn.embedding import add_users, embedding
+from seqrec.nn.encoder import Encoder
+from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
+from seqrec.training import batching
 
 
 class SASRecSettings(Settings):

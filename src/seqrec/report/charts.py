@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from seqrec import metrics
 from seqrec.benchmark.results import Group, Row
 from seqrec.errors import SettingsError
+from seqrec.evaluation import metrics
 
 COLOURS = 10  # variables --c0 .. --c9 of the page
 DEEPEST = 50  # largest k of the recall curve

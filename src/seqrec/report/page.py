@@ -12,9 +12,9 @@ from string import Template
 
 from seqrec import __version__, storage, tables
 from seqrec.benchmark import leaderboard
-from seqrec.benchmark.protocol import load_protocol
 from seqrec.benchmark.results import Group, Result, collect, groups
 from seqrec.errors import DataError
+from seqrec.experiment.protocol import load_protocol
 from seqrec.report import charts
 
 TITLE = "Sequential recommendation benchmark"

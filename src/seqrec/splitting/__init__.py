@@ -21,9 +21,9 @@ from typing import Any, Self
 from pydantic import ConfigDict, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from seqrec.config import Settings
+from seqrec.data.sequences import Sequences
 from seqrec.errors import did_you_mean
-from seqrec.sequences import Sequences
+from seqrec.settings.base import Settings
 from seqrec.splitting.arguments import arguments_of
 from seqrec.splitting.global_temporal import global_temporal
 from seqrec.splitting.last_n import last_n

@@ -11,8 +11,8 @@ from typing import Annotated, Any, ParamSpec, get_type_hints
 import pydantic
 from pydantic import Field, PlainSerializer, PlainValidator
 
-from seqrec.config import Settings
 from seqrec.errors import SettingsError
+from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 
 P = ParamSpec("P")

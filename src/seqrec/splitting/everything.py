@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from seqrec.sequences import Sequences
+from seqrec.data.sequences import Sequences
 from seqrec.splitting.split import Queries, Split
 
 FEWEST, MOST = 100, 1000

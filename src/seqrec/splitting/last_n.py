@@ -16,8 +16,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError
-from seqrec.sequences import Sequences
 from seqrec.splitting.arguments import splitter
 from seqrec.splitting.split import Queries, Split
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from seqrec.sequences import Sequences
+from seqrec.data.sequences import Sequences
 from seqrec.splitting.arguments import splitter
 from seqrec.splitting.split import Queries, Split
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from seqrec.data.sequences import Histories, Sequences
 from seqrec.errors import DataError
-from seqrec.sequences import Histories, Sequences
 
 ROLES = {"train": 0, "validation": 1, "test": 2, "unused": 3, "disliked": 4}
 

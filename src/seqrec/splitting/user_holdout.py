@@ -16,8 +16,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from seqrec.data.sequences import Sequences
 from seqrec.errors import SettingsError
-from seqrec.sequences import Sequences
 from seqrec.splitting.arguments import Share, how_many, splitter
 from seqrec.splitting.split import Queries, Split
 

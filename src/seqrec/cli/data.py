@@ -1,0 +1,45 @@
+"""``seqrec data check`` and ``seqrec data download``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from seqrec.cli.options import Columns, DataDir, Delimiter, Encoding, Format, Write, check_write, data_section
+
+
+def check(
+    source: Annotated[str, typer.Argument(help="A log, a prepared folder, or a known data set such as ml-100k.")],
+    format: Format = "auto",
+    column: Columns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    data_dir: DataDir = None,
+    write: Write = None,
+) -> None:
+    """What is in a log, and what to beware of: sizes, ties, repeats, leaks, and whether order matters."""
+    from seqrec.experiment import data_check as checks
+    from seqrec.experiment.data import read_sequences
+    from seqrec.experiment.settings import DataSettings
+
+    check_write(write)
+    settings = DataSettings.of(data_section(source, format, column, data_dir, delimiter=delimiter, encoding=encoding), "data")
+    sequences, origin = read_sequences(settings)
+    table = checks.check(sequences).table(origin)
+    table.print()
+    if write:
+        table.write(write)
+
+
+def download(
+    name: Annotated[str, typer.Argument(help="A known data set, such as ml-100k.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Finds or fetches a known data set, and says where it came from and under which terms."""
+    from seqrec import sources
+
+    log = sources.load(name, data_dir=data_dir)
+    print(f"{name}: {len(log.frame):,} events from {log.source}")
+    if log.terms:
+        print(log.terms)

@@ -1,0 +1,64 @@
+"""``seqrec prepare``."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+from seqrec.cli.options import Columns, DataDir, Delimiter, Encoding, Format, data_section, refuse_beside_conf
+from seqrec.errors import SettingsError
+
+
+def prepare(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="LOG FOLDER | [FOLDER] [section.key=value ...]",
+            help="A log or a known data set, and the folder for sequences and catalogues. With --conf: that folder "
+            "(by default sequences in output.folder), and settings that replace those of the file.",
+        ),
+    ] = None,
+    conf: Annotated[str | None, typer.Option("--conf", help="YAML file of a run: its data, split and samples are prepared.")] = None,
+    samples: Annotated[
+        str | None, typer.Option("--samples", help="Also write tables of samples here, one row an event: train, validation, test, item.")
+    ] = None,
+    format: Format = "auto",
+    column: Columns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    data_dir: DataDir = None,
+    duplicates: Annotated[str, typer.Option(help="keep or drop events that stand twice.")] = "keep",
+    min_item_count: Annotated[int, typer.Option(help="Leave out items with fewer events.")] = 0,
+    min_user_count: Annotated[int, typer.Option(help="Leave out users with fewer events.")] = 0,
+) -> None:
+    """Turns a log into sequences and catalogues on disk, which everything else opens at once; and into tables of samples, if asked."""
+    from seqrec.experiment import prepare, settings
+    from seqrec.settings import yaml_file
+
+    given = arguments or []
+    content: dict[str, Any]
+    more = {
+        "duplicates": duplicates,
+        "min_item_count": min_item_count,
+        "min_user_count": min_user_count,
+        "delimiter": delimiter,
+        "encoding": encoding,
+    }
+    if conf is not None:
+        refuse_beside_conf(column, format=format, **more)
+        overrides = [argument for argument in given if re.match(r"[a-z_]+(\.[a-z_0-9]+)*=", argument)]
+        folders = [argument for argument in given if argument not in overrides]
+        if len(folders) > 1:
+            raise SettingsError(f"expected one folder beside --conf, for the sequences. Got {', '.join(folders)}.")
+        content = yaml_file.read(conf, overrides)
+        if data_dir is not None:
+            content.setdefault("data", {}).setdefault("folder", data_dir)
+        folder = folders[0] if folders else None
+    else:
+        if len(given) != 2:
+            raise SettingsError("expected a log and a folder, or --conf FILE. See seqrec prepare --help.")
+        content, folder = {"data": data_section(given[0], format, column, data_dir, **more)}, given[1]
+    for line in prepare.prepare_run(settings.RunSettings.of(content, ""), folder, samples):
+        print(line)

@@ -1,0 +1,41 @@
+"""``seqrec recommend``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from seqrec.cli.options import Columns, DataDir, Delimiter, Encoding, Format, check_write, data_section
+from seqrec.errors import SettingsError
+
+
+def recommend(
+    source: Annotated[str, typer.Argument(help="A trained model's folder; or a log, on which a model is trained first.")],
+    sequence: Annotated[list[str] | None, typer.Option("--sequence", "-s", help="A history: item ids, oldest first, as a,b,c. Repeatable.")] = None,
+    user: Annotated[list[str] | None, typer.Option("--user", "-u", help="A user of the training data. Repeatable.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+    model: Annotated[str | None, typer.Option(help="With a log: which model to train; sasrec if nothing is said.")] = None,
+    save: Annotated[str | None, typer.Option(help="With a log: keep the trained model in this folder.")] = None,
+    seen: Annotated[bool, typer.Option("--seen", help="Also recommend what is in the history.")] = False,
+    on_unknown: Annotated[str, typer.Option(help="raise, warn or ignore ids that the model never saw.")] = "raise",
+    format: Format = "auto",
+    column: Columns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    data_dir: DataDir = None,
+    write: Annotated[str | None, typer.Option("--write", help="Write the table (.csv, .json, .md or .parquet) instead of printing it.")] = None,
+) -> None:
+    """Recommends next items: for histories given by hand, for users, or (with a log) for all its users."""
+    from seqrec.experiment import recommend
+
+    if sequence and user:
+        raise SettingsError("--user: expected either --sequence or --user. Got both. Ask twice.")
+    check_write(write, (".parquet",))
+    section = data_section(source, format, column, data_dir, delimiter=delimiter, encoding=encoding)
+    trained = recommend.open_or_train(source, model, section, save)
+    frame = recommend.recommend(trained, sequence, user, k, not seen, on_unknown)
+    if write:
+        recommend.write_frame(frame, write)
+    else:
+        recommend.table_of(frame).print()

@@ -1,0 +1,68 @@
+"""``seqrec train``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from seqrec.cli.options import Columns, DataDir, Delimiter, Encoding, Format, data_section, refuse_beside_conf
+from seqrec.errors import SettingsError
+
+
+def train(
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings that replace those of the file, as train.epochs=3.")] = None,
+    conf: Annotated[str | None, typer.Option("--conf", help="YAML file of the run.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="Without a file: a log, a prepared folder or a known data set.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Without a file: which model.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Folder for the model, its metrics and its checkpoint.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Train anew, and replace the run that is in the output folder.")] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="After the test, also fit a model on all events, held-out ones included, which seqrec recommend uses.")
+    ] = False,
+    format: Format = "auto",
+    column: Columns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Trains a model, tests it, prints its metrics. A run that was stopped goes on from its checkpoint.
+
+    A run file of MetaSpore's sequential demo or of RecBole is understood too: it is converted as by seqrec migrate, and the table of what became of
+    its keys is printed.
+    """
+    from seqrec import migrate as migrations
+    from seqrec.experiment import train as experiments
+    from seqrec.experiment.settings import RunSettings
+    from seqrec.settings import yaml_file
+
+    if (conf is None) == (data is None):
+        raise SettingsError("expected either --conf FILE or --data LOG (with --model). See seqrec train --help.")
+    content: dict[str, Any]
+    if conf is not None:
+        if model is not None:
+            raise SettingsError("--model: a run file names its model. Write model.name=... to replace it, or use --data.")
+        refuse_beside_conf(column, format=format, delimiter=delimiter, encoding=encoding)
+        if migrations.recognise(yaml_file.parse(conf)[0]) is None:
+            content = yaml_file.read(conf, overrides or ())
+        else:
+            migration = migrations.read(conf)
+            migration.table().print()
+            content = migration.filled(overrides or ())
+    else:
+        assert data is not None
+        content = {
+            "data": data_section(data, format, column, data_dir, delimiter=delimiter, encoding=encoding),
+            "model": {"name": model or "sasrec"},
+        }
+        for override in overrides or ():
+            yaml_file.apply_override(content, override)
+    if data_dir is not None and conf is not None:
+        content.setdefault("data", {}).setdefault("folder", data_dir)
+    if output is not None:
+        content.setdefault("output", {})["folder"] = output
+    if refit:
+        content.setdefault("output", {})["refit"] = True
+    settings = RunSettings.of(content, "")
+    _, table = experiments.train(settings, restart=restart)
+    table.print()

@@ -1,0 +1,1 @@
+"""The types: a log, its columns, its catalogues, and flat sequences."""

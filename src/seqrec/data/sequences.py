@@ -1,0 +1,266 @@
+"""All users' sequences, stored once: flat arrays and offsets, never padded, never expanded.
+
+    user          0              1        2
+    items     [ a b c d e ]  [ f a ]  [ c c b ]
+    offsets   0              5        7          10
+
+The events of user u are ``items[offsets[u] : offsets[u + 1]]``, in the order they happened. An event costs 4 bytes for its item and 8
+for its time, where times are known; the arrays can be memory-mapped from disk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from seqrec import storage
+from seqrec.data.catalogue import Catalogue
+from seqrec.errors import DataError
+from seqrec.storage import snapshot
+
+COLUMNS = ("times", "ratings", "baskets", "sessions")
+PARTS = (*(f"{name}.npy" for name in ("items", "offsets", *COLUMNS)), "item_catalogue.parquet", "user_catalogue.parquet")
+"""What a prepared folder may hold beside its sequences.json."""
+FORMAT = 2
+"""Of a prepared folder. In format 1 the files had fixed names; it is still read."""
+
+TieOrder = Literal["file", "random"]
+
+BLOCK = 1 << 22
+"""Events sorted at a time: a block's keys and order fit the processor's memory traffic, and the transient memory stays small."""
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Every user's events in order.
+
+    Attributes:
+        items: (events,) int32 item index.
+        offsets: (users + 1,) int64, where each user's events begin and end.
+        item_catalogue, user_catalogue: the raw ids behind the indices.
+        times: (events,) seconds since 1970, int64 (float64 below the second), or None where the log has order only.
+        ratings: (events,) float32 or None.
+        baskets, sessions: (events,) int64 numbers of the basket or session within the log, or None.
+    """
+
+    items: np.ndarray
+    offsets: np.ndarray
+    item_catalogue: Catalogue
+    user_catalogue: Catalogue
+    times: np.ndarray | None = None
+    ratings: np.ndarray | None = None
+    baskets: np.ndarray | None = None
+    sessions: np.ndarray | None = None
+
+    @property
+    def users(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def events(self) -> int:
+        return int(self.offsets[-1])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(users,) events of each user."""
+        return np.diff(self.offsets)
+
+    @property
+    def ids_digest(self) -> str:
+        """The digests of both catalogues: for what the indices of items and users stand."""
+        return self.item_catalogue.digest + self.user_catalogue.digest
+
+    @property
+    def bytes_per_event(self) -> float:
+        arrays = [self.items, self.offsets, *(a for c in COLUMNS if (a := getattr(self, c)) is not None)]
+        return sum(a.nbytes for a in arrays) / max(1, self.events)
+
+    def of(self, user: int) -> np.ndarray:
+        """(length,) item indices of one user."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    @classmethod
+    def from_events(
+        cls,
+        users: np.ndarray,
+        items: np.ndarray,
+        user_catalogue: Catalogue,
+        item_catalogue: Catalogue,
+        times: np.ndarray | None = None,
+        positions: np.ndarray | None = None,
+        ratings: np.ndarray | None = None,
+        baskets: np.ndarray | None = None,
+        sessions: np.ndarray | None = None,
+        tie_order: TieOrder = "file",
+        seed: int = 0,
+    ) -> Sequences:
+        """Sequences from the events of a log, given in file order.
+
+        Args:
+            users, items: (events,) int32 indices.
+            times, positions: (events,) what orders each user's events: the positions if given, else the times, else the file.
+            tie_order, seed: as in ``order_of``.
+        Raises:
+            DataError: positions and times contradict each other.
+        """
+        rows = order_of(users, times if positions is None else positions, tie_order, seed)
+        offsets = np.zeros(len(user_catalogue) + 1, dtype=np.int64)
+        np.cumsum(np.bincount(users, minlength=len(user_catalogue)), out=offsets[1:])
+        values = {"times": times, "ratings": ratings, "baskets": baskets, "sessions": sessions}
+        columns = {name: value[rows] for name, value in values.items() if value is not None}
+        if positions is not None and times is not None:
+            back = np.diff(columns["times"]) < 0
+            borders = offsets[(offsets > 0) & (offsets < len(rows))]
+            back[borders - 1] = False
+            if back.any():
+                user = user_catalogue.ids[int(users[rows[np.argmax(back)]])]
+                what = "Correct them, or leave one column out: columns={'timestamp': None} (--column timestamp=)."
+                raise DataError(f"user {user!r}: a later position has an earlier time. {what}")
+        return cls(items[rows], offsets, item_catalogue, user_catalogue, **columns)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the arrays (.npy), both catalogues (.parquet) and, last, ``sequences.json``, which names them and so makes the folder valid.
+
+        Sequences that stood there before stay whole until the new ones are.
+        """
+        present = [c for c in COLUMNS if getattr(self, c) is not None]
+        about = {"format": FORMAT, "users": self.users, "items": len(self.item_catalogue), "events": self.events, "columns": present}
+        with snapshot.write(folder, "sequences.json", PARTS, about) as files:
+            for name in ("items", "offsets", *present):
+                storage.write_array(getattr(self, name), files.path(f"{name}.npy"))
+            self.item_catalogue.save(files.path("item_catalogue.parquet"))
+            self.user_catalogue.save(files.path("user_catalogue.parquet"))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Sequences:
+        """Opens a folder that ``save`` wrote; local arrays are memory-mapped.
+
+        Raises:
+            DataError: the folder holds no sequences, or not the ones that its sequences.json names.
+        """
+        marker = storage.join(folder, "sequences.json")
+        if not storage.exists(marker):
+            raise DataError(f"{folder}: expected a folder written by `seqrec prepare` (with a sequences.json). Prepare the log first.")
+        about = storage.read_json(marker)
+        if about.get("format") not in (1, FORMAT):
+            raise DataError(f"{marker}: expected format {FORMAT}. Got {about.get('format')!r}: prepare the log again with this version.")
+        files = about.get("files", {})
+
+        def path(part: str) -> str:
+            return storage.join(folder, files.get(part, part))
+
+        arrays = {name: storage.read_array(path(f"{name}.npy")) for name in ("items", "offsets", *about["columns"])}
+        if len(arrays["items"]) != about["events"] or len(arrays["offsets"]) != about["users"] + 1:
+            raise DataError(f"{folder}: its arrays do not have the lengths that sequences.json gives ({json.dumps(about)}). Prepare the log again.")
+        return cls(
+            item_catalogue=Catalogue.load(path("item_catalogue.parquet")), user_catalogue=Catalogue.load(path("user_catalogue.parquet")), **arrays
+        )
+
+
+def order_of(users: np.ndarray, key: np.ndarray | None, tie_order: TieOrder = "file", seed: int = 0) -> np.ndarray:
+    """The rows of a log, user by user, each user's by rising key.
+
+    Users ``[1, 0, 1, 0]`` with key ``[5, 7, 5, 2]`` give rows ``[3, 1, 0, 2]``.
+
+    Args:
+        users: (events,) int32, in file order.
+        key: (events,) times or positions; None keeps each user's rows in file order (nothing is tied where the file is the order).
+        tie_order: rows with the same key stay in ``file`` order, or are put in a ``random`` order drawn with ``seed``.
+    Returns:
+        (events,) int32 (int64 from 2^31 events on).
+    """
+    if tie_order not in ("file", "random"):
+        raise DataError(f"tie_order: expected 'file' or 'random'. Got {tie_order!r}.")
+    ends = np.cumsum(np.bincount(users))
+    order = np.empty(len(users), dtype=np.int32 if len(users) < 2**31 else np.int64)
+    first, done, block = 0, 0, 0
+    while first < len(ends):
+        last = max(first + 1, int(np.searchsorted(ends, done + BLOCK, side="right")))
+        whole = first == 0 and last == len(ends)
+        rows = np.arange(len(users)) if whole else np.flatnonzero((users >= first) & (users < last))
+        if tie_order == "random" and key is not None:  # shuffled first, and then sorted stably: rows with equal keys stay shuffled
+            rows = np.random.default_rng([seed, block]).permutation(rows)
+        if len(rows):
+            order[done : done + len(rows)] = rows[_stable_order(users[rows] - first, None if key is None else key[rows])]
+        first, done, block = last, done + len(rows), block + 1
+    return order
+
+
+def _stable_order(users: np.ndarray, key: np.ndarray | None) -> np.ndarray:
+    """Stable order by (user, key). Where both fit one 64-bit number, sorting that is three times as fast as sorting twice."""
+    if key is None:
+        return np.argsort(users, kind="stable")
+    if key.dtype.kind == "i":
+        low = int(key.min())
+        span = int(key.max()) - low + 1
+        if span * (int(users.max()) + 1) < 2**62:
+            return np.argsort(users * np.int64(span) + (key - low), kind="stable")
+    return np.lexsort((key, users))
+
+
+@dataclass(frozen=True)
+class Histories:
+    """What is known before each of n predictions: a ragged view, flat with starts and stops.
+
+    History i is ``items[starts[i] : stops[i]]``. Histories may overlap: a view of the sequences costs nothing.
+
+    Attributes:
+        items: (m,) int32 item indices that the views point into.
+        starts, stops: (n,) int64.
+        users: (n,) int32 index of the user, -1 for one that is not in the log; None where nobody is known.
+    """
+
+    items: np.ndarray
+    starts: np.ndarray
+    stops: np.ndarray
+    users: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.stops - self.starts
+
+    def select(self, rows: np.ndarray) -> Histories:
+        """The histories of some rows, in that order."""
+        return Histories(self.items, self.starts[rows], self.stops[rows], None if self.users is None else self.users[rows])
+
+    def recent(self, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """The last ``width`` items of each history, latest first.
+
+        ``[[1, 2, 3, 4, 5], [7]]`` with width 3 gives items ``[[5, 4, 3], [7, 0, 0]]`` and mask ``[[T, T, T], [T, F, F]]``.
+
+        Returns:
+            (n, width) int64 items, 0 where there is none; (n, width) bool mask.
+        """
+        at = self.stops[:, None] - 1 - np.arange(width)
+        mask = at >= self.starts[:, None]
+        return self.items[np.where(mask, at, 0)].astype(np.int64) * mask, mask
+
+    def padded(self, longest: int) -> tuple[np.ndarray, np.ndarray]:
+        """The last ``longest`` items of each history, oldest first, padded on the right to the longest of them.
+
+        ``[[1, 2, 3], [7]]`` gives items ``[[1, 2, 3], [7, 0, 0]]`` and lengths ``[3, 1]``.
+
+        Returns:
+            (n, steps) int64 items, 0 where padded; (n,) int64 lengths, at most ``longest``.
+        """
+        lengths = np.minimum(self.lengths, longest)
+        steps = np.arange(max(1, int(lengths.max(initial=1))))
+        at = (self.stops - lengths)[:, None] + steps
+        mask = steps < lengths[:, None]
+        return self.items[np.where(mask, at, 0)].astype(np.int64) * mask, lengths
+
+    @classmethod
+    def from_lists(cls, lists: Sequence[np.ndarray], users: np.ndarray | None = None) -> Histories:
+        """Histories of their own from item indices, one array a history."""
+        lengths = np.fromiter((len(x) for x in lists), dtype=np.int64, count=len(lists))
+        stops = np.cumsum(lengths)
+        items = np.concatenate([*lists, np.zeros(1, np.int32)]).astype(np.int32)
+        return cls(items, stops - lengths, stops, users)

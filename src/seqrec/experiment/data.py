@@ -1,0 +1,83 @@
+"""The data of a run: its log, its sequences, its split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from seqrec import storage
+from seqrec.data.interactions import Interactions
+from seqrec.data.sequences import Sequences
+from seqrec.errors import SettingsError
+from seqrec.experiment import protocol as protocols
+from seqrec.experiment.settings import DataSettings, RunSettings
+from seqrec.splitting import Split, SplitSettings
+
+
+def prepared_folder(data: DataSettings) -> str | None:
+    """The path, if it is a folder that `seqrec prepare` wrote."""
+    return data.path if isinstance(data.path, str) and storage.exists(storage.join(data.path, "sequences.json")) else None
+
+
+def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
+    """The sequences of a log, and where they came from.
+
+    Raises:
+        SettingsError: a setting that has no say in how this data is read.
+    """
+    prepared = prepared_folder(data)
+    if prepared is not None:
+        refuse_settings(data, [*OF_FILES, *OF_READING], f"{prepared} was prepared already, which decided it")
+    elif data.name is not None:
+        refuse_settings(data, OF_FILES, f"{data.name} is a known data set, which has its own")
+    if prepared is not None:
+        return Sequences.load(prepared), prepared
+    interactions = read_log(data)
+    if data.min_item_count or data.min_user_count:
+        interactions = interactions.filter(min_item_count=data.min_item_count, min_user_count=data.min_user_count)
+    return interactions.sequences(tie_order=data.tie_order, seed=data.tie_seed), interactions.source
+
+
+OF_FILES = ("format", "columns", "delimiter", "encoding", "items", "users")
+
+
+OF_READING = ("duplicates", "min_item_count", "min_user_count", "tie_order", "tie_seed")
+
+
+def refuse_settings(data: DataSettings, names: Iterable[str], why: str) -> None:
+    """Refuses settings of these names that are not as they are by default, since they would have no effect.
+
+    Raises:
+        SettingsError: names the first of them, and why.
+    """
+    for name in names:
+        value, usual = getattr(data, name), DataSettings.model_fields[name].get_default(call_default_factory=True)
+        if value != usual:
+            raise SettingsError(f"data.{name}: expected nothing, since {why}. Got {value!r}. Leave it out.")
+
+
+def read_log(data: DataSettings) -> Interactions:
+    """The log, as it is."""
+    if data.name is not None:
+        from seqrec import sources
+
+        return sources.load(data.name, data_dir=data.folder).without_duplicates(data.duplicates)
+    return Interactions.read(data.path or "", **reading(data))
+
+
+def reading(data: DataSettings) -> dict[str, Any]:
+    """The arguments of a reader of logs."""
+    names = ("format", "duplicates", "delimiter", "encoding", "items", "users")
+    return {"columns": data.columns or None} | {name: getattr(data, name) for name in names}
+
+
+def read_split(run: RunSettings) -> tuple[Split, str, bool]:
+    """The split of a run, the source of its data, and whether its headline filters what a user has seen."""
+    if run.protocol is not None:
+        protocol = protocols.load_protocol(run.protocol)
+        sequences, source = protocols.load_sequences(protocol.data, protocol.ties, run.data.folder)
+        split, filters = protocol.apply(sequences), protocol.filter_seen
+    else:
+        sequences, source = read_sequences(run.data)
+        split, filters = (run.split or SplitSettings()).apply(sequences), True
+    return split, source, filters if run.evaluate.filter_seen is None else run.evaluate.filter_seen

@@ -1,0 +1,163 @@
+"""What a run may say: data, split, model, loss, negatives, train, evaluate, output. All of it is checked before any data is read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from seqrec import models, storage
+from seqrec.errors import SettingsError
+from seqrec.evaluation import lists
+from seqrec.evaluation.metrics import MetricName
+from seqrec.experiment import protocol as protocols
+from seqrec.models.model import Model
+from seqrec.models.neural import NeuralModel
+from seqrec.samples.tables import SampleSettings
+from seqrec.settings import yaml_file
+from seqrec.settings.base import Settings
+from seqrec.splitting import SplitSettings
+
+log = logging.getLogger("seqrec")
+
+
+class DataSettings(Settings):
+    """Which log. Give ``name`` (a known data set) or ``path`` (a file, or a folder that ``seqrec prepare`` wrote)."""
+
+    name: str | None = None
+    """A data set that seqrec knows, such as ml-100k."""
+    path: str | list[str] | None = None
+    """A log of your own, one file or several that together are the log; or a prepared folder."""
+    folder: str | None = None
+    """Where the files of the named data set are; by default it is looked for as ``seqrec data download`` does."""
+    format: str = "auto"
+    """Format of the log."""
+    columns: dict[str, str | int | None] = Field(default_factory=dict)
+    """Which column of the file is which: ``{user_id: customer, item_id: sku, timestamp: bought_at}``; numbers from 0 where the file has no header,
+    null leaves a column out. Of tables of samples also label and recent."""
+    delimiter: str | None = None
+    """What separates the columns of a text file; None tells it from the header."""
+    encoding: str | None = None
+    """Encoding of a text file; UTF-8 if nothing is said."""
+    items: str | None = None
+    """A table of item attributes (titles, genres ...) with a column of item ids."""
+    users: str | None = None
+    """A table of user attributes with a column of user ids."""
+    duplicates: Literal["keep", "drop"] = "keep"
+    """What becomes of events that stand twice (same user, item and time)."""
+    min_item_count: int = Field(0, ge=0)
+    """Items with fewer events are left out."""
+    min_user_count: int = Field(0, ge=0)
+    """Users with fewer events are left out."""
+    tie_order: Literal["file", "random"] = "file"
+    """Order of a user's events of the same second."""
+    tie_seed: int = Field(0, ge=0)
+    """Seed of the random tie order."""
+
+
+class EvaluateSettings(Settings):
+    metrics: list[MetricName] = Field(default_factory=lambda: ["ndcg@10", "recall@10", "mrr@10", "recall@20", "ndcg@20"], min_length=1)
+    """What is printed; all metrics are written."""
+    filter_seen: bool | None = None
+    """Whether what a user has seen is left out; None: as the protocol says, else yes."""
+    topk: str | None = None
+    """A file (.csv or .parquet) for the 20 best items of each test query."""
+
+
+class OutputSettings(Settings):
+    folder: str | None = None
+    """Where the run is written: run.json, model/, metrics.json, checkpoint while it trains. None writes nothing."""
+    refit: bool = False
+    """After the test, a fresh model is fitted on all events, validation and test included, for the epochs that validation chose, and saved as
+    serving/: what `seqrec recommend` then uses, and `seqrec evaluate` never."""
+
+
+class RunSettings(Settings):
+    protocol: str | None = None
+    """A benchmark protocol, which says data and split."""
+    data: DataSettings = DataSettings()
+    """Which log; with a protocol only ``folder`` may be given."""
+    split: SplitSettings | None = None
+    """Which events train, validate and test; leave_one_out if nothing is said."""
+    model: dict[str, Any] = Field(default_factory=dict)
+    """``name`` and the model's own settings. `seqrec prepare` needs none."""
+    loss: dict[str, Any] | str | None = None
+    """Loss of a neural model."""
+    negatives: dict[str, Any] | None = None
+    """Sampler of a neural model."""
+    train: dict[str, Any] | None = None
+    """Training of a neural model."""
+    features: str | dict[str, Any] | None = None
+    """Which attributes a neural model reads beside the ids (``FeatureSchema``): the path of a YAML file, or the schema itself."""
+    evaluate: EvaluateSettings = EvaluateSettings()
+    """What is measured."""
+    output: OutputSettings = OutputSettings()
+    """What is written."""
+    samples: SampleSettings | None = None
+    """Tables of samples that `seqrec prepare` writes; training does not read them."""
+
+    @classmethod
+    def read(cls, path: str | Path, overrides: Iterable[str] = ()) -> RunSettings:
+        """From a YAML file (local or remote), with overrides such as ``train.epochs=3``."""
+        return cls.of(yaml_file.read(path, overrides), "")
+
+    def check(self) -> Model:
+        """The untrained model, after everything in the run has been checked that can be checked without data.
+
+        Raises:
+            SettingsError: says the section and key, what was expected and what came.
+        """
+        self.check_data()
+        if self.output.folder is not None:
+            storage.check_folder(self.output.folder)
+        if self.evaluate.topk is not None:
+            storage.check_file(self.evaluate.topk, lists.SUFFIXES)
+        if self.output.refit and self.output.folder is None:
+            raise SettingsError("output.refit: expected output.folder, where the model that is fitted on all events is saved. Got none.")
+        return make_model(self.model, self.loss, self.negatives, self.train, self.features, self.selection())
+
+    def selection(self) -> dict[str, Any]:
+        """By what epochs are chosen where ``train`` does not say: as the protocol chooses, else with the filter that the test has."""
+        if self.protocol is not None:
+            return protocols.load_protocol(self.protocol).select.model_dump()
+        return {} if self.evaluate.filter_seen is None else {"filter_seen": self.evaluate.filter_seen}
+
+    def check_data(self) -> None:
+        """Checks that the run says which data, once.
+
+        Raises:
+            SettingsError: it does not.
+        """
+        if self.protocol is not None:
+            protocols.load_protocol(self.protocol)
+            given = self.data.model_fields_set - {"folder"}
+            if given or self.split is not None:
+                extra = "split" if self.split is not None else f"data.{sorted(given)[0]}"
+                raise SettingsError(f"{extra}: the protocol {self.protocol} says which data and split. Leave {extra} out, or leave protocol out.")
+        elif (self.data.name is None) == (self.data.path is None):
+            raise SettingsError("data: expected either data.name (a known data set) or data.path (a log), or a protocol.")
+
+
+def make_model(
+    model: dict[str, Any], loss: Any = None, negatives: Any = None, train: Any = None, features: Any = None, training: dict[str, Any] | None = None
+) -> Model:
+    """An untrained model from the sections of a run.
+
+    Args:
+        training: what a model that is trained by gradient has in its section ``train`` where that says nothing.
+    """
+    settings = dict(model)
+    name = settings.pop("name", None)
+    if name is None:
+        raise SettingsError(f"model.name: missing. Known: {', '.join(models.MODELS)}.")
+    cls = models.get(name)
+    sections = {"loss": loss, "negatives": negatives, "train": train, "features": features}
+    given = {section: value for section, value in sections.items() if value is not None}
+    if given and not issubclass(cls, NeuralModel):
+        raise SettingsError(f"{next(iter(given))}: {name} is not trained by gradient and has no such section. Leave it out.")
+    if training and issubclass(cls, NeuralModel):
+        given["train"] = {**training, **(train or {})}
+    return cls(**given, **settings)

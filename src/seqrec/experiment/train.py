@@ -1,0 +1,124 @@
+"""A run: data, split, model, loss, negatives, train, evaluate, output, as one YAML file or one object describes it.
+
+    protocol: ml-1m-origin-v1         # data and split of a benchmark protocol; or say both yourself:
+    data: {path: events.csv}
+    split: {name: leave_one_out}
+    model: {name: gru4rec, width: 64}
+    loss: {name: bpr}
+    negatives: {in_batch: true}
+    train: {epochs: 20}
+    features: {item: [item_id, genres], user: [gender, age]}    # or the path of a schema; or nothing: ids only
+    evaluate: {metrics: [recall@20, ndcg@20], filter_seen: false}
+    output: {folder: runs/my-run}
+
+`seqrec prepare --conf` reads the same file: data and split, and a section ``samples`` for tables with one row an event.
+
+Everything is checked before any data is read.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from seqrec import storage
+from seqrec.errors import SettingsError
+from seqrec.experiment.data import read_split
+from seqrec.experiment.judge import test
+from seqrec.experiment.settings import RunSettings
+from seqrec.models import neural
+from seqrec.models.model import Model
+from seqrec.models.neural import NeuralModel
+from seqrec.splitting import Split
+from seqrec.tables import Table
+
+log = logging.getLogger("seqrec")
+
+
+def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tuple[Model, Table]:
+    """Trains and tests, and writes what ``output`` asks for. Where the output folder has a checkpoint of the same run, it goes on from there.
+
+    Args:
+        restart: train anew, and replace what is in the output folder.
+
+    Returns:
+        the model, and the table of the test metrics that were asked for (metrics.json has all).
+    Raises:
+        SettingsError: a setting is wrong, or the output folder has another run.
+    """
+    model = run.check()
+    if run.output.folder is not None and not restart:
+        _check_is_ours(run, run.output.folder)
+    split, source, filter_seen = read_split(run)
+    s = split.sequences
+    log.info("%s: %d users, %d items, %d events", source, s.users, len(s.item_catalogue), s.events)
+    log.info("%d events train, %d queries validate, %d test", split.train_events.sum(), len(split.validation), len(split.test))
+    options: dict[str, Any] = {}
+    folder = run.output.folder
+    if isinstance(model, NeuralModel):
+        options["progress"] = progress
+        if folder is not None:
+            options["checkpoint"] = storage.join(folder, "checkpoint.safetensors")
+            if restart:
+                storage.remove(options["checkpoint"])
+    model.fit(split, **options)
+    tested = test(model, split, run.evaluate.metrics, filter_seen)
+    if folder is not None:
+        described = storage.join(folder, "run.json")  # gone first and back last: where it is, model and metrics are its own
+        storage.remove(described)
+        storage.remove(storage.join(folder, "serving", "model.json"))  # of the model that is now replaced
+        model.save(storage.join(folder, "model"))
+        tested.table().write(storage.join(folder, "metrics.json"))
+        storage.write_json(_described(run), described)
+    if run.evaluate.topk is not None:
+        tested.write_topk(run.evaluate.topk)
+    if folder is not None and run.output.refit:
+        refit(model, run.check(), split, folder, progress)
+    return model, tested.table(run.evaluate.metrics)
+
+
+def _described(run: RunSettings) -> dict[str, Any]:
+    """A run as its run.json has it: paths absolute, for whoever evaluates it from another folder."""
+    content = run.model_dump(mode="json", exclude_none=True)
+    data = content["data"]
+    for name in ("path", "items", "users", "folder"):
+        if isinstance(data.get(name), str):
+            data[name] = storage.absolute(data[name])
+    if isinstance(data.get("path"), list):
+        data["path"] = [storage.absolute(path) for path in data["path"]]
+    if str(run.protocol).endswith((".yaml", ".yml")):
+        content["protocol"] = storage.absolute(str(run.protocol))
+    return content
+
+
+def _check_is_ours(run: RunSettings, folder: str) -> None:
+    path = storage.join(folder, "run.json")
+    if not storage.exists(path):
+        return
+    there, ours = storage.read_json(path), _described(run)
+    for section in ("protocol", "data", "split", "model", "loss", "negatives", "train", "features"):
+        if there.get(section) != ours.get(section):
+            raise SettingsError(
+                f"output.folder: {folder} has a run with another section {section}: {there.get(section)}. Got {ours.get(section)}. "
+                "Name another folder, or train with --restart (restart=True) to replace it."
+            )
+
+
+def refit(tested: Model, fresh: Model, split: Split, folder: str, progress: bool) -> None:
+    """Fits a fresh model on all events of a split, for as many epochs as the tested one has chosen, and saves it as ``serving`` in the run's folder.
+
+    Its checkpoint has a name of its own, made from all that must be the same for it to go on; those of other refits are removed.
+    """
+    whole, options = split.refit(), {}
+    kept = ""
+    if isinstance(fresh, NeuralModel):
+        epochs = tested.fit_report["best_epoch"]
+        kept = f"refit-{epochs}-{neural.fingerprint_of(fresh, whole)}.safetensors"
+        options = {"stop_after": epochs, "schedule_epochs": tested.fit_report["schedule_epochs"], "progress": progress}
+        options["checkpoint"] = storage.join(folder, kept)
+    log.info("refit: %d events train, for %s", whole.train_events.sum(), storage.join(folder, "serving"))
+    fresh.fit(whole, **options)
+    fresh.save(storage.join(folder, "serving"))
+    for name in storage.names(folder):
+        if name.startswith("refit-") and name.endswith(".safetensors") and name != kept:
+            storage.remove(storage.join(folder, name))

@@ -1,0 +1,1 @@
+"""Encoders, and the blocks that several models share."""

@@ -1,0 +1,1 @@
+"""Tables of samples for other trainers: a row an event, with its features and negatives."""

@@ -1,0 +1,1 @@
+"""A model as a folder; raw ids in, items out."""

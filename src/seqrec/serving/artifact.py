@@ -1,0 +1,119 @@
+"""A trained model as a folder, on any storage:
+
+    model.json               name, settings, report of the training, provenance, and the name and checksum of every other file
+    weights-*.safetensors    everything learned
+    items-*.parquet          raw item ids and their attributes
+    histories-*.safetensors  the users' histories, and users-*.parquet their ids (left out with ``histories=False``)
+
+Nothing in it is executed on loading: no pickle, no class path. A folder that was not written whole is refused. Saving again gives the files other
+names (``seqrec.storage.snapshot``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from seqrec import storage
+from seqrec.data.catalogue import Catalogue
+from seqrec.data.sequences import Sequences
+from seqrec.errors import DataError
+from seqrec.storage import snapshot
+
+FORMAT = 2
+"""In format 1 the files had fixed names: ``files`` were their checksums. It is still read."""
+PARTS = ("weights.safetensors", "items.parquet", "histories.safetensors", "users.parquet")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A trained model, taken apart.
+
+    Attributes:
+        name: of the model; configuration: the arguments that make it again, untrained.
+        state: everything learned, as named arrays.
+        users: how many users it was trained on.
+        sequences, known_stops: the users' histories, and where each ends; None where they are left out.
+    """
+
+    name: str
+    configuration: dict[str, Any]
+    state: dict[str, np.ndarray]
+    item_catalogue: Catalogue
+    users: int
+    sequences: Sequences | None = None
+    known_stops: np.ndarray | None = None
+    fit_report: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def write(folder: str | Path, model: Contents) -> None:
+    """Writes a trained model. What stood there before stays whole until the new one is."""
+    checksums: dict[str, str] = {}
+    about = {
+        "format": FORMAT,
+        "seqrec": version("seqrec"),
+        "name": model.name,
+        "configuration": model.configuration,
+        "items": len(model.item_catalogue),
+        "users": model.users,
+        "fit_report": model.fit_report,
+        "provenance": model.provenance,
+        "sha256": checksums,
+    }
+    with snapshot.write(folder, "model.json", PARTS, about) as files:
+
+        def part(name: str, content: bytes) -> None:
+            checksums[name] = hashlib.sha256(content).hexdigest()
+            with storage.open_write(files.path(name)) as stream:
+                stream.write(content)
+
+        part("weights.safetensors", safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in model.state.items()}))
+        part("items.parquet", model.item_catalogue.to_bytes())
+        if model.sequences is not None and model.known_stops is not None:
+            s = model.sequences
+            arrays = {"items": s.items, "offsets": s.offsets, "known_stops": model.known_stops}
+            part("histories.safetensors", safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+            part("users.parquet", s.user_catalogue.to_bytes())
+
+
+def read(folder: str | Path) -> Contents:
+    """Opens a folder that ``write`` wrote.
+
+    Raises:
+        DataError: no model there, or a file of it missing or changed.
+    """
+    marker = storage.join(folder, "model.json")
+    if not storage.exists(marker):
+        raise DataError(f"{folder}: expected the folder of a trained model (with a model.json). Train and save one first.")
+    about = storage.read_json(marker)
+    if about.get("format") == 1:
+        about |= {"sha256": about["files"], "files": {name: name for name in about["files"]}}
+    elif about.get("format") != FORMAT:
+        raise DataError(
+            f"{marker}: expected format {FORMAT}. Got {about.get('format')!r}: it was written by seqrec {about.get('seqrec', 'unknown')}."
+        )
+    content: dict[str, bytes] = {}
+    for part, name in about["files"].items():
+        with storage.open_read(storage.join(folder, name)) as stream:
+            content[part] = stream.read()
+        if hashlib.sha256(content[part]).hexdigest() != about["sha256"][part]:
+            raise DataError(
+                f"{storage.join(folder, name)}: not the file that belongs to this model.json (its checksum differs). Save the model again."
+            )
+    catalogue = Catalogue.from_bytes(content["items.parquet"])
+    sequences, known_stops = None, None
+    if "histories.safetensors" in content:
+        arrays = safetensors.numpy.load(content["histories.safetensors"])
+        known_stops = arrays.pop("known_stops")
+        sequences = Sequences(**arrays, item_catalogue=catalogue, user_catalogue=Catalogue.from_bytes(content["users.parquet"]))
+    state = safetensors.numpy.load(content["weights.safetensors"])
+    return Contents(
+        about["name"], about["configuration"], state, catalogue, about["users"], sequences, known_stops, about["fit_report"], about["provenance"]
+    )

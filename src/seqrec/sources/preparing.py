@@ -1,0 +1,197 @@
+"""From a log on disk to sequences on disk, for logs larger than memory would hold as a frame.
+
+The log is read once, in batches; only 4 bytes a user, 4 an item and 8 a time stay of each event. The result is the one that
+``Interactions.read(...).filter(...).sequences(...)`` gives.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from seqrec.data import columns as log_columns
+from seqrec.data.catalogue import Catalogue, Numbering
+from seqrec.data.frames import KINDS, Columns, Duplicates, Paths, aligned, log_batches, report_duplicates
+from seqrec.data.interactions import Interactions, opened
+from seqrec.data.sequences import Sequences, TieOrder, order_of
+from seqrec.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(
+    path: Paths,
+    out: str | Path,
+    format: str = "auto",
+    columns: Columns | None = None,
+    duplicates: Duplicates = "keep",
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    items: Any = None,
+    users: Any = None,
+    min_item_count: int = 0,
+    min_user_count: int = 0,
+    tie_order: TieOrder = "file",
+    seed: int = 0,
+) -> Sequences:
+    """Turns a log into a folder of sequences and catalogues, which ``Sequences.load`` opens memory-mapped.
+
+    CSV, TSV, Parquet and JSON Lines are streamed; the formats of known data sets are read whole.
+
+    Args:
+        path, format, columns, duplicates, delimiter, encoding, items, users: as in ``Interactions.read``.
+        out: the folder to write.
+        min_item_count, min_user_count: as in ``Interactions.filter``.
+        tie_order, seed: as in ``Interactions.sequences``.
+    Returns:
+        the sequences that were written.
+    Raises:
+        DataError: as ``Interactions.read``.
+    """
+    paths, format, source = opened(path, format)
+    if format not in KINDS:
+        log = Interactions.read(path, format, columns, duplicates, delimiter, encoding, items, users)
+        sequences = log.filter(min_item_count, min_user_count).sequences(tie_order, seed)
+    else:
+        events = _Events.read(paths, format, columns, delimiter, encoding, source)
+        events.drop_duplicates(duplicates, source)
+        events.filter(min_item_count, min_user_count, source)
+        sequences = events.sequences(items, users, columns, tie_order, seed, source)
+    sequences.save(out)
+    logger.info("%s: %s events, %.1f bytes each, from %s", out, f"{sequences.events:,}", sequences.bytes_per_event, source)
+    return sequences
+
+
+@dataclass
+class _Events:
+    """The events of a log as arrays in file order, ids as numbers by first appearance."""
+
+    user_ids: pl.Series
+    item_ids: pl.Series
+    users: np.ndarray
+    items: np.ndarray
+    optional: dict[str, np.ndarray] = field(default_factory=dict)
+    """``timestamp``, ``position``, ``rating``, ``basket_id``, ``session_id``, where the log has them."""
+
+    @classmethod
+    def read(cls, path: Paths, kind: str, columns: Columns | None, delimiter: str | None, encoding: str | None, source: str) -> _Events:
+        numberings = {name: Numbering() for name in log_columns.IDS}
+        parts: dict[str, list[np.ndarray]] = {}
+        for batch in log_batches(path, kind, columns, delimiter, encoding, features=False):
+            for name in batch.columns:
+                if name in numberings:
+                    part = numberings[name].encode(batch[name])
+                elif name == "rating":
+                    part = batch[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
+                else:
+                    part = _with_gaps(batch[name])
+                parts.setdefault(name, []).append(part)
+        whole = {name: _joined(parts.pop(name)) for name in list(parts)}
+        if "timestamp" in whole:
+            times = pl.Series("timestamp", whole.pop("timestamp"), nan_to_null=True)
+            whole["timestamp"] = _with_gaps(log_columns.in_seconds(times, source))
+        user_ids, item_ids = (numberings[name].ids for name in ("user_id", "item_id"))
+        if kind in ("csv", "tsv"):
+            user_ids, item_ids = log_columns.integers(user_ids), log_columns.integers(item_ids)
+        return cls(user_ids, item_ids, whole.pop("user_id"), whole.pop("item_id"), whole)
+
+    def keep(self, mask: np.ndarray) -> None:
+        """Keeps the events where ``mask`` is True; numbers stay as they are."""
+        self.users, self.items = self.users[mask], self.items[mask]
+        self.optional = {name: values[mask] for name, values in self.optional.items()}
+
+    def drop_duplicates(self, policy: Duplicates, source: str) -> None:
+        """As ``Interactions.without_duplicates``, found by sorting instead of hashing every event."""
+        if policy not in ("keep", "drop"):
+            raise DataError(f"duplicates: expected 'keep' or 'drop'. Got {policy!r}.")
+        keys = [self.optional[name] for name in ("position", "timestamp") if name in self.optional]
+        if not keys:
+            return
+        rows = order_of(self.users, keys[0])
+        tied = np.ones(len(rows), dtype=bool)  # with the row before it: same user, same key
+        tied[:1] = False
+        for values in (self.users, keys[0]):
+            values = values[rows]
+            tied[1:] &= values[1:] == values[:-1]
+        members = tied.copy()
+        members[:-1] |= tied[1:]
+        candidates = rows[members]  # events that share user and key with another; the others cannot be duplicates
+        groups = np.cumsum(~tied[members])
+        frame = pl.DataFrame({"group": groups, "item": self.items[candidates], **{str(i): k[candidates] for i, k in enumerate(keys[1:])}})
+        repeats = candidates[~frame.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()]
+        report_duplicates(len(repeats), policy, source)
+        if len(repeats) and policy == "drop":
+            mask = np.ones(len(rows), dtype=bool)
+            mask[repeats] = False
+            self.keep(mask)
+
+    def filter(self, min_item_count: int, min_user_count: int, source: str) -> None:
+        """As ``Interactions.filter``: items first, then users, one pass."""
+        for name, least in (("items", min_item_count), ("users", min_user_count)):
+            numbers = getattr(self, name)
+            if least > 1 and len(numbers):
+                self.keep((np.bincount(numbers) >= least)[numbers])
+        if not len(self.users):
+            raise DataError(f"min_item_count={min_item_count}, min_user_count={min_user_count}: no event of {source} is left. Lower them.")
+
+    def sequences(self, items: Any, users: Any, columns: Columns | None, tie_order: TieOrder, seed: int, source: str) -> Sequences:
+        """As ``Interactions.sequences``."""
+        if "timestamp" in self.optional and np.isnan(self.optional["timestamp"]).any():
+            del self.optional["timestamp"]  # positions order the events, and there is no time to split by
+        shown = pl.Series(self.users).unique(maintain_order=True).to_numpy()
+        self.users, user_ids = _renumbered(self.users, shown, self.user_ids)
+        used = np.flatnonzero(np.bincount(self.items, minlength=len(self.item_ids)))
+        by_id = used[self.item_ids.gather(used).arg_sort().to_numpy()]
+        self.items, item_ids = _renumbered(self.items, by_id, self.item_ids)
+        nothing = pl.DataFrame({"user_id": user_ids.clear(), "item_id": item_ids.clear()})
+        about = Interactions(nothing, source=source).with_attributes(items, users, columns)
+        given = {name: self.optional.get(name) for name in ("timestamp", "position", "rating")}
+        numbers = {name: _by_appearance(self.optional[name]) if name in self.optional else None for name in ("basket_id", "session_id")}
+        return Sequences.from_events(
+            self.users,
+            self.items,
+            Catalogue(user_ids, aligned(about.users, "user_id", user_ids)),
+            Catalogue(item_ids, aligned(about.items, "item_id", item_ids)),
+            times=given["timestamp"],
+            positions=given["position"],
+            ratings=given["rating"],
+            baskets=numbers["basket_id"],
+            sessions=numbers["session_id"],
+            tie_order=tie_order,
+            seed=seed,
+        )
+
+
+def _by_appearance(numbers: np.ndarray) -> np.ndarray:
+    """(events,) int64: the numbers of baskets or sessions that are left, counted anew in the order in which they appear."""
+    return Numbering().encode(pl.Series(numbers)).astype(np.int64)
+
+
+def _with_gaps(values: pl.Series) -> np.ndarray:
+    """Times as an array, float64 with NaN where some are missing."""
+    return values.to_numpy() if not values.null_count() else values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """One array of the parts' common type; the parts are freed as they are copied, so that both are never whole in memory."""
+    joined = np.empty(sum(len(part) for part in parts), dtype=np.result_type(*{part.dtype for part in parts}))
+    at = len(joined)
+    while parts:
+        part = parts.pop()
+        joined[at - len(part) : at] = part
+        at -= len(part)
+    return joined
+
+
+def _renumbered(numbers: np.ndarray, kept: np.ndarray, ids: pl.Series) -> tuple[np.ndarray, pl.Series]:
+    """Numbers 0, 1, 2 ... for the numbers in ``kept``, in that order, and their ids."""
+    if len(kept) == len(ids) and (kept == np.arange(len(ids))).all():
+        return numbers, ids
+    new = np.full(len(ids), -1, dtype=np.int32)
+    new[kept] = np.arange(len(kept), dtype=np.int32)
+    return new[numbers], ids.gather(kept)

@@ -1,0 +1,288 @@
+"""Every path goes through here: local files, ``s3://bucket/key``, and any other URL that fsspec can open.
+
+Nothing is ever half-written. A local file is written under a temporary name and then renamed; an object on S3 appears when its upload is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+import numpy as np
+import polars as pl
+
+from seqrec.errors import DataError, SettingsError, StorageError
+from seqrec.storage import s3
+
+
+def is_remote(path: str | Path) -> bool:
+    """True for a URL such as ``s3://bucket/key``.
+
+    Raises:
+        DataError: a URL that went through ``pathlib``, which drops one of its slashes.
+    """
+    text = str(path)
+    if re.match(r"(s3a?|gs|gcs|abfs|https?|memory):/[^/]", text):
+        raise DataError(f"{text}: pathlib has dropped a slash of this address. Pass it as text: {text.replace(':/', '://', 1)!r}.")
+    return "://" in text
+
+
+def join(path: str | Path, *parts: str) -> str:
+    """A path below another, local or remote."""
+    if is_remote(path):
+        return "/".join([str(path).rstrip("/"), *parts])
+    return str(Path(path).joinpath(*parts))
+
+
+def parent(path: str | Path) -> str:
+    """The folder that a file is in."""
+    return str(path).rstrip("/").rsplit("/", 1)[0] if is_remote(path) else str(Path(path).parent)
+
+
+def sibling(path: str | Path, name: str) -> str:
+    """The path of another file in the same folder."""
+    return join(parent(path), name)
+
+
+@contextmanager
+def _remote(path: str | Path) -> Iterator[tuple[Any, str]]:
+    """The file system of a URL and the name in it; within the block, its errors name the path and say what to do."""
+    if s3.is_s3(path):
+        with s3.named(str(path)):
+            filesystem = s3.filesystem()
+            yield filesystem, filesystem._strip_protocol(str(path))
+        return
+    try:
+        filesystem, name = fsspec.core.url_to_fs(str(path))
+    except (ImportError, ValueError) as error:
+        raise StorageError(f"{path}: no such storage here ({error}).") from error
+    yield filesystem, name
+
+
+def exists(path: str | Path) -> bool:
+    """Whether there is such a file or folder.
+
+    Raises:
+        StorageError: it cannot be told, or the very bucket does not exist.
+    """
+    if not is_remote(path):
+        return Path(path).exists()
+    with _remote(path) as (filesystem, name):
+        return _found(path, filesystem.exists, name)
+
+
+def is_folder(path: str | Path) -> bool:
+    if not is_remote(path):
+        return Path(path).is_dir()
+    with _remote(path) as (filesystem, name):
+        return _found(path, filesystem.isdir, name)
+
+
+def _found(path: str | Path, look: Callable[[str], bool], name: str) -> bool:
+    """What ``look`` finds out, if it is not the bucket that is missing."""
+    if not s3.is_s3(path):
+        return bool(look(name))
+    found = "/" in name and bool(look(name))
+    if not found:
+        s3.check_bucket(str(path))
+    return found or "/" not in name
+
+
+def names(folder: str | Path) -> list[str]:
+    """The names of what a folder holds, sorted.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    try:
+        if not is_remote(folder):
+            return sorted(entry.name for entry in Path(folder).iterdir())
+        with _remote(folder) as (filesystem, name):
+            found = (str(entry).rstrip("/") for entry in filesystem.ls(name, detail=False))
+            return sorted(entry.rsplit("/", 1)[-1] for entry in found if entry != name.rstrip("/"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(f"{folder}: no such folder.") from error
+
+
+def files_below(folder: str | Path) -> list[str]:
+    """The paths of all files in a folder and the folders in it, sorted."""
+    if not is_remote(folder):
+        return sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
+    with _remote(folder) as (filesystem, name):
+        below = len(name.rstrip("/")) + 1
+        return sorted(join(folder, str(entry)[below:]) for entry in filesystem.find(name) if not str(entry).endswith("/"))
+
+
+def remove(path: str | Path) -> None:
+    """Removes a file, if it is there."""
+    try:
+        if not is_remote(path):
+            return Path(path).unlink()
+        with _remote(path) as (filesystem, name):
+            if s3.is_s3(path):
+                s3.check_key(str(path))
+            filesystem.rm_file(name)
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def open_read(path: str | Path) -> Iterator[IO[bytes]]:
+    """A binary stream of the file's content.
+
+    Raises:
+        DataError: there is no such file.
+        StorageError: a remote file cannot be had: no such bucket, no credentials, a server that fails after all tries.
+    """
+    if not is_remote(path):
+        try:
+            stream: IO[bytes] = open(path, "rb")  # noqa: SIM115
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise DataError(f"{path}: no such file.") from error
+        with stream:
+            yield stream
+        return
+    with _remote(path) as (filesystem, name):
+        try:
+            stream = s3.open_read(str(path)) if s3.is_s3(path) else filesystem.open(name, "rb")
+        except (FileNotFoundError, IsADirectoryError) as error:
+            if s3.is_s3(path):
+                s3.check_bucket(str(path))
+            raise DataError(f"{path}: no such file.") from error
+        with stream:
+            yield stream
+
+
+@contextmanager
+def open_write(path: str | Path) -> Iterator[IO[bytes]]:
+    """A binary stream whose content appears under ``path`` only once it is whole: not if the block ends with an error.
+
+    Raises:
+        StorageError: the file cannot be made: no permission, or a file where its folder should be; of a remote one: no such bucket, no
+            credentials, a server that fails after all tries.
+    """
+    if s3.is_s3(path):
+        with _remote(path), s3.upload(str(path)) as stream:
+            yield stream
+        return
+    if is_remote(path):
+        with _remote(path) as (filesystem, name):
+            hidden = f"{name}.{uuid.uuid4().hex[:8]}"
+            try:
+                with filesystem.open(hidden, "wb") as stream:
+                    yield stream
+            except BaseException:
+                filesystem.rm_file(hidden)
+                raise
+            filesystem.mv(hidden, name)
+        return
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        opened = open(temporary, "wb")  # noqa: SIM115  (closed below: errors of the block are not errors of opening)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror}). Name another place, or see to its permissions.") from error
+    try:
+        with opened as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_file(path: str | Path, endings: Sequence[str] = ()) -> None:
+    """Refuses, before the work for it is done, a path to which no file could be written afterwards.
+
+    Args:
+        endings: those that the file may have, such as ``.json``; any if none is named.
+
+    Raises:
+        SettingsError: another ending, a folder of that name, or no folder in which the file could be made.
+    """
+    suffix = Path(str(path)).suffix.lower()
+    if endings and suffix not in endings:
+        raise SettingsError(f"{path}: expected a file that ends in {', '.join(endings)}. Got {suffix or 'no ending'!r}.")
+    if not is_remote(path):
+        if Path(path).is_dir():
+            raise SettingsError(f"{path}: expected a file to write. Got a folder; name a file in it.")
+        check_folder(Path(path).parent)
+
+
+def check_folder(path: str | Path) -> None:
+    """Refuses, before the work for it is done, a folder into which nothing could be written afterwards. It need not be there yet.
+
+    Raises:
+        SettingsError: there is a file where the folder should be, or no permission to write.
+    """
+    if is_remote(path):
+        return
+    there = Path(path)
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise SettingsError(f"{path}: expected a folder to write into. {there} is a file; name another.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SettingsError(f"{path}: expected a folder to write into. {there} may not be written to by this user; name another.")
+
+
+def absolute(path: str) -> str:
+    """The same path, for whoever is in another folder."""
+    return path if is_remote(path) else str(Path(path).absolute())
+
+
+def resolved(path: str) -> str:
+    """One name for a file, however it is reached: through links, ``.`` or ``..``."""
+    return path if is_remote(path) else str(Path(path).resolve())
+
+
+def write_json(value: Any, path: str | Path) -> None:
+    with open_write(path) as stream:
+        stream.write((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: str | Path) -> Any:
+    with open_read(path) as stream:
+        try:
+            return json.loads(stream.read())
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}: not valid JSON ({error}).") from error
+
+
+def write_text(text: str, path: str | Path) -> None:
+    with open_write(path) as stream:
+        stream.write(text.encode())
+
+
+def write_parquet(frame: pl.DataFrame, path: str | Path) -> None:
+    with open_write(path) as stream:
+        frame.write_parquet(stream)
+
+
+def read_parquet(path: str | Path) -> pl.DataFrame:
+    with open_read(path) as stream:
+        return pl.read_parquet(stream)
+
+
+def write_array(array: np.ndarray, path: str | Path) -> None:
+    with open_write(path) as stream:
+        np.save(stream, array, allow_pickle=False)
+
+
+def read_array(path: str | Path) -> np.ndarray:
+    """An array, memory-mapped where the file is local."""
+    if is_remote(path):
+        with open_read(path) as stream:
+            return np.load(stream, allow_pickle=False)
+    if not exists(path):
+        raise DataError(f"{path}: no such file.")
+    return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -1,0 +1,199 @@
+"""Batches are views over the flat sequences. Nothing is expanded, and next to nothing is padded.
+
+Three ways to walk through the training events, for the three kinds of encoder:
+
+    windows   attention: each sequence cut into pieces of at most ``steps`` events, pieces of like length side by side
+    lanes     recurrence: sequences laid end to end in parallel lanes, read a few steps at a time, hidden state carried over
+    recent    pooling: for every event, in random order, the few items before it
+
+The batch size is set in positions (targets in the loss), not in users: 128 users of 200 events are 25,000 positions an update, and
+that many learn almost nothing in minutes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqrec.data.sequences import Histories
+from seqrec.errors import DataError
+from seqrec.nn.batch import Batch
+from seqrec.splitting.split import Split
+
+
+def _labels(split: Split, events: np.ndarray) -> Tensor | None:
+    return None if split.positive is None else torch.from_numpy(split.positive[events])
+
+
+def _inputs(split: Split) -> np.ndarray:
+    """(users,) inputs of each user in training: all training events but the last.
+
+    Raises:
+        DataError: there are none.
+    """
+    inputs = np.maximum(split.train_stops - split.train_starts - 1, 0)
+    if not inputs.any():
+        raise DataError("split: expected at least one user with two training events. Got none; look at the split and the log's filters.")
+    return inputs
+
+
+def windows(split: Split, steps: int, batch_positions: int, rng: np.random.Generator) -> Iterator[Batch]:
+    """Pieces of at most ``steps`` inputs, cut from each training sequence at a random offset, batched with pieces of like length.
+
+    ``[1, 2, 3, 4, 5]`` with steps 3 gives the pieces (inputs -> targets) ``[1] -> [2]`` and ``[2, 3, 4] -> [3, 4, 5]``, or
+    ``[1, 2] -> [2, 3]`` and ``[3, 4] -> [4, 5]``, or ``[1, 2, 3] -> [2, 3, 4]`` and ``[4] -> [5]``. Every position is trained on once.
+
+    Yields:
+        batches of about ``batch_positions`` positions, in random order.
+    """
+    inputs = _inputs(split)
+    user = np.flatnonzero(inputs)
+    first = np.where(inputs[user] > steps, rng.integers(1, steps + 1, len(user)), inputs[user])
+    pieces = 1 + -(-(inputs[user] - first) // steps)
+    row_user = np.repeat(user, pieces)
+    number = np.arange(len(row_user)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    begin = np.where(number == 0, 0, np.repeat(first, pieces) + (number - 1) * steps)
+    length = np.minimum(np.where(number == 0, np.repeat(first, pieces), steps), inputs[row_user] - begin)
+    begin = begin + split.train_starts[row_user]
+
+    # Sort by length with a little noise, so that neighbours are alike but not the same in every epoch.
+    order = np.argsort(length * rng.uniform(0.9, 1.1, len(length)), kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(np.cumsum(length[order]) // batch_positions)) + 1)
+    for g in rng.permutation(len(groups)):
+        rows = groups[g]
+        step = np.arange(length[rows].max())
+        mask = step < length[rows][:, None]
+        event = np.where(mask, begin[rows][:, None] + step, 0)
+        at = np.flatnonzero(mask)
+        target = event.ravel()[at] + 1
+        yield Batch(
+            items=torch.from_numpy(split.sequences.items[event].astype(np.int64) * mask),
+            mask=torch.from_numpy(mask),
+            at=torch.from_numpy(at),
+            targets=torch.from_numpy(split.sequences.items[target].astype(np.int64)),
+            users=torch.from_numpy(row_user[rows]),
+            labels=_labels(split, target),
+        )
+
+
+def lanes(split: Split, count: int, steps: int, order: Literal["random", "start"], rng: np.random.Generator, users: bool = False) -> Iterator[Batch]:
+    """Sequences laid end to end in ``count`` parallel lanes, read ``steps`` at a time.
+
+    A lane that ends one sequence goes on with the next unread one, so two lanes over ``[1 2 3]``, ``[4 5]``, ``[6 7 8 9]`` read
+
+        lane 0    4>5 | 6>7  7>8  8>9               ( | : the hidden state is reset )
+        lane 1    1>2   2>3
+
+    With ``steps=1`` these are the session-parallel mini-batches of GRU4Rec (Hidasi et al., 2016, section 3.1.1, figure 2): a lane without a
+    sequence left drops out.
+
+    Args:
+        order: "random", or "start": by the time of each sequence's first event (by file order where there are no times).
+        users: also tell the user of each input.
+
+    Yields:
+        batches of at most count * steps positions. The encoder carries its hidden state from one to the next.
+    """
+    inputs = _inputs(split)
+    user = np.flatnonzero(inputs)
+    if order == "random":
+        user = rng.permutation(user)
+    elif split.sequences.times is not None:
+        user = user[np.argsort(split.sequences.times[split.train_starts[user]], kind="stable")]
+    count = min(count, len(user))
+    heap = [(0, lane) for lane in range(count)]
+    begins = np.zeros(len(user), dtype=np.int64)
+    lane_of = np.zeros(len(user), dtype=np.int64)
+    for i, length in enumerate(inputs[user].tolist()):
+        begins[i], lane_of[i] = heap[0]
+        heapq.heapreplace(heap, (int(begins[i]) + length, int(lane_of[i])))
+    total = max(end for end, _ in heap)
+    # event[t, lane]: the event read in that lane at that time, -1 where the lane has run out. Time comes first: what a batch reads lies together.
+    event = np.full((total, count), -1, dtype=np.int64)
+    resets = np.zeros((total, count), dtype=bool)
+    for i, u in enumerate(user.tolist()):
+        event[begins[i] : begins[i] + inputs[u], lane_of[i]] = np.arange(split.train_starts[u], split.train_starts[u] + inputs[u])
+        resets[begins[i], lane_of[i]] = True
+    by_length = np.argsort(-(event >= 0).sum(0), kind="stable")  # lanes only run out at their end: those still running are the first
+    event, resets = event[:, by_length], resets[:, by_length]
+    running = (event >= 0).sum(1)
+    items = torch.from_numpy(split.sequences.items[np.maximum(event, 0)].astype(np.int64))
+    targets = torch.from_numpy(split.sequences.items[event + 1].astype(np.int64))  # of a lane that has run out: any
+    labels = None if split.positive is None else torch.from_numpy(split.positive[event + 1])
+    mask, starts, every = torch.from_numpy(event >= 0), torch.from_numpy(resets), torch.arange(count)
+    owners = torch.from_numpy(np.searchsorted(split.sequences.offsets, np.maximum(event, 0), side="right") - 1) if users else None
+    for t, lanes_left in zip(range(0, total, steps), running[::steps].tolist()):
+        part = slice(t, t + steps), slice(lanes_left)
+        here = mask[part].T
+        # A single step has an event in each lane that is left: all are wanted, and nothing is padded.
+        at = every[:lanes_left] if steps == 1 else here.flatten().nonzero().squeeze(1)
+        of_targets = targets[part].T.flatten()
+        of_labels = None if labels is None else labels[part].T.flatten()
+        yield Batch(
+            items=items[part].T if steps == 1 else items[part].T * here,
+            mask=here,
+            at=at,
+            targets=of_targets if steps == 1 else of_targets.index_select(0, at),
+            users=None if owners is None else owners[part].T,
+            resets=starts[part].T,
+            labels=of_labels if of_labels is None or steps == 1 else of_labels.index_select(0, at),
+            # Session-parallel losses are summed and divided by the number of lanes: the few that are left at the end weigh no more.
+            weight=lanes_left / count if steps == 1 else 1.0,
+        )
+
+
+def recent(split: Split, width: int, batch_positions: int, rng: np.random.Generator) -> Iterator[Batch]:
+    """Every training event that has something before it, in random order, with the ``width`` items before it, latest first.
+
+    ``[1, 2, 3, 4, 5]`` with width 3 gives the rows ``[1 - -] -> 2``, ``[2 1 -] -> 3``, ``[3 2 1] -> 4``, ``[4 3 2] -> 5``, shuffled.
+    """
+    inputs = _inputs(split)
+    total = int(inputs.sum())
+    targets = np.repeat(split.train_starts + 1, inputs) + np.arange(total) - np.repeat(np.cumsum(inputs) - inputs, inputs)
+    users = np.repeat(np.arange(len(inputs)), inputs)
+    order = rng.permutation(total)
+    targets, users = targets[order], users[order]
+    for begin in range(0, len(targets), batch_positions):
+        target, user = targets[begin : begin + batch_positions], users[begin : begin + batch_positions]
+        event = target[:, None] - 1 - np.arange(width)
+        mask = event >= split.train_starts[user][:, None]
+        yield Batch(
+            items=torch.from_numpy(split.sequences.items[np.where(mask, event, 0)].astype(np.int64) * mask),
+            mask=torch.from_numpy(mask),
+            at=torch.arange(len(target)),
+            targets=torch.from_numpy(split.sequences.items[target].astype(np.int64)),
+            users=torch.from_numpy(user),
+            labels=_labels(split, target),
+        )
+
+
+def last_states(histories: Histories, longest: int) -> Batch:
+    """One row a history with its last ``longest`` items and its user, and one wanted state a row: the one after its last item (any, for an empty
+    history)."""
+    items, lengths = histories.padded(longest)
+    steps = np.arange(items.shape[1])
+    return Batch(
+        items=torch.from_numpy(items),
+        mask=torch.from_numpy(steps < lengths[:, None]),
+        at=torch.from_numpy(np.arange(len(items)) * len(steps) + np.maximum(lengths, 1) - 1),
+        targets=torch.empty(0, dtype=torch.int64),
+        users=None if histories.users is None else torch.from_numpy(histories.users.astype(np.int64)),
+    )
+
+
+def last_items(histories: Histories, width: int) -> Batch:
+    """One row a history with its last ``width`` items, latest first, and its user."""
+    items, mask = histories.recent(width)
+    users = np.full(len(histories), -1) if histories.users is None else histories.users
+    return Batch(
+        items=torch.from_numpy(items),
+        mask=torch.from_numpy(mask),
+        at=torch.arange(len(items)),
+        targets=torch.empty(0, dtype=torch.int64),
+        users=torch.from_numpy(users.astype(np.int64)),
+    )

@@ -1,0 +1,55 @@
+"""Where tensors live, and in what they are multiplied."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import sys
+
+import torch
+
+from seqrec.errors import SettingsError
+
+log = logging.getLogger("seqrec")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name, or for "auto" the best there is.
+
+    Raises:
+        SettingsError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(f"train.device: expected a device that this machine has. Got {name!r}. Use 'auto' or 'cpu'.") from error
+    return device
+
+
+def device_for_loading(name: str) -> torch.device:
+    """The device that a saved model names; where this machine has none like it, the best there is."""
+    try:
+        return choose_device(name)
+    except SettingsError:
+        best = choose_device("auto")
+        log.warning("train.device: the model was saved with %r, which this machine does not have; it is loaded on %r.", name, best.type)
+        return best
+
+
+def in_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether to multiply in bfloat16."""
+    return precision == "bfloat16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
+
+
+def keep_freed_memory() -> None:
+    """Has glibc keep freed tensors for the next batch, instead of giving each back to the kernel and faulting its pages in again."""
+    if sys.platform == "linux":
+        try:
+            libc = ctypes.CDLL("libc.so.6")
+            libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+            libc.mallopt(-1, 1 << 29)  # M_TRIM_THRESHOLD
+        except (OSError, AttributeError):
+            return  # another C library: slower, not wrong

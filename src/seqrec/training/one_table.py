@@ -1,0 +1,56 @@
+"""The objective of an encoder that reads histories by the very vectors with which states are compared.
+
+Inputs, targets and negatives of a batch are looked up together, each item once. It is the plain objective in another order of operations.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from seqrec.nn.batch import Batch
+from seqrec.training.negatives import Distinct
+from seqrec.training.objective import Objective
+
+
+class ReadsItems(Protocol):
+    """An encoder that can be handed the vectors of its inputs, which are columns of its item vectors."""
+
+    input_width: int
+
+    def item_vectors(self, items: Tensor | None = None) -> Tensor: ...
+
+    def read(self, x: Tensor, batch: Batch) -> Tensor:
+        """The states of a batch with input vectors x, (steps, rows, input_width)."""
+        ...
+
+
+class OneTable(Objective):
+    encoder: ReadsItems  # type: ignore[assignment]
+
+    def beside(self, batches: list[Batch]) -> list[Tensor] | None:
+        return [batch.items for batch in batches]
+
+    def _loss(self, batch: Batch, drawn: Distinct | None) -> Tensor:
+        if drawn is None:
+            return super()._loss(batch, drawn)
+        vectors, inputs = _WithInputs.apply(self.encoder.item_vectors(drawn.items), drawn.beside, self.encoder.input_width)
+        with self.precision(batch):
+            states = self.encoder.read(inputs.view(*batch.items.shape, -1).transpose(0, 1), batch).float()
+        return self.compare(states, vectors, batch, drawn)
+
+
+class _WithInputs(torch.autograd.Function):
+    """vectors (U, columns), at (m,) -> the vectors and (m, width) those of the inputs, whose gradients are added to the others' in place."""
+
+    @staticmethod
+    def forward(ctx, vectors: Tensor, at: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(at)
+        return vectors.view_as(vectors), vectors.index_select(0, at)[:, :width]
+
+    @staticmethod
+    def backward(ctx, d_vectors: Tensor, d_inputs: Tensor):
+        d_vectors[:, : d_inputs.shape[1]].index_add_(0, ctx.saved_tensors[0], d_inputs)
+        return d_vectors, None, None

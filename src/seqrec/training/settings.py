@@ -1,0 +1,96 @@
+"""How a network is trained: settings, and what follows from them alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from seqrec.evaluation.metrics import MetricName
+from seqrec.settings.base import Settings
+
+
+class TableSettings(Settings):
+    optimizer: Literal["ftrl", "adagrad"] = "ftrl"
+    """FTRL-proximal, or Adagrad."""
+    learning_rate: float = Field(0.01, gt=0)
+    """FTRL's alpha, which no schedule changes (it falls by itself); Adagrad's peak rate."""
+    beta: float = Field(1.0, ge=0)
+    """FTRL: keeps the first updates small."""
+    l1: float = Field(0.0, ge=0)
+    """FTRL: makes exact zeros."""
+    l2: float = Field(0.0, ge=0)
+    """FTRL: pulls towards 0."""
+
+    @model_validator(mode="after")
+    def _of_ftrl(self) -> Self:
+        if self.optimizer != "ftrl" and (self.l1 or self.l2):
+            raise ValueError("no l1 and no l2 with adagrad, which has neither; optimizer: ftrl has")
+        return self
+
+
+class TrainSettings(Settings):
+    epochs: int = Field(20, ge=1)
+    """Passes over the training events, at most."""
+    batch_positions: int = Field(1024, ge=1)
+    """Targets in the loss an update, about."""
+    optimizer: Literal["adamw", "adagrad"] = "adamw"
+    """AdamW, or Adagrad with momentum (GRU4Rec's)."""
+    learning_rate: float = Field(2e-3, gt=0)
+    """Peak learning rate."""
+    tables: TableSettings | None = None
+    """An optimizer of the embedding tables' own, which touches only the rows of a batch; None has ``optimizer`` train them with the rest."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's decoupled weight decay, of matrices and tables only."""
+    momentum: float = Field(0.0, ge=0, lt=1)
+    """Adagrad's momentum."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """The learning rate over the run: constant, or falling to nothing as half a cosine."""
+    warmup: float = Field(0.02, ge=0, lt=1)
+    """Share of the run in which the learning rate rises to its peak."""
+    clip: float = Field(0.0, ge=0)
+    """Largest norm of the gradient; 0 does not clip."""
+    average: float = Field(0.0, ge=0, lt=1)
+    """Exponential moving average of the weights with this decay an update: it is what is validated and kept; 0 for none."""
+    metric: MetricName = "ndcg@10"
+    """What is validated; the weights of its best epoch are kept. A run under a protocol takes the protocol's if nothing is said."""
+    filter_seen: bool = True
+    """Whether validation filters what a user has seen. A run does as its test does (or its protocol says) if nothing is said."""
+    validate_every: int = Field(1, ge=1)
+    """Epochs from one validation to the next."""
+    patience: int = Field(3, ge=1)
+    """Validations without a better value after which training stops."""
+    minutes: float | None = Field(None, gt=0)
+    """Limit on wall clock, validation included; the schedule fits itself to it. Such a run depends on the speed of its machine. Training again for a
+    chosen number of epochs (``stop_after``) has no such limit."""
+    seed: int = Field(0, ge=0)
+    """Of the initial weights, the order, dropout and negatives."""
+    device: str = "auto"
+    """"cpu", "cuda", "mps", or the best there is."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What matrices are multiplied in: auto takes bfloat16 on a GPU that has it, and float32 elsewhere."""
+
+    @field_validator("momentum")
+    @classmethod
+    def _of_adagrad(cls, momentum: float, info: ValidationInfo) -> float:
+        if momentum and info.data.get("optimizer") == "adamw":
+            raise ValueError("no momentum with adamw, which has its own; optimizer: adagrad has this one")
+        return momentum
+
+
+def schedule(s: TrainSettings, progress: float) -> float:
+    """The share of its peak that a learning rate has at a point of the run, progress in [0, 1]."""
+    if progress < s.warmup:
+        return max(progress / s.warmup, 1e-3)
+    if s.schedule == "constant":
+        return 1.0
+    return max(0.5 + 0.5 * math.cos(math.pi * min(1.0, (progress - s.warmup) / (1 - s.warmup))), 1e-4)
+
+
+def knows_sparse_gradients(s: TrainSettings, with_adagrad: bool) -> bool:
+    """Whether the tables' optimizer is to read and write only the rows of a batch: one of their own, or adagrad for all where that is said.
+
+    Such gradients cannot be clipped.
+    """
+    return not s.clip and (s.tables is not None or (with_adagrad and s.optimizer == "adagrad"))

@@ -1,0 +1,132 @@
+"""Everything that changes while a training runs, and its checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from seqrec import storage
+from seqrec.errors import TrainingError
+from seqrec.nn.encoder import Encoder
+from seqrec.training.optimizers import FTRL, AdagradMomentum
+from seqrec.training.settings import TableSettings, TrainSettings
+
+
+def make_optimizers(network: Encoder, s: TrainSettings, device: torch.device) -> dict[str, torch.optim.Optimizer]:
+    """One optimizer for all, ``{"optimizer": ..}``; with ``s.tables`` that of the embedding tables beside it, ``{"optimizer": .., "tables": ..}``.
+
+    A group's ``initial_lr`` is its peak rate, which the schedule scales.
+    """
+    own = [m.weight for m in network.modules() if s.tables is not None and isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+    rest = [p for p in network.parameters() if all(p is not table for table in own)]
+    optimizers: dict[str, torch.optim.Optimizer] = {}
+    if rest:
+        optimizers["optimizer"] = _optimizer(rest, s, device)
+    if own:
+        assert s.tables is not None
+        optimizers["tables"] = _optimizer_of_tables(own, s.tables)
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            if "lr" in group:
+                group["initial_lr"] = group["lr"]
+    return optimizers
+
+
+def _optimizer(parameters: list[nn.Parameter], s: TrainSettings, device: torch.device) -> torch.optim.Optimizer:
+    if s.optimizer == "adagrad":
+        return AdagradMomentum(parameters, lr=s.learning_rate, momentum=s.momentum)
+    decayed = {"params": [p for p in parameters if p.dim() > 1], "weight_decay": s.weight_decay}
+    others = {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0}
+    return torch.optim.AdamW([decayed, others], lr=s.learning_rate, betas=(0.9, 0.98), fused=device.type in ("cpu", "cuda"))
+
+
+def _optimizer_of_tables(tables: list[Tensor], t: TableSettings) -> torch.optim.Optimizer:
+    if t.optimizer == "adagrad":
+        return AdagradMomentum(tables, lr=t.learning_rate)
+    return FTRL(tables, alpha=t.learning_rate, beta=t.beta, l1=t.l1, l2=t.l2)
+
+
+class Run:
+    """Everything that changes while a training runs; what a checkpoint holds.
+
+    Attributes:
+        network, averaged: the weights that are trained, and those that are validated (the same object without averaging).
+        best: the averaged weights of the best epoch so far.
+        epoch, updates, done: finished epochs, updates, positions.
+        seconds: wall clock spent, earlier parts of a resumed run included.
+        curve: a dictionary an epoch: epoch, loss, the validation metric, positions_per_second, seconds.
+    """
+
+    def __init__(self, network: Encoder, s: TrainSettings, device: torch.device):
+        self.network = network
+        self.averaged = copy.deepcopy(network).requires_grad_(False) if s.average else network
+        self.optimizers = make_optimizers(network, s, device)
+        self.best: dict[str, Tensor] = {}
+        self.best_value, self.best_epoch = -math.inf, 0
+        self.epoch = self.updates = self.done = 0
+        self.seconds = 0.0
+        self.curve: list[dict[str, float]] = []
+
+    def set_rates(self, share: float) -> None:
+        """Every rate that follows the schedule gets this share of its peak."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                if "lr" in group:
+                    group["lr"] = share * group["initial_lr"]
+
+    NUMBERS = ("epoch", "updates", "done", "seconds", "best_value", "best_epoch", "curve")
+
+    def save(self, path: str | Path, fingerprint: str) -> None:
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        if self.averaged is not self.network:
+            tensors |= {f"averaged.{k}": v for k, v in self.averaged.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        for name, optimizer in self.optimizers.items():
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"{name}.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        about = {name: getattr(self, name) for name in self.NUMBERS} | {"fingerprint": fingerprint}
+        if not self.best:
+            about["best_value"] = None
+        content = safetensors.torch.save({k: v.detach().cpu().clone() for k, v in tensors.items()}, {"run": json.dumps(about)})
+        with storage.open_write(path) as stream:
+            stream.write(content)
+
+    def load(self, path: str | Path, fingerprint: str) -> None:
+        with storage.open_read(path) as stream:
+            content = stream.read()
+        try:
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            about = json.loads(header["__metadata__"]["run"])
+            tensors = safetensors.torch.load(content)
+        except (ValueError, KeyError, safetensors.SafetensorError) as error:
+            raise TrainingError(f"{path}: not a checkpoint of seqrec. Remove it to start anew.") from error
+        if about.pop("fingerprint") != fingerprint:
+            raise TrainingError(
+                f"{path}: a checkpoint of another run (other settings or other data). Remove it to start anew (seqrec train --restart does), "
+                "or name another file."
+            )
+        if about["best_value"] is None:
+            about["best_value"] = -math.inf
+        for name, value in about.items():
+            setattr(self, name, value)
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+
+        self.network.load_state_dict(part("network"))
+        if self.averaged is not self.network:
+            self.averaged.load_state_dict(part("averaged"))
+        self.best = part("best")
+        for name, optimizer in self.optimizers.items():
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in part(name).items():
+                index, of_parameter = key.split(".", 1)
+                state.setdefault(int(index), {})[of_parameter] = value
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

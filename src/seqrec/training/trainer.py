@@ -1,0 +1,174 @@
+"""One loop trains every encoder: epochs, validation, early stopping, averaged weights, checkpoints.
+
+The same settings, data and number of threads give the same numbers, whether or not the run was interrupted: everything random in an epoch is seeded
+by (seed, epoch), and a checkpoint is written after each epoch under a temporary name, then renamed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqrec import storage
+from seqrec.errors import SettingsError, TrainingError
+from seqrec.nn.encoder import Encoder
+from seqrec.splitting.split import Split
+from seqrec.training.device import keep_freed_memory
+from seqrec.training.objective import Objective
+from seqrec.training.progress import TrainingProgress
+from seqrec.training.settings import TrainSettings, schedule
+from seqrec.training.state import Run
+
+log = logging.getLogger("seqrec")
+
+
+UPDATES_BETWEEN_CHECKS = 50  # of the loss, which costs a synchronisation on a GPU
+
+
+def fit(
+    network: Encoder,
+    split: Split,
+    s: TrainSettings,
+    objective: Callable[[int], Objective],
+    validate: Callable[[Encoder], float] | None,
+    name: str,
+    fingerprint: str,
+    *,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+    stop_after: int | None = None,
+    schedule_epochs: float | None = None,
+) -> dict[str, Any]:
+    """Trains a network, which is where it shall be trained and as it starts. It ends with its best weights.
+
+    Args:
+        objective: what is minimised in an epoch of that seed.
+        validate: the value of ``s.metric`` for a network; None where nothing can be validated.
+        name: of the model, for what is shown.
+        fingerprint: what must be the same for a checkpoint to go on from.
+        checkpoint: a file (.safetensors) written after each epoch; where it exists already, the run goes on from it.
+        progress: show how it gets on.
+        stop_after: train exactly this many epochs of the schedule, however long they take, and validate nothing (training again with validation
+            events, once the number of epochs is chosen).
+        schedule_epochs: epochs in which the schedule of rates is run through; None: ``train.epochs``. ``fit_report`` has what it was: fewer where
+            ``train.minutes`` cut a run short, so given on to the training that repeats such a run, its rates fall as fast (evenly over the epochs,
+            where those of the limited run went by the clock).
+
+    Returns:
+        the report of the training.
+    Raises:
+        SettingsError: ``stop_after`` is not from 1 to ``train.epochs``, or ``schedule_epochs`` is not above 0.
+        TrainingError: the loss is not finite (the last checkpoint, if any, is good), or the checkpoint belongs to another run.
+    """
+    if stop_after is not None and not 1 <= stop_after <= s.epochs:
+        raise SettingsError(f"stop_after: expected from 1 to train.epochs ({s.epochs}). Got {stop_after}. Raise train.epochs for more.")
+    schedule_epochs = float(s.epochs) if schedule_epochs is None else schedule_epochs
+    if not schedule_epochs > 0:
+        raise SettingsError(f"schedule_epochs: expected more than 0. Got {schedule_epochs}. Leave it out for train.epochs.")
+    minutes = s.minutes if stop_after is None else None
+    device = next(network.parameters()).device
+    keep_freed_memory()
+    parameters: list[Tensor] = list(network.parameters())
+    run = Run(network, s, device)
+    averaged: list[Tensor] = list(run.averaged.parameters())
+    if checkpoint is not None and storage.exists(checkpoint):
+        run.load(checkpoint, fingerprint)
+    validate = validate if stop_after is None else None
+    epochs = s.epochs if stop_after is None else stop_after
+    total = schedule_epochs * split.train_positions
+    begin = time.perf_counter() - run.seconds
+
+    validation_seconds = 0.0  # the longest pass so far: a limited run keeps that much for its last one
+
+    def out_of_time() -> bool:
+        return minutes is not None and time.perf_counter() - begin + validation_seconds > 60 * minutes
+
+    def point_of_schedule() -> float:
+        by_epochs = run.done / total
+        return by_epochs if minutes is None else max(by_epochs, (time.perf_counter() - begin) / (60 * minutes))
+
+    def finished() -> bool:
+        waited = run.epoch - run.best_epoch >= s.patience * s.validate_every
+        return run.epoch >= epochs or out_of_time() or (validate is not None and run.best_epoch > 0 and waited)
+
+    with TrainingProgress(name, epochs * split.train_positions, progress) as shown:
+        shown.resume(run.done)
+        while not finished():
+            epoch = run.epoch + 1
+            torch.manual_seed(s.seed * 1_000_003 + epoch)
+            of_epoch = objective(s.seed * 1_000_003 + epoch)
+            network.train()
+            start, positions, loss_sum = time.perf_counter(), 0, torch.zeros((), device=device)
+            batches = network.batches(split, s.batch_positions, np.random.default_rng((s.seed, epoch)))
+            for batch, negatives in of_epoch.drawn(batches):
+                run.set_rates(schedule(s, point_of_schedule()))
+                loss = of_epoch.loss(batch, negatives)
+                for p in parameters:
+                    p.grad = None
+                loss.backward()
+                if s.clip:
+                    torch.nn.utils.clip_grad_norm_(parameters, s.clip)
+                for optimizer in run.optimizers.values():
+                    optimizer.step()
+                run.updates += 1
+                if s.average:
+                    # A young average forgets faster, or it would remember the random start.
+                    forget = 1 - min(s.average, (1 + run.updates) / (10 + run.updates))
+                    with torch.no_grad():
+                        torch._foreach_lerp_(averaged, parameters, forget)
+                run.done += batch.positions
+                positions += batch.positions
+                loss_sum.add_(loss.detach(), alpha=batch.positions)
+                if run.updates % UPDATES_BETWEEN_CHECKS == 0:
+                    _check(loss_sum, epoch, s, checkpoint)
+                    shown.update(run.done, epoch, float(loss_sum) / positions)
+                if out_of_time():
+                    break
+            _check(loss_sum, epoch, s, checkpoint)
+            run.epoch = epoch
+            seconds = time.perf_counter() - start
+            point_of_curve = {"epoch": epoch, "loss": float(loss_sum) / max(1, positions), "positions_per_second": positions / seconds}
+            if validate is not None and (epoch % s.validate_every == 0 or epoch == epochs or out_of_time()):
+                asked = time.perf_counter()
+                value = validate(run.averaged)
+                validation_seconds = max(validation_seconds, 1.1 * (time.perf_counter() - asked))
+                point_of_curve[s.metric] = value
+                if value > run.best_value or value == run.best_value == 0:  # nothing but zeros chooses no epoch
+                    run.best_value, run.best_epoch = value, epoch
+                    run.best = {name: t.detach().clone() for name, t in run.averaged.state_dict().items()}
+            run.seconds = time.perf_counter() - begin
+            point_of_curve["seconds"] = run.seconds
+            run.curve.append(point_of_curve)
+            measured = f", validation {s.metric} {point_of_curve[s.metric]:.4f}" if s.metric in point_of_curve else ""
+            speed = f"{point_of_curve['positions_per_second']:,.0f} positions/s"
+            shown.line(f"{name} epoch {epoch}: loss {point_of_curve['loss']:.4f}{measured}, {speed}, {run.seconds:.0f} s")
+            if checkpoint is not None:
+                run.save(checkpoint, fingerprint)
+    network.load_state_dict(run.best if validate is not None and run.best else run.averaged.state_dict())
+    network.eval()
+    return {
+        "train_seconds": run.seconds,
+        "positions_per_second": float(np.mean([p["positions_per_second"] for p in run.curve])),
+        "epochs": run.epoch,
+        "best_epoch": run.best_epoch if validate is not None else run.epoch,
+        "schedule_epochs": schedule_epochs if minutes is None else run.epoch / min(1.0, point_of_schedule()),
+        "updates": run.updates,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "curve": run.curve,
+    }
+
+
+def _check(loss_sum: Tensor, epoch: int, s: TrainSettings, checkpoint: str | Path | None) -> None:
+    if not math.isfinite(float(loss_sum)):
+        kept = f" The checkpoint {checkpoint} is of the last whole epoch and good." if checkpoint is not None and storage.exists(checkpoint) else ""
+        raise TrainingError(f"epoch {epoch}: the loss is not finite. Lower train.learning_rate ({s.learning_rate}), or set train.clip.{kept}")

@@ -1,0 +1,207 @@
+"""Exact evaluation against a slow and obvious one: sort everything in Python."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqrec import models
+from seqrec.data.catalogue import Catalogue
+from seqrec.data.sequences import Histories
+from seqrec.errors import DataError, TrainingError
+from seqrec.evaluation import metrics, ranking
+from seqrec.models.model import Model
+from seqrec.models.popularity import Popularity
+from seqrec.models.sasrec import SASRec
+from seqrec.settings.base import Settings
+from seqrec.splitting.last_n import last_n
+from seqrec.splitting.leave_one_out import leave_one_out
+from seqrec.splitting.split import Split
+from seqrec.testing import markov_chain, sequences_of, small_log
+
+
+class NoSettings(Settings):
+    pass
+
+
+class Arbitrary(Model):
+    """Scores that depend on the history in no sensible way, with as many ties as there are few levels."""
+
+    name = "arbitrary"
+    Settings = NoSettings
+
+    def __init__(self, items: int, levels: int):
+        super().__init__()
+        self.items, self.levels = items, levels
+
+    def fit_split(self, split, **options):
+        pass
+
+    def one(self, history: np.ndarray) -> np.ndarray:
+        return np.random.default_rng([len(history), *history.tolist()]).integers(0, self.levels, self.items).astype(np.float32)
+
+    def score(self, histories: Histories) -> torch.Tensor:
+        rows = [self.one(histories.items[a:b]) for a, b in zip(histories.starts, histories.stops)]
+        return torch.from_numpy(np.stack(rows)) if rows else torch.empty(0, self.items)
+
+    def state(self):
+        return {}
+
+    def load_state(self, state, items, users):
+        pass
+
+
+def slowly(model: Arbitrary, history: list[int], target: int) -> tuple[int, int, int, int, list[int], list[int]]:
+    """(filtered rank, unfiltered rank, ties filtered, ties unfiltered, filtered list, unfiltered list) of one query."""
+    scores = model.one(np.array(history, dtype=np.int32)).tolist()
+    everything = sorted(range(model.items), key=lambda item: (-scores[item], item))
+    unseen = [item for item in everything if item not in history]
+    filtered = model.items + 1 if target in history else 1 + sum(scores[i] >= scores[target] for i in unseen if i != target)
+    unfiltered = 1 + sum(scores[i] >= scores[target] for i in everything if i != target)
+    ties, ties_unfiltered = (sum(scores[i] == scores[target] for i in candidates if i != target) for candidates in (unseen, everything))
+    k = ranking.LONGEST_LIST
+    return filtered, unfiltered, ties, ties_unfiltered, unseen[:k], everything[:k]
+
+
+def check(split: Split, model: Arbitrary) -> None:
+    ranks = ranking.rank(model, split, split.test)
+    width = min(ranking.LONGEST_LIST, model.items)
+    for i, (target, user) in enumerate(zip(split.test.targets, split.test.users)):
+        history = split.sequences.items[split.sequences.offsets[user] : target].tolist()
+        filtered, unfiltered, ties, ties_unfiltered, filtered_list, unfiltered_list = slowly(model, history, int(split.sequences.items[target]))
+        assert (ranks.filtered[i], ranks.unfiltered[i], ranks.users[i]) == (filtered, unfiltered, user)
+        assert (ranks.ties[i], ranks.ties_unfiltered[i]) == (ties, ties_unfiltered)
+        assert ranks.lists[i].tolist() == filtered_list + [-1] * (width - len(filtered_list))
+        assert ranks.lists_unfiltered[i].tolist() == unfiltered_list
+    without_lists = ranking.rank(model, split, split.test, lists=False)
+    np.testing.assert_array_equal(without_lists.filtered, ranks.filtered)
+    np.testing.assert_array_equal(without_lists.unfiltered, ranks.unfiltered)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lists=st.lists(st.lists(st.integers(0, 8), min_size=3, max_size=15), min_size=1, max_size=6),
+    levels=st.integers(1, 12),
+    spare=st.sampled_from([0, 1, 70]),
+)
+def test_ranks_and_lists_are_the_obvious_ones(lists: list[list[int]], levels: int, spare: int):
+    """Repeated targets, seen items, ties (all alike with one level) and catalogues smaller than a list."""
+    items = 9 + spare
+    check(leave_one_out(sequences_of([np.array(x) for x in lists], items)), Arbitrary(items, levels))
+
+
+def test_several_targets_of_one_user():
+    rng = np.random.default_rng(0)
+    sequences = sequences_of([rng.integers(0, 50, 12) for _ in range(20)], 50)
+    check(last_n(sequences, 3), Arbitrary(50, 10))
+
+
+def test_worked_example():
+    # history 0 1, target 2; scores 3 2 2 2 1: the target ties with 1 (seen) and 3, and takes the worst place of them
+    class Fixed(Arbitrary):
+        def one(self, history):
+            return np.array([3, 2, 2, 2, 1], dtype=np.float32)
+
+    split = leave_one_out(sequences_of([np.array([0, 1, 2]), np.array([4, 4, 0])], 5))
+    ranks = ranking.rank(Fixed(5, 1), split, split.test)
+    assert ranks.unfiltered.tolist() == [4, 1]
+    assert ranks.filtered.tolist() == [2, 1]
+    assert ranks.ties.tolist() == [1, 0]
+    assert ranks.ties_unfiltered.tolist() == [2, 0]
+    assert ranks.lists.tolist() == [[2, 3, 4, -1, -1], [0, 1, 2, 3, -1]]
+    assert ranks.headline(True) is ranks.filtered
+    assert ranks.headline(False) is ranks.unfiltered
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 10_000])
+def test_ranks_do_not_depend_on_the_chunk(chunk: int, monkeypatch: pytest.MonkeyPatch):
+    split = leave_one_out(small_log())
+    model = Arbitrary(31, 6)
+    expected = ranking.rank(model, split, split.test)
+    monkeypatch.setattr(ranking, "CHUNK", chunk)
+    got = ranking.rank(model, split, split.test)
+    for field in ("filtered", "unfiltered", "ties", "ties_unfiltered", "lists", "lists_unfiltered", "users"):
+        np.testing.assert_array_equal(getattr(got, field), getattr(expected, field))
+
+
+def test_metrics_of_a_neural_model_do_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch):
+    split = leave_one_out(markov_chain(users=200, length=25))
+    lengths = np.random.default_rng(0).integers(3, 26, 200)  # histories of many lengths, so that padding differs
+    sequences = sequences_of([split.sequences.of(u)[:n] for u, n in enumerate(lengths)], 40)
+    split = leave_one_out(sequences)
+    model = SASRec(width=8, length=20, train={"epochs": 1, "device": "cpu"})
+    model.fit(split)
+    means = []
+    for chunk in (1, 33, 512):
+        monkeypatch.setattr(ranking, "CHUNK", chunk)
+        ranks = ranking.rank(model, split, split.test)
+        means.append({name: value.mean() for name, value in metrics.from_ranks(ranks.filtered).items()})
+    for other in means[1:]:
+        assert other == pytest.approx(means[0], abs=1e-6)
+
+
+def test_scores_that_are_no_numbers_are_refused():
+    class Diverged(Arbitrary):
+        def one(self, history):
+            return np.full(self.items, np.nan, dtype=np.float32)
+
+    split = leave_one_out(small_log())
+    with pytest.raises(TrainingError, match="arbitrary: scores are not finite"):
+        ranking.rank(Diverged(31, 1), split, split.test)
+
+
+def test_targets_never_trained_on_count_as_misses_where_the_protocol_says_so():
+    # item 3 is nobody's training item; popularity gives it rank 4 of 4 otherwise
+    split = leave_one_out(sequences_of([np.array([0, 1, 2, 3]), np.array([1, 0, 2, 2])], 4))
+    model = Popularity()
+    model.fit(split)
+    ordinary = ranking.rank(model, split, split.test)
+    assert ordinary.unfiltered[0] == 4
+    ranks = ranking.rank(model, replace(split, cold_targets_miss=True), split.test)
+    assert ranks.unfiltered[0] == ranks.filtered[0] == 5
+
+
+@given(st.integers(1, 30), st.integers(1, 60), st.integers(1, 5), st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_top_k_breaks_ties_by_index(k: int, items: int, levels: int, seed: int):
+    scores = torch.from_numpy(np.random.default_rng(seed).integers(0, levels, (3, items)).astype(np.float32))
+    scores[scores == 0] = -torch.inf
+    got = ranking.top_k(scores, k)
+    for row, found in zip(scores.tolist(), got.tolist()):
+        best = sorted(range(items), key=lambda i: (-row[i], i))[:k]
+        assert found == [i if row[i] > -np.inf else -1 for i in best]
+
+
+def test_distinct_seen():
+    row, item = ranking.distinct_seen(Histories.from_lists([np.array([3, 1, 3]), np.empty(0, np.int32), np.array([0])]))
+    assert row.tolist() == [0, 0, 2]
+    assert item.tolist() == [1, 3, 0]
+
+
+def test_a_model_is_not_asked_under_other_ids():
+    """The same log with its ids as text: the split has the same hash, but sorted text numbers items otherwise."""
+    sequences = small_log()
+    as_text = replace(sequences, item_catalogue=Catalogue(sequences.item_catalogue.ids.cast(pl.String)))
+    renumbered = replace(sequences, item_catalogue=Catalogue(sequences.item_catalogue.ids.reverse()))
+    other_users = replace(sequences, user_catalogue=Catalogue(sequences.user_catalogue.ids.reverse()))
+    model = models.get("markov")().fit(leave_one_out(sequences))
+    expected = ranking.rank(model, leave_one_out(sequences), leave_one_out(sequences).test).filtered
+    split = leave_one_out(as_text)  # in the same order: the same
+    assert np.array_equal(ranking.rank(model, split, split.test).filtered, expected)
+    for other, kind in ((renumbered, "item"), (other_users, "user")):
+        split = leave_one_out(other)
+        with pytest.raises(DataError, match=f"{kind} ids: expected those that markov was trained on"):
+            ranking.rank(model, split, split.test)
+
+
+def test_targets_that_were_seen():
+    split = leave_one_out(sequences_of([np.array([0, 1, 2]), np.array([4, 3, 4])], 5))
+    ranks = ranking.rank(Popularity().fit(split), split, split.test)
+    assert (ranks.filtered > 5).tolist() == [False, True]  # out of the ranking: beyond its last place
+    assert (ranks.unfiltered <= 5).all()

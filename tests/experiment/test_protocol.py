@@ -1,0 +1,108 @@
+"""The shipped protocols: whole, exact, and refusing data that is not theirs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from seqrec import benchmark
+from seqrec.errors import DataError, SettingsError
+from seqrec.experiment import protocol as protocols
+from seqrec.experiment.protocol import load_protocol, load_sequences
+
+NAMES = (
+    "ml-100k-global-temporal-v1",
+    "ml-100k-leave-one-out-v1",
+    "ml-1m-leave-one-out-v1",
+    "ml-1m-origin-rated-2999-v1",
+    "ml-1m-origin-v1",
+)
+SHAPES = {  # users, candidates, events, test queries
+    "ml-100k-global-temporal-v1": (943, 1682, 100_000, 90),
+    "ml-100k-leave-one-out-v1": (943, 1682, 100_000, 943),
+    "ml-1m-leave-one-out-v1": (6040, 3416, 999_610, 6040),
+    "ml-1m-origin-rated-2999-v1": (2999, 3416, 487_344, 7411),
+    "ml-1m-origin-v1": (6040, 3416, 999_610, 18_120),
+}
+
+
+def test_the_package_ships_them_all_with_a_pinned_split():
+    assert tuple(benchmark.names()) == NAMES
+    for name in NAMES:
+        protocol = load_protocol(name)
+        assert protocol.name == name
+        assert len(protocol.split_hash) == 16
+        assert protocol.other == ("metrics_unfiltered" if protocol.filter_seen else "metrics_filtered")
+        assert all(len(v.split_hash) == 16 for v in protocol.variants.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shapes_and_hashes_on_real_data(name, shared_data):
+    protocol = load_protocol(name)
+    sequences, _ = load_sequences(protocol.data, protocol.ties, str(shared_data))
+    split = protocol.apply(sequences)  # refuses another hash
+    assert (sequences.users, len(sequences.item_catalogue), sequences.events, len(split.test)) == SHAPES[name]
+    for variant in protocol.variants:
+        protocol.variant(variant, sequences)
+
+
+def test_the_attributes_come_along(shared_data):
+    for name in ("ml-100k-leave-one-out-v1", "ml-1m-leave-one-out-v1", "ml-1m-origin-rated-2999-v1"):
+        protocol = load_protocol(name)
+        sequences, _ = load_sequences(protocol.data, protocol.ties, str(shared_data))
+        for catalogue, columns in ((sequences.item_catalogue, {"title", "genres"}), (sequences.user_catalogue, {"gender", "age"})):
+            assert columns <= set(catalogue.attributes.columns)
+            assert not any(catalogue.attributes.select(*columns).null_count().row(0))
+
+
+def test_the_loaded_leave_one_out_split_is_the_plainly_built_one(ml_1m_sequences):
+    assert load_protocol("ml-1m-leave-one-out-v1").apply(ml_1m_sequences).hash == load_protocol("ml-1m-leave-one-out-v1").split_hash
+
+
+def test_successive_targets_are_asked_after_the_same_training(shared_data):
+    protocol = load_protocol("ml-100k-global-temporal-v1")
+    sequences, _ = load_sequences(protocol.data, protocol.ties, str(shared_data))
+    last, successive = protocol.apply(sequences), protocol.variant("successive", sequences)
+    assert np.array_equal(last.train_stops, successive.train_stops)
+    assert set(last.test.targets) <= set(successive.test.targets)
+    assert len(successive.test) == 2886
+
+
+def test_other_data_is_refused(ml_1m_sequences):
+    items = ml_1m_sequences.items.copy()
+    items[[0, 1]] = items[[1, 0]]
+    with pytest.raises(DataError, match=r"expected data that gives the split 0aa370c5d57fe3f6. Got .* from 6040 users, 3416 items, 999610 events"):
+        load_protocol("ml-1m-leave-one-out-v1").apply(replace(ml_1m_sequences, items=items))
+
+
+def test_some_users_with_the_whole_catalogue(ml_1m_sequences):
+    users = np.array([3, 5])
+    some = protocols.of_users(ml_1m_sequences, users)
+    assert some.user_catalogue.ids.to_list() == ml_1m_sequences.user_catalogue.decode(users).to_list()
+    assert [some.of(i).tolist() for i in range(2)] == [ml_1m_sequences.of(u).tolist() for u in users]
+    assert len(some.item_catalogue) == 3416
+
+
+def test_unknown_names_and_wrong_keys_are_named(tmp_path):
+    with pytest.raises(SettingsError, match="Did you mean 'ml-1m-origin-v1'"):
+        load_protocol("ml-1m-orgin-v1")
+    own = tmp_path / "own.yaml"
+    own.write_text("name: own\ntitle: t\ndata: {name: a.csv, revision: r}\nsplit: {name: leave_one_out}\nfilter_sen: true\n")
+    with pytest.raises(SettingsError, match=r"protocol.filter_sen: unknown setting. Did you mean 'filter_seen'"):
+        load_protocol(own)
+    own.write_text("name: own\ntitle: t\ndata: {name: a.csv, revision: r}\nsplit: {name: leave_one_out}\nheadline: [ndgc@10]\n")
+    with pytest.raises(SettingsError, match="ndgc"):
+        load_protocol(own)
+
+
+def test_the_log_of_ones_own_is_beside_the_protocol_or_in_the_folder_of_the_data(tmp_path, monkeypatch):
+    for folder in ("here", "data", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "here" / "own.yaml").write_text("name: own-v1\ntitle: Own\ndata: {name: log.csv, revision: now}\nsplit: {name: leave_one_out}\n")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    data = load_protocol(tmp_path / "here" / "own.yaml").data
+    with pytest.raises(DataError, match=r"data\.name: expected a log at .*here/log\.csv or .*data/log\.csv. Got none"):
+        load_sequences(data, "file", str(tmp_path / "data"))
+    for folder, users in (("data", 1), ("here", 2)):  # the nearest goes first
+        (tmp_path / folder / "log.csv").write_text("user_id,item_id\n" + "".join(f"u{u},i1\n" for u in range(users)))
+        assert load_sequences(data, "file", str(tmp_path / "data"))[0].users == users

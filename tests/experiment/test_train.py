@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import seqrec
+from seqrec.errors import DataError, SeqrecError, SettingsError
+from seqrec.experiment import data, judge, prepare, recommend, settings, train
+from seqrec.experiment.settings import RunSettings
+from seqrec.training import state
+
+CONF = Path(__file__).parents[2] / "conf"
+YAML = """
+data: {{path: {path}}}
+split: {{name: last_n, n: 2}}
+model: {{name: hrm, width: 8, recent: 2}}
+loss: bpr
+negatives: {{count: 4}}
+train: {{epochs: 2, batch_positions: 64}}
+evaluate: {{metrics: [precision@20, recall@20, map@20, ndcg@20], filter_seen: false, topk: {folder}/topk.csv}}
+output: {{folder: {folder}/out}}
+"""
+
+
+def test_a_run_from_yaml_to_artifact(ring_csv, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
+    settings = RunSettings.read(path, ["train.epochs=1"])
+    model, table = train.train(settings, progress=False)
+    assert model.train.epochs == 1
+    assert model.loss.name == "bpr"
+    assert [row["metric"] for row in table.rows] == ["precision@20", "recall@20", "map@20", "ndcg@20"]
+    assert table.rows[1]["value"]["mean"] == 1.0  # 12 items, nothing filtered: every target is among the first 20
+    assert pl.read_csv(tmp_path / "topk.csv").columns == ["user_id", "item_id", "rank", "position"]
+    again = judge.evaluate(str(tmp_path / "out"), topk_path=str(tmp_path / "again.csv"))
+    assert again.rows == table.rows
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "topk.csv").read_text()
+    everything = json.loads((tmp_path / "out" / "metrics.json").read_text())["rows"]
+    assert len(everything) == 24
+    assert all(row in everything for row in table.rows)
+    assert seqrec.load(tmp_path / "out" / "model").recommend([["i1"]], k=2)["rank"].to_list() == [1, 2]
+
+
+def test_a_run_with_features(ring_csv, tmp_path):
+    path, items, schema = tmp_path / "run.yaml", tmp_path / "items.csv", tmp_path / "schema.yaml"
+    items.write_text("item_id,kind\n" + "".join(f"i{i},k{i % 3}\n" for i in range(12)))
+    schema.write_text("item: [item_id, kind]\n")
+    data = f"data: {{path: {ring_csv}, items: {items}}}"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path).replace(f"data: {{path: {ring_csv}}}", data) + f"features: {schema}\n")
+    model, table = train.train(RunSettings.read(path), progress=False)
+    assert model.features.item == ["item_id", "kind"]
+    assert judge.evaluate(str(tmp_path / "out")).rows == table.rows
+    path.write_text(path.read_text().replace(data, f"data: {{path: {ring_csv}}}"))
+    with pytest.raises(
+        SettingsError, match=r"features\.item: no column 'kind', as the items have no attributes\. Give a table of them \(data\.items\)"
+    ):
+        train.train(RunSettings.read(path, [f"output.folder={tmp_path}/other"]), progress=False)
+
+
+def weights(folder):
+    return {name: array.tolist() for name, array in seqrec.load(folder).state().items()}
+
+
+def test_a_refit_knows_all_events_and_is_what_recommends(ring_csv, tmp_path, caplog):
+    path, out = tmp_path / "run.yaml", tmp_path / "out"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
+    _, before = train.train(RunSettings.read(path), progress=False)
+    with caplog.at_level("INFO", logger="seqrec"):
+        recommend.recommend(recommend.open_or_train(str(out), "", {}), None, ["u1"], 3, True, "raise")
+    assert "end before the held-out test events" in caplog.text
+    assert "--refit" in caplog.text
+    tested = weights(out / "model")
+    _, table = train.train(RunSettings.read(path, ["output.refit=true"]), progress=False)
+    assert table.rows == before.rows == judge.evaluate(str(out)).rows
+    assert weights(out / "model") == tested
+    serving = recommend.open_or_train(str(out), "", {})
+    assert serving.known_stops.tolist() == serving.sequences.offsets[1:].tolist()
+    assert serving.provenance["train_events"] == len(serving.sequences.items)
+    assert serving.fit_report["epochs"] == seqrec.load(out / "model").fit_report["best_epoch"]
+    caplog.clear()
+    with caplog.at_level("INFO", logger="seqrec"):
+        recommend.recommend(serving, None, ["u1"], 3, True, "raise")
+    assert not caplog.text
+    train.train(RunSettings.read(path), progress=False)  # without it, the refit of a model that was replaced is not used any more
+    assert recommend.open_or_train(str(out), "", {}).provenance == seqrec.load(out / "model").provenance
+
+
+def test_a_refit_that_was_killed_goes_on(ring_csv, tmp_path, monkeypatch):
+    path, out = tmp_path / "run.yaml", tmp_path / "out"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path) + "\n")
+    settings = RunSettings.read(path, ["output.refit=true", "train.epochs=3", "train.learning_rate=0.05"])
+    whole = RunSettings.read(path, ["output.refit=true", "train.epochs=3", "train.learning_rate=0.05", f"output.folder={tmp_path}/whole"])
+    model, expected = train.train(whole, progress=False)
+    assert model.fit_report["best_epoch"] > 1
+    save = state.Run.save
+
+    def killed(self, checkpoint, fingerprint):
+        save(self, checkpoint, fingerprint)
+        if "refit-" in str(checkpoint):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(state.Run, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(settings, progress=False)
+    assert not (out / "serving").exists()
+    assert judge.evaluate(str(out)).rows == expected.rows
+    monkeypatch.setattr(state.Run, "save", save)
+    _, table = train.train(settings, progress=False)
+    assert table.rows == expected.rows
+    assert weights(out / "serving") == weights(tmp_path / "whole" / "serving")
+    assert len(list(out.glob("refit-*.safetensors"))) == 1
+
+
+def test_a_refit_of_a_model_without_epochs(ring_csv, tmp_path):
+    settings = RunSettings.of(
+        {"data": {"path": str(ring_csv)}, "model": {"name": "markov"}, "output": {"folder": str(tmp_path / "out"), "refit": True}}, ""
+    )
+    train.train(settings, progress=False)
+    assert recommend.open_or_train(str(tmp_path / "out"), "", {}).provenance["split"] == {"name": "refit"}
+    with pytest.raises(SettingsError, match=r"output\.refit: expected output\.folder"):
+        RunSettings.of({"data": {"path": "x.csv"}, "model": {"name": "markov"}, "output": {"refit": True}}, "").check()
+
+
+def test_evaluate_refuses_changed_data(ring_csv, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
+    train.train(RunSettings.read(path), progress=False)
+    ring_csv.write_text(ring_csv.read_text() + "u0,i3,99999\n")
+    with pytest.raises(SettingsError, match="data has changed"):
+        judge.evaluate(str(tmp_path / "out"))
+
+
+def test_evaluate_refuses_the_same_log_under_other_ids(ring_csv, tmp_path):
+    """Ids renamed: the same events, and the same hash of the split, but other items in the places of the old."""
+    path = tmp_path / "run.yaml"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
+    train.train(RunSettings.read(path), progress=False)
+    log = pl.read_csv(ring_csv)
+    log.with_columns(item_id=pl.lit("j") + (30 - log["item_id"].str.slice(1).cast(pl.Int64)).cast(pl.String)).write_csv(ring_csv)
+    with pytest.raises(DataError, match="item ids: expected those that hrm was trained on"):
+        judge.evaluate(str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "chosen"),
+    [
+        ({"data": {"path": "log.csv"}}, ("ndcg@10", True)),
+        ({"data": {"path": "log.csv"}, "evaluate": {"filter_seen": False}}, ("ndcg@10", False)),
+        ({"data": {"path": "log.csv"}, "evaluate": {"filter_seen": False}, "train": {"filter_seen": True}}, ("ndcg@10", True)),
+        ({"protocol": "ml-1m-origin-v1"}, ("ndcg@20", False)),
+        ({"protocol": "ml-1m-origin-v1", "train": {"metric": "recall@20"}}, ("recall@20", False)),
+    ],
+)
+def test_epochs_are_chosen_as_the_run_tests(changes, chosen):
+    model = RunSettings.of({"model": {"name": "gru4rec"}, **changes}, "").check()
+    assert (model.train.metric, model.train.filter_seen) == chosen
+    RunSettings.of({**{k: v for k, v in changes.items() if k != "train"}, "model": {"name": "markov"}}, "").check()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"name": "gru4rek"}}, "gru4rek.*Did you mean 'gru4rec'"),
+        ({"model": {}}, "model.name: missing"),
+        ({"model": {"name": "hrm", "widht": 3}}, "widht: unknown setting. Did you mean 'width'"),
+        ({"model": {"name": "hrm", "width": 0}}, "hrm.width: expected greater than or equal to 1. Got 0"),
+        ({"trian": {}}, "trian: unknown setting. Did you mean 'train'"),
+        ({"train": {"epochs": "many"}}, "train.epochs: expected .*Got 'many'"),
+        ({"loss": "bprmax"}, "loss.name: expected .*Got 'bprmax'"),
+        ({"split": {"name": "last_m"}}, "last_m"),
+        ({"evaluate": {"metrics": ["ndgc@10"]}}, "ndgc@10"),
+        ({"protocol": "ml-1m-origin-v1"}, "says which data and split"),
+        ({"data": {}}, "either data.name"),
+        ({"data": {"pth": "x"}}, "data.pth: unknown setting. Did you mean 'path'"),
+        ({"model": {"name": "popularity"}}, "popularity is not trained by gradient"),
+        ({"features": {"itm": ["item_id"]}}, "features.itm: unknown setting. Did you mean 'item'"),
+        ({"features": "no-such-schema.yaml"}, "no-such-schema.yaml: no such file"),
+        ({"features": {}, "model": {"name": "fpmc"}}, "features: fpmc reads no attributes"),
+    ],
+)
+def test_mistakes_are_named_before_data_is_read(change, message):
+    good = {"data": {"path": "does-not-exist.csv"}, "model": {"name": "hrm"}, "train": {"epochs": 1}}
+    with pytest.raises(SeqrecError, match=message):
+        RunSettings.of(good | change, "").check()
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.name)
+def test_shipped_runs_are_valid(path):
+    settings = RunSettings.read(path)
+    if path.name.startswith("prepare"):
+        settings.check_data()
+        assert settings.samples is not None
+    else:
+        assert settings.check().name in path.name
+
+
+def test_the_bucket_of_the_shipped_preparation_is_filled_in(monkeypatch):
+    monkeypatch.setenv("MY_S3_BUCKET", "s3://mine")
+    settings = RunSettings.read(CONF / "prepare_ml_1m.yaml")
+    assert settings.samples.folder == "s3://mine/movielens/1m/negsample/num_negs_10"
+    assert settings.output.folder == "s3://mine/movielens/1m"
+
+
+def test_a_prepared_folder_gives_samples(ring_csv, tmp_path):
+    """Sequences that are prepared already are split as they are; samples of them are those of the log; trained on, tables give the log's split."""
+    log = RunSettings.of({"data": {"path": str(ring_csv)}}, "")
+    prepare.prepare_run(log, str(tmp_path / "prepared"), str(tmp_path / "one"))
+    prepared = RunSettings.of({"data": {"path": str(tmp_path / "prepared")}}, "")
+    prepare.prepare_run(prepared, None, str(tmp_path / "two"))
+    prepare.prepare_run(prepared, str(tmp_path / "copy"), str(tmp_path / "three"))
+    for name in ("train", "validation", "test", "item"):
+        first, *others = (pl.read_parquet(tmp_path / folder / f"{name}.parquet") for folder in ("one", "two", "three"))
+        assert all(first.equals(other) for other in others)
+    paths = [str(tmp_path / "one" / f"{name}.parquet") for name in ("test", "train", "validation")]
+    split, source, _ = data.read_split(RunSettings.of({"data": {"path": paths}}, ""))
+    assert (split.sequences.users, split.sequences.events) == (60, 900)
+    assert paths[0] in source
+
+
+def test_prepare_writes_what_train_opens(ring_csv, tmp_path):
+    sequences = prepare.prepare(settings.DataSettings(path=str(ring_csv), min_item_count=2), tmp_path / "prepared")
+    assert (sequences.users, sequences.events, len(sequences.item_catalogue)) == (60, 900, 12)
+    again, _ = data.read_sequences(settings.DataSettings(path=str(tmp_path / "prepared")))
+    assert again.events == 900
+
+
+@pytest.mark.parametrize("retrain", [True, False])
+def test_lists_are_judged_by_what_the_protocol_trains_on(retrain, tmp_path):
+    """Item c comes first in the validation window: a model that trains again knows it, and so it is no certain miss for other libraries' lists."""
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu,a,1\nu,b,2\nu,c,11\nv,a,3\nv,b,4\nv,c,21\n")
+    (tmp_path / "own.yaml").write_text(
+        "name: own-v1\ntitle: A log of one's own\ndata: {name: log.csv, revision: today}\n"
+        f"split: {{name: global_temporal, validation_cut: 10, test_cut: 20}}\nretrain: {str(retrain).lower()}\n"
+    )
+    (tmp_path / "lists.csv").write_text("user_id,item_id,rank\nv,c,1\n")
+    table = judge.judge(str(tmp_path / "lists.csv"), str(tmp_path / "own.yaml"), str(tmp_path))
+    recall = next(row["value"]["mean"] for row in table.rows if row["metric"] == "recall@1")
+    assert recall == (1 if retrain else 0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("ndgc@10", r"expected a metric with its cut-off, such as ndcg@10 \(did you mean 'ndcg'\?\)\. Got 'ndgc@10'\.$"),
+        ("recall", r"expected a metric with its cut-off, such as recall@10\. Got 'recall'\.$"),
+    ],
+)
+def test_a_wrong_metric_is_named_once(metric, message):
+    for section, content in (("evaluate.metrics.0", {"evaluate": {"metrics": [metric]}}), ("train.metric", {"train": {"metric": metric}})):
+        with pytest.raises(SettingsError, match=f"^{section}: {message}"):
+            RunSettings.of({"data": {"path": "x.csv"}, "model": {"name": "gru4rec"}, **content}, "").check()

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import seqrec
+from seqrec.errors import DataError, SeqrecError, SettingsError
+from seqrec.models.hrm import HRM
+from seqrec.models.popularity import Popularity
+from seqrec.training.settings import TrainSettings
+
+
+def test_round_trip_keeps_scores_ids_and_histories(ring, tmp_path):
+    model = HRM(width=8, train={"epochs": 2}).fit(ring, progress=False)
+    model.save(tmp_path / "model")
+    again = seqrec.load(tmp_path / "model")
+    assert again.configuration() == model.configuration()
+    for arguments in ({"sequences": [["i1", "i2"], []]}, {"users": ["u3", "u0"]}):
+        assert again.recommend(**arguments).equals(model.recommend(**arguments))
+    assert again.fit_report == model.fit_report
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
+
+
+def test_a_model_of_a_device_that_is_not_here_is_loaded_on_another(ring, tmp_path, caplog):
+    model = HRM(width=8, train={"epochs": 1, "device": "cpu"}).fit(ring, progress=False)
+    model.train = TrainSettings(device="cuda:99")
+    model.save(tmp_path / "model")
+    again = seqrec.load(tmp_path / "model")
+    assert again.recommend(users=["u3"]).equals(model.recommend(users=["u3"]))
+    assert "train.device: the model was saved with 'cuda:99', which this machine does not have" in caplog.text
+    with pytest.raises(SettingsError, match="expected a device that this machine has"):
+        again.fit(ring, progress=False)
+
+
+def test_saving_again_replaces_the_whole(ring, tmp_path):
+    HRM(width=8, train={"epochs": 1}).fit(ring, progress=False).save(tmp_path / "model")
+    Popularity().fit(ring).save(tmp_path / "model", histories=False)
+    again = seqrec.load(tmp_path / "model")
+    assert again.name == "popularity"
+    assert sorted(p.name.split("-")[0] for p in (tmp_path / "model").iterdir()) == ["items", "model.json", "weights"]
+    with pytest.raises(SeqrecError, match="without its users' histories"):
+        again.recommend(users=["u1"])
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "items.parquet"])
+def test_a_changed_or_missing_file_is_refused(ring, tmp_path, file):
+    Popularity().fit(ring).save(tmp_path / "model")
+    path = tmp_path / "model" / json.loads((tmp_path / "model" / "model.json").read_text())["files"][file]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match="checksum"):
+        seqrec.load(tmp_path / "model")
+    path.unlink()
+    with pytest.raises(DataError, match="no such file"):
+        seqrec.load(tmp_path / "model")
+
+
+def test_an_interrupted_save_leaves_the_old_model(ring, tmp_path, monkeypatch):
+    model = Popularity().fit(ring)
+    model.save(tmp_path / "model")
+
+    def fails(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("seqrec.storage.write_json", fails)
+    with pytest.raises(OSError, match="disk full"):
+        HRM(width=8, train={"epochs": 1}).fit(ring, progress=False).save(tmp_path / "model")
+    assert seqrec.load(tmp_path / "model").name == "popularity"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
+
+
+def test_what_is_no_model_is_refused(ring, tmp_path):
+    with pytest.raises(DataError, match="expected the folder of a trained model"):
+        seqrec.load(tmp_path)
+    with pytest.raises(DataError, match="not trained"):
+        Popularity().save(tmp_path / "model")
+    Popularity().fit(ring).save(tmp_path / "model")
+    with pytest.raises(DataError, match="expected a hrm model"):
+        HRM.load(tmp_path / "model")
+    about = json.loads((tmp_path / "model" / "model.json").read_text())
+    (tmp_path / "model" / "model.json").write_text(json.dumps(about | {"format": 99}))
+    with pytest.raises(DataError, match="expected format"):
+        seqrec.load(tmp_path / "model")
+
+
+def test_remote_folders(ring, tmp_path):
+    """Any URL of fsspec: its in-memory file system stands for a bucket."""
+    Popularity().fit(ring).save("memory://bucket/model")
+    again = seqrec.load("memory://bucket/model")
+    assert np.array_equal(again.state()["counts"], Popularity().fit(ring).state()["counts"])

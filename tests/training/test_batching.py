@@ -1,0 +1,242 @@
+"""Batches against what they promise. In these sequences every event has its own item, so that a batch tells which events it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqrec.data.catalogue import Catalogue
+from seqrec.data.sequences import Sequences
+from seqrec.errors import DataError
+from seqrec.nn.batch import Batch
+from seqrec.splitting import Queries, Split
+from seqrec.training import batching
+
+
+def build(ranges: list[tuple[int, int, int]], times: np.ndarray | None = None, positive: np.ndarray | None = None) -> Split:
+    """A split of users with (events before training, training events, events after)."""
+    ranges_ = np.array(ranges, dtype=np.int64).reshape(-1, 3)
+    offsets = np.concatenate([[0], np.cumsum(ranges_.sum(1))])
+    events = int(offsets[-1])
+    sequences = Sequences(np.arange(events, dtype=np.int32), offsets, Catalogue(np.arange(events)), Catalogue(np.arange(len(ranges))), times=times)
+    starts = offsets[:-1] + ranges_[:, 0]
+    none = Queries.at(sequences, np.empty(0))
+    return Split(sequences, starts, starts + ranges_[:, 1], none, none, {"name": "by hand"}, positive=positive)
+
+
+def of_lengths(*lengths: int) -> Split:
+    return build([(0, length, 0) for length in lengths])
+
+
+users = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 12), st.integers(0, 3)), min_size=1, max_size=8)
+splits = st.builds(build, users).filter(lambda split: split.train_positions > 0)
+
+
+@dataclass
+class Position:
+    """One training target: the event read last before it, the target's event, its row and step in the batch."""
+
+    read: int
+    target: int
+    row: int
+    step: int
+
+
+def positions(batch: Batch) -> list[Position]:
+    steps = batch.items.shape[1]
+    assert batch.items.shape == batch.mask.shape
+    assert not batch.items[~batch.mask].any()  # padding is item 0
+    return [Position(int(batch.items.ravel()[at]), int(target), int(at) // steps, int(at) % steps) for at, target in zip(batch.at, batch.targets)]
+
+
+def trainable(split: Split) -> list[int]:
+    """Every event that is a training target: a training event with a training event of the same user before it."""
+    return [e for a, b in zip(split.train_starts.tolist(), split.train_stops.tolist()) for e in range(a + 1, b)]
+
+
+def user_of(split: Split, event: int) -> int:
+    return next(u for u in range(split.sequences.users) if split.sequences.offsets[u] <= event < split.sequences.offsets[u + 1])
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return a.items.shape == b.items.shape and torch.equal(a.items, b.items) and torch.equal(a.targets, b.targets)
+
+
+@given(splits, st.integers(1, 6), st.integers(1, 20), st.integers(0, 99))
+def test_windows(split, steps, batch_positions, seed):
+    trained = []
+    for batch in batching.windows(split, steps, batch_positions, np.random.default_rng(seed)):
+        assert batch.items.shape[1] <= steps
+        assert 0 < batch.positions < batch_positions + steps
+        lengths = batch.mask.sum(1)
+        assert torch.equal(batch.mask, torch.arange(batch.items.shape[1]) < lengths[:, None])  # padding is on the right
+        assert batch.positions == int(lengths.sum())
+        for p in positions(batch):
+            assert p.target == p.read + 1
+            assert p.step == 0 or int(batch.items[p.row, p.step - 1]) == p.read - 1  # a piece is a run of events
+            assert int(batch.users[p.row]) == user_of(split, p.read) == user_of(split, p.target)
+            trained.append(p.target)
+    assert sorted(trained) == trainable(split)
+
+
+def test_windows_worked_example():
+    """Five events, three steps: the three ways to cut them that the docstring gives, each about as often."""
+    split = of_lengths(5)
+    cuts = []
+    for seed in range(60):
+        pieces = [batch.items[0][batch.mask[0]].tolist() for batch in batching.windows(split, 3, 1, np.random.default_rng(seed))]
+        cuts.append(tuple(sorted(map(tuple, pieces))))
+    assert set(cuts) == {((0,), (1, 2, 3)), ((0, 1), (2, 3)), ((0, 1, 2), (3,))}
+    assert min(cuts.count(cut) for cut in set(cuts)) > 8
+
+
+def test_windows_of_like_length_stand_together():
+    split = of_lengths(*[3] * 40, *[60] * 40)
+    for batch in batching.windows(split, 64, 500, np.random.default_rng(0)):
+        if 2 not in batch.mask.sum(1) or 59 not in batch.mask.sum(1):  # all but the one batch where short meets long
+            assert bool(batch.mask.all())
+
+
+@given(splits, st.integers(1, 5), st.integers(1, 4), st.sampled_from(["random", "start"]), st.integers(0, 99))
+def test_lanes(split, count, steps, order, seed):
+    """Read as a recurrent encoder reads them: a row's state is carried from batch to batch, and zeroed at resets."""
+    trained, begun = [], []
+    state = [-1] * count  # the event that each row read last
+    rows_before = count
+    for batch in batching.lanes(split, count, steps, order, np.random.default_rng(seed)):
+        rows, width = batch.items.shape
+        assert rows <= rows_before  # rows only drop out, at the end, and the others keep their place
+        assert width <= steps
+        rows_before = rows
+        assert batch.mask[:, 0].all()  # a row without anything left is gone
+        assert not batch.resets[~batch.mask].any()
+        lengths = batch.mask.sum(1)
+        assert torch.equal(batch.mask, torch.arange(width) < lengths[:, None])
+        assert batch.positions == int(lengths.sum())
+        for p in positions(batch):
+            if bool(batch.resets[p.row, p.step]):
+                assert p.read in split.train_starts[split.train_stops > split.train_starts]
+                begun.append(p.read)
+            else:
+                assert p.read == state[p.row] + 1  # goes on where this row stopped
+            state[p.row] = p.read
+            assert p.target == p.read + 1
+            trained.append(p.target)
+        for row in range(rows):
+            assert int(lengths[row]) == width or state[row] + 2 in split.train_stops  # short only where the lane ends
+    assert sorted(trained) == trainable(split)
+    assert sorted(begun) == split.train_starts[split.train_stops - split.train_starts > 1].tolist()
+
+
+@given(splits, st.integers(1, 5), st.integers(1, 4), st.integers(0, 99))
+def test_lanes_tell_the_user_of_each_input(split, count, steps, seed):
+    for batch in batching.lanes(split, count, steps, "random", np.random.default_rng(seed), users=True):
+        assert batch.users.shape == batch.items.shape
+        for row, step in batch.mask.nonzero().tolist():
+            assert int(batch.users[row, step]) == user_of(split, int(batch.items[row, step]))
+
+
+def test_lanes_worked_example():
+    """The drawing of the docstring, a step at a time: [1 2 3], [4 5] and [6 7 8 9] in two lanes."""
+    seen = [
+        (batch.items.tolist(), batch.targets.tolist(), batch.resets.tolist())
+        for batch in batching.lanes(of_lengths(3, 2, 4), 2, 1, "start", np.random.default_rng(0))
+    ]
+    # The lane that goes on longer stands first. After one step [4 5] is over, and its lane takes [6 7 8 9].
+    assert seen == [
+        ([[3], [0]], [4, 1], [[True], [True]]),
+        ([[5], [1]], [6, 2], [[True], [False]]),
+        ([[6]], [7], [[False]]),
+        ([[7]], [8], [[False]]),
+    ]
+
+
+def test_lanes_take_sequences_by_the_time_of_their_first_event():
+    split = build([(0, 3, 0), (0, 3, 0), (0, 3, 0)], times=np.array([20, 21, 22, 0, 1, 2, 10, 11, 12]))
+    (batch,) = batching.lanes(split, 1, 100, "start", np.random.default_rng(0))
+    assert batch.items[0].tolist() == [3, 4, 6, 7, 0, 1]
+    orders = {tuple(next(iter(batching.lanes(split, 1, 100, "random", np.random.default_rng(seed)))).items[0].tolist()) for seed in range(50)}
+    assert len(orders) == 6
+
+
+def test_lanes_are_filled_evenly():
+    split = of_lengths(*np.random.default_rng(0).integers(2, 40, 500))
+    rows = [batch.items.shape[0] for batch in batching.lanes(split, 16, 1, "random", np.random.default_rng(0))]
+    assert sum(rows) == split.train_positions
+    assert np.mean([r == 16 for r in rows]) > 0.9
+
+
+@given(splits, st.integers(1, 5), st.integers(1, 7), st.integers(0, 99))
+def test_recent(split, width, batch_positions, seed):
+    trained = []
+    for batch in batching.recent(split, width, batch_positions, np.random.default_rng(seed)):
+        assert batch.items.shape == (batch.positions, width)
+        assert batch.positions <= batch_positions
+        assert batch.at.tolist() == list(range(batch.positions))  # one state a row
+        for row, target in enumerate(batch.targets.tolist()):
+            user = user_of(split, target)
+            before = list(range(target - 1, int(split.train_starts[user]) - 1, -1))[:width]
+            assert batch.items[row][batch.mask[row]].tolist() == before
+            assert batch.mask[row].tolist() == [True] * len(before) + [False] * (width - len(before))
+            assert int(batch.users[row]) == user
+            trained.append(target)
+    assert sorted(trained) == trainable(split)
+
+
+def test_recent_worked_example():
+    (batch,) = batching.recent(of_lengths(5), 3, 100, np.random.default_rng(0))
+    rows = {int(t): row[mask].tolist() for t, row, mask in zip(batch.targets, batch.items, batch.mask)}
+    assert rows == {1: [0], 2: [1, 0], 3: [2, 1, 0], 4: [3, 2, 1]}
+
+
+WALKS = {
+    "windows": lambda split, rng: batching.windows(split, 4, 16, rng),
+    "lanes": lambda split, rng: batching.lanes(split, 3, 4, "random", rng),
+    "recent": lambda split, rng: batching.recent(split, 4, 16, rng),
+}
+
+
+@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+def test_a_seed_makes_an_epoch(walk):
+    split = of_lengths(*range(2, 22))
+    first, again, other = (list(walk(split, np.random.default_rng(seed))) for seed in (1, 1, 2))
+    assert len(first) == len(again)
+    assert all(map(same, first, again))
+    assert not (len(first) == len(other) and all(map(same, first, other)))
+
+
+@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+def test_labels_are_of_the_targets(walk):
+    events = 12
+    positive = np.arange(events) % 3 != 0
+    split = build([(0, 5, 1), (1, 5, 0)], positive=positive)
+    for batch in walk(split, np.random.default_rng(0)):
+        assert batch.labels.tolist() == positive[batch.targets].tolist()
+    for batch in walk(of_lengths(5, 6), np.random.default_rng(0)):
+        assert batch.labels is None
+
+
+@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+def test_users_without_a_target_are_left_out(walk):
+    split = build([(0, 0, 4), (0, 1, 3), (0, 2, 2), (2, 0, 0), (0, 0, 0)])
+    (batch,) = walk(split, np.random.default_rng(0))
+    assert batch.targets.tolist() == [9]
+
+
+@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+def test_nothing_to_train_on_is_an_error(walk):
+    with pytest.raises(DataError, match="at least one user with two training events"):
+        list(walk(build([(0, 1, 3), (0, 0, 2)]), np.random.default_rng(0)))
+
+
+def test_batches_move_as_a_whole():
+    batch = next(iter(batching.lanes(of_lengths(5, 6), 2, 2, "random", np.random.default_rng(0))))
+    moved = batch.to(torch.device("meta"))
+    assert {moved.items.device.type, moved.mask.device.type, moved.at.device.type, moved.targets.device.type, moved.resets.device.type} == {"meta"}
+    assert moved.users is None
+    assert batch.to(torch.device("cpu")) is batch

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+
+from seqrec.errors import SettingsError, TrainingError
+from seqrec.models import neural
+from seqrec.models.gru4rec import GRU4Rec
+from seqrec.models.hrm import HRM
+from seqrec.models.sasrec import SASRec
+from seqrec.splitting import leave_one_out
+from seqrec.training import device, losses, settings, state, trainer
+from seqrec.training.settings import TrainSettings
+
+SMALL = {
+    "hrm": (HRM, {"width": 8, "recent": 3}),
+    "gru4rec": (GRU4Rec, {"width": 8, "hidden": 8, "steps": 4}),
+    "sasrec": (SASRec, {"width": 8, "blocks": 1, "length": 8}),
+}
+
+OPTIMIZERS = {
+    "adamw": {},
+    "adagrad": {"optimizer": "adagrad", "momentum": 0.5},
+    "adamw, ftrl": {"tables": {"learning_rate": 0.1, "l1": 1e-4, "l2": 1e-3}},
+    "adamw, adagrad": {"tables": {"optimizer": "adagrad"}},
+    "adagrad, ftrl, clipped": {"optimizer": "adagrad", "tables": {"learning_rate": 0.1}, "clip": 1.0},
+}
+
+
+def make(name, **train):
+    cls, settings = SMALL[name]
+    options = {"epochs": 4, "batch_positions": 64, "average": 0.9, "patience": 10} | train
+    return cls(**settings, train=options)
+
+
+def weights(model):
+    return {k: v.clone() for k, v in model.network.state_dict().items()}
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("train", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_a_resumed_run_equals_an_uninterrupted_one(ring, tmp_path, monkeypatch, name, train):
+    split = leave_one_out(ring)
+    whole = make(name, **train)
+    whole.fit(split, progress=False)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    save = state.Run.save
+
+    def save_then_die(self, path, fingerprint):
+        save(self, path, fingerprint)
+        if self.epoch == 2:
+            raise Killed
+
+    stopped = make(name, **train)
+    with monkeypatch.context() as patch:
+        patch.setattr(state.Run, "save", save_then_die)
+        with pytest.raises(Killed):
+            stopped.fit(split, progress=False, checkpoint=checkpoint)
+    resumed = make(name, **train)
+    resumed.fit(split, progress=False, checkpoint=checkpoint)
+    assert equal(weights(whole), weights(resumed))
+    assert [p["loss"] for p in whole.fit_report["curve"]] == [p["loss"] for p in resumed.fit_report["curve"]]
+
+
+def test_a_checkpoint_survives_kill_9(tmp_path):
+    """A process is killed without warning while it trains; what it left behind is a whole checkpoint, from which the run goes on."""
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    program = textwrap.dedent(
+        f"""
+        import sys; sys.path[:0] = {[str(here) for here in Path(__file__).parents[:2]]!r}
+        from conftest import ring_sequences
+        from test_training import make
+        from seqrec.splitting import leave_one_out
+        make("hrm", epochs=100000, patience=100000).fit(leave_one_out(ring_sequences()), progress=False, checkpoint={str(checkpoint)!r})
+        """
+    )
+    process = subprocess.Popen([sys.executable, "-c", program])
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    from conftest import ring_sequences
+
+    model = make("hrm", epochs=100000, patience=100000)
+    split = leave_one_out(ring_sequences())
+    model.network = model.build(12, 60)
+    run = state.Run(model.network, model.train, torch.device("cpu"))
+    run.load(checkpoint, neural.fingerprint_of(model, split))
+    assert run.epoch >= 1
+    assert len(run.curve) == run.epoch
+
+
+def test_a_checkpoint_of_another_run_is_refused(ring, tmp_path):
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    make("hrm").fit(leave_one_out(ring), progress=False, checkpoint=checkpoint)
+    with pytest.raises(TrainingError, match="another run"):
+        make("hrm", learning_rate=0.5).fit(leave_one_out(ring), progress=False, checkpoint=checkpoint)
+    checkpoint.write_bytes(b"garbage")
+    with pytest.raises(TrainingError, match="not a checkpoint"):
+        make("hrm").fit(leave_one_out(ring), progress=False, checkpoint=checkpoint)
+
+
+def test_the_best_epoch_is_kept(ring):
+    model = make("sasrec", epochs=12, learning_rate=0.02, average=0.0, patience=12, filter_seen=False)
+    model.fit(leave_one_out(ring), progress=False)
+    curve = model.fit_report["curve"]
+    best = max(curve, key=lambda p: p["ndcg@10"])
+    assert model.fit_report["best_epoch"] == best["epoch"]
+    from seqrec.evaluation import metrics, ranking
+
+    split = leave_one_out(ring)
+    again = metrics.ndcg(ranking.rank(model, split, split.validation).unfiltered, 10).mean()
+    assert again == pytest.approx(best["ndcg@10"], abs=1e-9)
+
+
+def test_early_stopping(ring):
+    model = make("hrm", epochs=50, patience=2, learning_rate=1e-9, average=0.0, filter_seen=False)
+    model.fit(leave_one_out(ring), progress=False)
+    report = model.fit_report
+    assert report["epochs"] == report["best_epoch"] + 2 < 50
+
+
+def test_validation_that_tells_nothing_chooses_nothing(ring, caplog):
+    """Users of the ring come back to what they had, so under the filter every target is a miss."""
+    model = make("hrm", epochs=6, patience=2)
+    model.fit(leave_one_out(ring), progress=False)
+    assert model.fit_report["epochs"] == model.fit_report["best_epoch"] == 6
+    assert "train.filter_seen: 100% of the validation targets" in caplog.text
+    caplog.clear()
+    make("hrm", epochs=1, filter_seen=False).fit(leave_one_out(ring), progress=False)
+    assert not caplog.text
+
+
+def test_stop_after_validates_nothing_and_trains_as_long(ring):
+    model = make("gru4rec")
+    model.fit(leave_one_out(ring), progress=False, stop_after=3)
+    assert [set(p) for p in model.fit_report["curve"]] == [{"epoch", "loss", "positions_per_second", "seconds"}] * 3
+
+
+def test_stop_after_knows_no_time_limit(ring):
+    split = leave_one_out(ring)
+    limited, free = make("hrm", minutes=1e-9), make("hrm")
+    limited.fit(split, progress=False, stop_after=3)
+    free.fit(split, progress=False, stop_after=3)
+    assert limited.fit_report["epochs"] == 3
+    assert equal(weights(limited), weights(free))
+
+
+@pytest.mark.parametrize("stop_after", [0, 5])
+def test_stop_after_is_within_the_epochs(ring, stop_after):
+    with pytest.raises(SettingsError, match=rf"stop_after: expected from 1 to train.epochs \(4\). Got {stop_after}"):
+        make("hrm").fit(leave_one_out(ring), progress=False, stop_after=stop_after)
+
+
+def test_training_again_has_the_schedule_of_the_first_time(ring, monkeypatch):
+    split, points = leave_one_out(ring), []
+    schedule = settings.schedule
+    monkeypatch.setattr(trainer, "schedule", lambda s, point: (points.append(point), schedule(s, point))[1])
+    limited = make("hrm", epochs=100_000, patience=100_000, minutes=0.01)
+    limited.fit(split, progress=False)
+    report = limited.fit_report
+    points.clear()
+    make("hrm", epochs=100_000, minutes=0.01).fit(split, progress=False, stop_after=report["epochs"], schedule_epochs=report["schedule_epochs"])
+    assert 0.5 < points[-1] < 1  # by train.epochs it would still be at its very beginning
+    whole = make("hrm")
+    whole.fit(split, progress=False)
+    assert whole.fit_report["schedule_epochs"] == 4
+
+
+def test_a_time_limit_stops_the_run(ring):
+    model = make("hrm", epochs=100_000, patience=100_000, minutes=0.01)
+    begin = time.monotonic()
+    model.fit(leave_one_out(ring), progress=False)
+    assert time.monotonic() - begin < 10
+
+
+def test_divergence_is_an_error_and_leaves_the_checkpoint(ring, tmp_path, monkeypatch):
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    epochs = []
+    softmax = losses.softmax
+    monkeypatch.setattr(losses, "softmax", lambda *a, **k: softmax(*a, **k) * (float("nan") if epochs else 1))
+    save = state.Run.save
+    monkeypatch.setattr(state.Run, "save", lambda self, *a: (save(self, *a), epochs.append(self.epoch)))
+    with pytest.raises(TrainingError, match=r"epoch 2: the loss is not finite. Lower train.learning_rate .* is of the last whole epoch and good"):
+        make("hrm").fit(leave_one_out(ring), progress=False, checkpoint=checkpoint)
+    monkeypatch.undo()
+    resumed, whole = make("hrm"), make("hrm")
+    resumed.fit(leave_one_out(ring), progress=False, checkpoint=checkpoint)
+    whole.fit(leave_one_out(ring), progress=False)
+    assert equal(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize("settings", [{"epochs": 0}, {"learning_rate": -1}, {"device": "warp"}, {"metric": "ndgc@10"}, {"epoch": 3}])
+def test_settings_out_of_range_are_refused(settings):
+    with pytest.raises(SettingsError):
+        device.choose_device(TrainSettings.of(settings, "train").device)
+
+
+def test_unknown_setting_has_a_neighbour():
+    with pytest.raises(SettingsError, match=r"train.learning_rat: unknown setting. Did you mean 'learning_rate'"):
+        TrainSettings.of({"learning_rat": 1}, "train")
+
+
+def test_learning_rate_rises_and_falls():
+    s = TrainSettings(warmup=0.1)
+    rates = [settings.schedule(s, p / 100) for p in range(101)]
+    assert rates[5] == pytest.approx(0.5)
+    assert rates[10] == pytest.approx(1.0)
+    assert rates[55] == pytest.approx(0.5)
+    assert max(rates) <= 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert settings.schedule(TrainSettings(schedule="constant", warmup=0), 0.9) == 1.0
+
+
+def test_tables_have_an_optimizer_of_their_own():
+    """Every embedding table is trained by the one, everything else by the other, and nothing by both."""
+    for name, has_more in (("hrm", False), ("gru4rec", True), ("sasrec", True)):
+        model = make(name, tables={"learning_rate": 0.5}, learning_rate=0.25)
+        network = model.build(12, 60)
+        run = state.Run(network, model.train, torch.device("cpu"))
+        assert list(run.optimizers) == (["optimizer", "tables"] if has_more else ["tables"])
+        trained = {key: [p for group in o.param_groups for p in group["params"]] for key, o in run.optimizers.items()}
+        assert {id(p) for p in trained["tables"]} == {id(m.weight) for m in network.modules() if isinstance(m, torch.nn.Embedding)}
+        assert sorted(id(p) for ps in trained.values() for p in ps) == sorted(id(p) for p in network.parameters())
+        run.set_rates(0.5)
+        assert [g["alpha"] for g in run.optimizers["tables"].param_groups] == [0.5]  # FTRL's falls by itself
+        assert {g["lr"] for key, o in run.optimizers.items() for g in o.param_groups if key == "optimizer"} == ({0.125} if has_more else set())
+
+
+def test_the_schedule_is_that_of_both_optimizers():
+    model = make("gru4rec", tables={"optimizer": "adagrad", "learning_rate": 0.4}, learning_rate=0.2)
+    run = state.Run(model.build(12, 60), model.train, torch.device("cpu"))
+    run.set_rates(0.5)
+    assert {key: {g["lr"] for g in o.param_groups} for key, o in run.optimizers.items()} == {"optimizer": {0.1}, "tables": {0.2}}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_ftrl_learns_and_l1_empties_tables(ring, name):
+    """The ring is learnt; with an l1 above any gradient every number that has been trained is exactly 0."""
+    split = leave_one_out(ring)
+    tables = {"learning_rate": 1.0, "beta": 0.1}
+    model = make(name, epochs=20, learning_rate=0.02, tables=tables, average=0.0, patience=20, metric="recall@1", filter_seen=False)
+    model.fit(split, progress=False)
+    assert max(p["recall@1"] for p in model.fit_report["curve"]) > 0.9
+    model = make(name, epochs=1, tables={"l1": 1e6}, average=0.0)
+    model.fit(split, progress=False)
+    assert not model.network.items.weight.any()
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_tables_get_sparse_gradients_unless_they_are_clipped(clip):
+    network = make("hrm", tables={}, clip=clip).build(12, 60)
+    assert {table.sparse for table in network.modules() if isinstance(table, torch.nn.Embedding)} == {clip == 0.0}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_adagrad_for_all_has_sparse_gradients_in_gru4rec_only(name):
+    network = make(name, optimizer="adagrad", momentum=0.5).build(12, 60)
+    assert {table.sparse for table in network.modules() if isinstance(table, torch.nn.Embedding)} == {name == "gru4rec"}
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"optimizer": "ftlr"}, "train.tables.optimizer: expected 'ftrl' or 'adagrad'. Got 'ftlr'"),
+        ({"learn_rate": 1}, "train.tables.learn_rate: unknown setting. Did you mean 'learning_rate'"),
+        ({"l1": -1}, "train.tables.l1: expected greater than or equal to 0. Got -1"),
+        ({"optimizer": "adagrad", "l2": 1.0}, "train.tables: expected no l1 and no l2 with adagrad"),
+    ],
+)
+def test_table_settings_out_of_range(tables, message):
+    with pytest.raises(SettingsError, match=message):
+        TrainSettings.of({"tables": tables}, "train")
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_learns_like_float32(ring, name):
+    values = []
+    for precision in ("float32", "bfloat16"):
+        model = make(name, precision=precision, epochs=8, learning_rate=0.02)
+        model.fit(leave_one_out(ring), progress=False)
+        values.append(model.fit_report["curve"][-1]["loss"])
+        assert model.fit_report["precision"] == precision
+    assert values[1] == pytest.approx(values[0], rel=0.1)
