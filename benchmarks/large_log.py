@@ -2,9 +2,10 @@
 
     python benchmarks/large_log.py --events 100000000 --users 1000000 --items 500000 --folder /tmp/large_log
 
-Makes a synthetic log (Parquet, written in chunks) and converts it with ``seqrec.sources.preparing.prepare``, each in a process of its own, so that
-each has its own peak. Items follow a power law (the r-th most popular has a share proportional to 1 / r), users a log-normal activity;
-times rise through the log, out of order within a chunk.
+Makes a synthetic log (Parquet, written in chunks) and converts it with ``seqrec.sources.preparing.prepare``,
+each in a process of its own, so that each has its own peak. Items follow a power law (the r-th most popular
+has a share proportional to 1 / r), users a log-normal activity; times rise through the log, out of order
+within a chunk.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def generate(path: Path, events: int, users: int, items: int, seed: int) -> None
     rng = np.random.default_rng(seed)
     item_shares = np.cumsum(1.0 / np.arange(1, items + 1))
     user_shares = np.cumsum(rng.lognormal(sigma=1.0, size=users))
-    item_ids, user_ids = rng.permutation(items), rng.permutation(users)  # so that ids tell nothing of popularity
+    # so that ids tell nothing of popularity
+    item_ids, user_ids = rng.permutation(items), rng.permutation(users)
     schema = pa.schema([("user_id", pa.int64()), ("item_id", pa.int64()), ("timestamp", pa.int64())])
     with storage.open_write(path) as stream, pyarrow.parquet.ParquetWriter(stream, schema) as writer:
         for first in range(0, events, CHUNK):
@@ -46,7 +48,8 @@ def generate(path: Path, events: int, users: int, items: int, seed: int) -> None
 
 
 def peak_gib() -> float:
-    """Peak resident memory of this process, not of the one that started it (which ``ru_maxrss`` may count in)."""
+    """Peak resident memory of this process, not of the one that started it (which ``ru_maxrss`` may count
+    in)."""
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():
@@ -75,11 +78,19 @@ def stage(name: str, args: argparse.Namespace) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name, default in (("events", 100_000_000), ("users", 1_000_000), ("items", 500_000), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--folder", type=Path, default=Path("large_log"), help="where the log and the sequences go")
-    parser.add_argument("--stage", choices=("generate", "convert"), help="only this stage, in this process, its figures as JSON")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("large_log"), help="where the log and the sequences go"
+    )
+    parser.add_argument(
+        "--stage",
+        choices=("generate", "convert"),
+        help="only this stage, in this process, its figures as JSON",
+    )
     args = parser.parse_args()
     if args.stage:
         print(json.dumps(stage(args.stage, args)))
@@ -87,12 +98,15 @@ def main() -> int:
     print(f"{args.events:,} events, {args.users:,} users, {args.items:,} items")
     within = True
     for name in ("generate", "convert"):
-        done = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--stage", name], stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [sys.executable, __file__, *sys.argv[1:], "--stage", name], stdout=subprocess.PIPE, text=True
+        )
         if done.returncode:
             return done.returncode
         got = json.loads(done.stdout)
         print(
-            f"{name:>9}  {got['seconds']:8.1f} s  {args.events / got['seconds'] / 1e6:6.2f} million events/s  "
+            f"{name:>9}  {got['seconds']:8.1f} s  {args.events / got['seconds'] / 1e6:6.2f} million "
+            "events/s  "
             f"peak {got['peak_gib']:5.2f} GiB  {got['bytes_per_event']:5.1f} bytes per event on disk"
         )
         within = within and got["peak_gib"] <= LIMIT_GIB

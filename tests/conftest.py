@@ -24,12 +24,15 @@ hypothesis.settings.load_profile("seqrec")
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """With SEQREC_REQUIRE_DATA (set in CI where the data is) a test that is skipped for want of it has failed."""
+    """With SEQREC_REQUIRE_DATA (set in CI where the data is) a test that is skipped for want of it has
+    failed."""
     report = yield
     if (
         report.skipped
         and os.environ.get("SEQREC_REQUIRE_DATA")
-        and ("needs real data" in str(report.longrepr) or "needs the independent judge" in str(report.longrepr))
+        and (
+            "needs real data" in str(report.longrepr) or "needs the independent judge" in str(report.longrepr)
+        )
     ):
         report.outcome = "failed"
     return report
@@ -62,10 +65,13 @@ def ml_1m_sequences(shared_data: Path) -> Sequences:
 
 
 def cycle_log(users: int = 60, items: int = 12, length: int = 15, seed: int = 0) -> pl.DataFrame:
-    """A log with a known answer: whatever the item, the next one is its successor on a ring (item ids are text)."""
+    """A log with a known answer: whatever the item, the next one is its successor on a ring (item ids are
+    text)."""
     rng = np.random.default_rng(seed)
     start = rng.integers(0, items, users)
-    rows = [(f"u{u}", f"i{(start[u] + t) % items}", 1_000 + 60 * t) for u in range(users) for t in range(length)]
+    rows = [
+        (f"u{u}", f"i{(start[u] + t) % items}", 1_000 + 60 * t) for u in range(users) for t in range(length)
+    ]
     return pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
 
 
@@ -108,12 +114,19 @@ def s3_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def s3_environment(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> str:
+def s3_environment(
+    s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> str:
     """The environment of someone who works with that server, and with nothing else of AWS."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     nothing = str(tmp_path_factory.getbasetemp() / "no-such-file")
-    said = {"ENDPOINT_URL": s3_server, "ACCESS_KEY_ID": "testing", "SECRET_ACCESS_KEY": "testing", "DEFAULT_REGION": "us-east-1"}
+    said = {
+        "ENDPOINT_URL": s3_server,
+        "ACCESS_KEY_ID": "testing",
+        "SECRET_ACCESS_KEY": "testing",
+        "DEFAULT_REGION": "us-east-1",
+    }
     said |= {"CONFIG_FILE": nothing, "SHARED_CREDENTIALS_FILE": nothing, "EC2_METADATA_DISABLED": "true"}
     for name, value in said.items():
         monkeypatch.setenv(f"AWS_{name}", value)
@@ -124,5 +137,7 @@ def s3_environment(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path_fac
 def s3_bucket(s3_environment: str) -> str:
     """A new, empty bucket: ``s3://...``."""
     name = f"bucket-{uuid.uuid4().hex[:12]}"
-    urllib.request.urlopen(urllib.request.Request(f"{s3_environment}/{name}", method="PUT"), timeout=10).close()
+    urllib.request.urlopen(
+        urllib.request.Request(f"{s3_environment}/{name}", method="PUT"), timeout=10
+    ).close()
     return f"s3://{name}"

@@ -1,4 +1,5 @@
-"""An S3 server with faults: a proxy in front of a real one, which fails the requests that a test says, and counts them."""
+"""An S3 server with faults: a proxy in front of a real one, which fails the requests that a test says, and
+counts them."""
 
 from __future__ import annotations
 
@@ -11,7 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
 Kind = Literal["503", "cut request", "cut answer", "lost answer", "refuse"]
-SLOW_DOWN = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>'
+SLOW_DOWN = (
+    b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Please reduce your request '
+    b"rate.</Message></Error>"
+)
 DENIED = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
 
 
@@ -20,8 +24,8 @@ class Fault:
     """What happens to some requests.
 
     Attributes:
-        kind: answered with 503; cut in the middle of the request; cut in the middle of the answer; carried out, but the answer is lost;
-            answered with 403.
+        kind: answered with 503; cut in the middle of the request; cut in the middle of the answer; carried
+            out, but the answer is lost; answered with 403.
         times: how many requests it happens to.
         method, part: of which method, with which text in their address.
         after: requests that fit and are let through first.
@@ -38,7 +42,11 @@ class Fault:
 
     def takes(self, method: str, address: str) -> bool:
         with self.lock:
-            if self.injected == self.times or self.part not in address or (self.method and method != self.method):
+            if (
+                self.injected == self.times
+                or self.part not in address
+                or (self.method and method != self.method)
+            ):
                 return False
             if self.after:
                 self.after -= 1
@@ -68,7 +76,9 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(503 if fault == "503" else 403, [], SLOW_DOWN if fault == "503" else DENIED)
             return
         behind = http.client.HTTPConnection(self.server.behind, timeout=30)
-        behind.request(self.command, self.path, content, {k: v for k, v in self.headers.items() if k.lower() != "expect"})
+        behind.request(
+            self.command, self.path, content, {k: v for k, v in self.headers.items() if k.lower() != "expect"}
+        )
         got = behind.getresponse()
         answer = got.read()
         behind.close()
@@ -81,8 +91,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status: int, headers: list[tuple[str, str]], content: bytes, half: bool = False) -> None:
         self.send_response_only(status)
-        kept = [(k, v) for k, v in headers if k.lower() not in ("connection", "transfer-encoding", "content-length")]
-        size = {k.lower(): v for k, v in headers}.get("content-length", "0") if self.command == "HEAD" else str(len(content))
+        kept = [
+            (k, v)
+            for k, v in headers
+            if k.lower() not in ("connection", "transfer-encoding", "content-length")
+        ]
+        size = (
+            {k.lower(): v for k, v in headers}.get("content-length", "0")
+            if self.command == "HEAD"
+            else str(len(content))
+        )
         for name, value in [*kept, ("Content-Length", size)]:
             self.send_header(name, value)
         self.end_headers()

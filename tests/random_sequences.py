@@ -1,4 +1,5 @@
-"""Small random logs for property tests, and splits put into plain words to compare with obvious implementations."""
+"""Small random logs for property tests, and splits put into plain words to compare with obvious
+implementations."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ ITEMS = 7
 
 
 def build(users: list[list[tuple[int, int, int]]], items: int = ITEMS) -> Sequences:
-    """Sequences from each user's (item, time, rating) events, which are sorted by time here, ties as they come."""
+    """Sequences from each user's (item, time, rating) events, which are sorted by time here, ties as they
+    come."""
     users = [sorted(events, key=lambda e: e[1]) for events in users]
     flat = np.array([e for events in users for e in events], dtype=np.int64).reshape(-1, 3)
     return Sequences(
@@ -46,7 +48,11 @@ busy_logs = st.lists(st.lists(event, min_size=2, max_size=9), min_size=3, max_si
 
 def lacks_a_part(told: list[dict[str, list]]) -> bool:
     """Whether a split (in plain words) has nothing to train on, or nothing to ask, and is to be refused."""
-    return not (any(len(user["train"]) > 1 for user in told) and any(user["validation"] for user in told) and any(user["test"] for user in told))
+    return not (
+        any(len(user["train"]) > 1 for user in told)
+        and any(user["validation"] for user in told)
+        and any(user["test"] for user in told)
+    )
 
 
 def plain(split: Split) -> list[dict[str, list]]:
@@ -55,9 +61,19 @@ def plain(split: Split) -> list[dict[str, list]]:
     told: list[dict[str, list]] = []
     for user in range(s.users):
         begin = int(s.offsets[user])
-        told.append({"train": list(range(int(split.train_starts[user]) - begin, int(split.train_stops[user]) - begin)), "validation": [], "test": []})
+        told.append(
+            {
+                "train": list(
+                    range(int(split.train_starts[user]) - begin, int(split.train_stops[user]) - begin)
+                ),
+                "validation": [],
+                "test": [],
+            }
+        )
     for role, queries in (("validation", split.validation), ("test", split.test)):
-        for target, user, stop in zip(queries.targets.tolist(), queries.users.tolist(), queries.history_stops.tolist()):
+        for target, user, stop in zip(
+            queries.targets.tolist(), queries.users.tolist(), queries.history_stops.tolist()
+        ):
             begin = int(s.offsets[user])
             told[user][role].append((target - begin, stop - begin))
     return told

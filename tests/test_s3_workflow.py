@@ -39,7 +39,8 @@ TITLES = pl.DataFrame({"item_id": [f"i{i}" for i in range(12)], "title": [f"Film
 
 @pytest.fixture
 def empty_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working folder and a folder of temporary files which hold nothing; and must hold nothing when the test ends."""
+    """A working folder and a folder of temporary files which hold nothing; and must hold nothing when the
+    test ends."""
     folder = tmp_path / "disk"
     for name in ("work", "tmp", "home"):
         (folder / name).mkdir(parents=True)
@@ -49,7 +50,8 @@ def empty_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     monkeypatch.setattr(tempfile, "tempdir", None)
     yield folder
     assert list((folder / "work").iterdir()) == list((folder / "home").iterdir()) == []
-    assert [path for path in (folder / "tmp").rglob("*") if path.is_file()] == []  # torch makes itself an empty folder there
+    # torch makes itself an empty folder there
+    assert [path for path in (folder / "tmp").rglob("*") if path.is_file()] == []
 
 
 def seqrec_(*arguments: object) -> str:
@@ -68,7 +70,14 @@ def workflow(folder: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     put(storage.join(folder, "events.csv"), cycle_log().write_csv().encode())
     put(storage.join(folder, "run.yaml"), RUN.encode())
     monkeypatch.setenv("FOLDER", folder)
-    seqrec_("-q", "prepare", storage.join(folder, "events.csv"), storage.join(folder, "prepared"), "--min-item-count", 2)
+    seqrec_(
+        "-q",
+        "prepare",
+        storage.join(folder, "events.csv"),
+        storage.join(folder, "prepared"),
+        "--min-item-count",
+        2,
+    )
     save = Run.save
 
     def stopped(run: Run, path: str, fingerprint: str) -> None:
@@ -91,7 +100,15 @@ def workflow(folder: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         patch.setattr(Run, "save", counted)
         trained = seqrec_(*command)
     out = storage.join(folder, "out")
-    tested = seqrec_("-q", "evaluate", out, "--write-topk", storage.join(folder, "again.parquet"), "--write", storage.join(folder, "table.json"))
+    tested = seqrec_(
+        "-q",
+        "evaluate",
+        out,
+        "--write-topk",
+        storage.join(folder, "again.parquet"),
+        "--write",
+        storage.join(folder, "table.json"),
+    )
     seqrec_("-q", "recommend", out, "-u", "u1", "-k", 2, "--write", storage.join(folder, "items.csv"))
     with storage.open_read(storage.join(folder, "items.csv")) as stream:
         recommended = stream.read()
@@ -118,7 +135,9 @@ def test_a_log_with_its_tables(s3_bucket, tmp_path, empty_disk):
     put(f"{s3_bucket}/events.csv", cycle_log().write_csv().encode())
     storage.write_parquet(TITLES, f"{s3_bucket}/items.parquet")
     storage.write_text("user_id,age\nu1,30\n", f"{s3_bucket}/users.csv")
-    log = Interactions.read(f"{s3_bucket}/events.csv", items=f"{s3_bucket}/items.parquet", users=f"{s3_bucket}/users.csv")
+    log = Interactions.read(
+        f"{s3_bucket}/events.csv", items=f"{s3_bucket}/items.parquet", users=f"{s3_bucket}/users.csv"
+    )
     assert log.sequences().item_catalogue.attributes["title"].to_list()[:3] == ["Film 0", "Film 1", "Film 10"]
     model = seqrec.Markov().fit(log)
     model.save(f"{s3_bucket}/model")
@@ -140,21 +159,36 @@ def test_a_run_with_a_schema(s3_bucket, empty_disk):
     output: {{folder: {s3_bucket}/out}}
     """
     storage.write_text(run, f"{s3_bucket}/run.yaml")
-    assert seqrec_("-q", "train", "--conf", f"{s3_bucket}/run.yaml") == seqrec_("-q", "evaluate", f"{s3_bucket}/out")
+    assert seqrec_("-q", "train", "--conf", f"{s3_bucket}/run.yaml") == seqrec_(
+        "-q", "evaluate", f"{s3_bucket}/out"
+    )
     assert seqrec.load(f"{s3_bucket}/out/model").configuration()["features"]["item"] == ["item_id", "title"]
 
 
 def test_tables_of_samples(s3_bucket, tmp_path, empty_disk, monkeypatch):
-    """The same as on the local disk; and where writing them again is cut off, no samples.json says that they belong together."""
+    """The same as on the local disk; and where writing them again is cut off, no samples.json says that they
+    belong together."""
     for folder in (s3_bucket, str(tmp_path)):
         put(storage.join(folder, "events.csv"), cycle_log(items=40).write_csv().encode())
         run = (
-            f"data: {{path: {folder}/events.csv}}\nsplit: {{name: last_n, n: 2}}\noutput: {{folder: {folder}/prepared}}\nsamples: {{negatives: 2}}\n"
+            f"data: {{path: {folder}/events.csv}}\nsplit: {{name: last_n, n: 2}}\noutput: {{folder: "
+            f"{folder}/prepared}}\nsamples: {{negatives: 2}}\n"
         )
         storage.write_text(run, storage.join(folder, "prepare.yaml"))
-        seqrec_("-q", "prepare", "--conf", storage.join(folder, "prepare.yaml"), "--samples", storage.join(folder, "samples"))
+        seqrec_(
+            "-q",
+            "prepare",
+            "--conf",
+            storage.join(folder, "prepare.yaml"),
+            "--samples",
+            storage.join(folder, "samples"),
+        )
     there, here = f"{s3_bucket}/samples", tmp_path / "samples"
-    assert storage.names(there) == storage.names(here) == ["item.parquet", "samples.json", "test.parquet", "train.parquet", "validation.parquet"]
+    assert (
+        storage.names(there)
+        == storage.names(here)
+        == ["item.parquet", "samples.json", "test.parquet", "train.parquet", "validation.parquet"]
+    )
     for name in storage.names(here):
         with storage.open_read(f"{there}/{name}") as stream:
             assert stream.read() == (here / name).read_bytes()
@@ -170,7 +204,15 @@ def test_tables_of_samples(s3_bucket, tmp_path, empty_disk, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(storage, "open_write", cut_off)
-        command = ["-q", "prepare", "--conf", f"{s3_bucket}/prepare.yaml", "--samples", there, "samples.negatives=3"]
+        command = [
+            "-q",
+            "prepare",
+            "--conf",
+            f"{s3_bucket}/prepare.yaml",
+            "--samples",
+            there,
+            "samples.negatives=3",
+        ]
         assert CliRunner().invoke(app, command).exit_code == 130
     assert storage.names(there) == ["item.parquet", "test.parquet", "train.parquet", "validation.parquet"]
 
@@ -198,7 +240,8 @@ def test_folders_of_known_data_sets(s3_bucket, tmp_path, monkeypatch):
         made.writestr("ml-latest-small/ratings.csv", "userId,movieId,rating,timestamp\n1,10,4.5,978300760\n")
     put(f"{s3_bucket}/data/ml-latest-small.zip", (tmp_path / "ml-latest-small.zip").read_bytes())
     assert len(sources.load("ml-latest-small").frame) == 1
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["ml-latest-small"]  # the cache alone is local
+    # the cache alone is local
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["ml-latest-small"]
     with pytest.raises(DataError, match="data_dir: expected a folder"):
         sources.load("ml-1m", data_dir=f"{s3_bucket}/nowhere")
     with pytest.raises(StorageError, match="there is no bucket"):
@@ -211,7 +254,14 @@ def test_result_files_leaderboard_and_page(s3_bucket, tmp_path, empty_disk):
     write_results(tmp_path / "results")
     for path in storage.files_below(tmp_path / "results"):
         put(f"{s3_bucket}/results/{Path(path).relative_to(tmp_path / 'results')}", Path(path).read_bytes())
-    seqrec_("report", f"{s3_bucket}/results", "-o", f"{s3_bucket}/page.html", "--leaderboard", f"{s3_bucket}/LEADERBOARD.md")
+    seqrec_(
+        "report",
+        f"{s3_bucket}/results",
+        "-o",
+        f"{s3_bucket}/page.html",
+        "--leaderboard",
+        f"{s3_bucket}/LEADERBOARD.md",
+    )
     with storage.open_read(f"{s3_bucket}/LEADERBOARD.md") as stream:
         assert stream.read().decode() == leaderboard.render(tmp_path / "results")
     with storage.open_read(f"{s3_bucket}/page.html") as stream:
@@ -221,15 +271,26 @@ def test_result_files_leaderboard_and_page(s3_bucket, tmp_path, empty_disk):
 def test_a_benchmark(s3_bucket, empty_disk, monkeypatch):
     """The protocol, its settings, the data, result files, checkpoints and lists: all on S3."""
 
-    def in_this_process(command: list[str], input: str, **_: object) -> subprocess.CompletedProcess[str]:  # where torch is imported already
+    # where torch is imported already
+    def in_this_process(command: list[str], input: str, **_: object) -> subprocess.CompletedProcess[str]:
         worker.run_one(json.loads(input))
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(runner, "subprocess", SimpleNamespace(run=in_this_process, PIPE=None))
     put(f"{s3_bucket}/log.csv", cycle_log(items=40).write_csv().encode())
-    storage.write_text("name: own-v1\ntitle: Own\ndata: {name: log.csv, revision: today}\nsplit: {name: leave_one_out}\n", f"{s3_bucket}/own.yaml")
-    storage.write_text("model: {name: hrm, width: 8}\ntrain: {epochs: 1}\n", f"{s3_bucket}/configs/own-v1/hrm-small.yaml")
-    arguments = {"results_dir": f"{s3_bucket}/results", "data_dir": s3_bucket, "configs": f"{s3_bucket}/configs", "topk_dir": f"{s3_bucket}/topk"}
+    storage.write_text(
+        "name: own-v1\ntitle: Own\ndata: {name: log.csv, revision: today}\nsplit: {name: leave_one_out}\n",
+        f"{s3_bucket}/own.yaml",
+    )
+    storage.write_text(
+        "model: {name: hrm, width: 8}\ntrain: {epochs: 1}\n", f"{s3_bucket}/configs/own-v1/hrm-small.yaml"
+    )
+    arguments = {
+        "results_dir": f"{s3_bucket}/results",
+        "data_dir": s3_bucket,
+        "configs": f"{s3_bucket}/configs",
+        "topk_dir": f"{s3_bucket}/topk",
+    }
     (path,) = benchmark.run(f"{s3_bucket}/own.yaml", seeds=1, progress=False, **arguments)
     assert path == f"{s3_bucket}/results/own-v1/hrm-small/seed-0.json"
     assert storage.read_json(path)["queries"] == 60
@@ -239,7 +300,16 @@ def test_a_benchmark(s3_bucket, empty_disk, monkeypatch):
 
 
 def test_a_mistake_is_one_line(s3_bucket, empty_disk):
-    command = [sys.executable, "-m", "seqrec", "train", "--data", f"{s3_bucket}-other/log.csv", "--model", "markov"]
+    command = [
+        sys.executable,
+        "-m",
+        "seqrec",
+        "train",
+        "--data",
+        f"{s3_bucket}-other/log.csv",
+        "--model",
+        "markov",
+    ]
     run = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert run.returncode == 2
     assert len(run.stderr.strip().splitlines()) == 1
@@ -254,7 +324,11 @@ def test_a_run_that_is_stopped_while_it_is_written_is_no_run(s3_bucket, monkeypa
     from seqrec.experiment.train import train
 
     put(f"{s3_bucket}/events.csv", cycle_log().write_csv().encode())
-    settings = {"data": {"path": f"{s3_bucket}/events.csv"}, "model": {"name": "popularity"}, "output": {"folder": f"{s3_bucket}/out"}}
+    settings = {
+        "data": {"path": f"{s3_bucket}/events.csv"},
+        "model": {"name": "popularity"},
+        "output": {"folder": f"{s3_bucket}/out"},
+    }
     train(RunSettings.of(settings, ""))
     before = judge.evaluate(f"{s3_bucket}/out")
 

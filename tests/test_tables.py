@@ -15,7 +15,12 @@ TABLE = Table(
     "Scores",
     ["model", "ndcg@10", "seconds", "n"],
     [
-        {"model": "a|b", "ndcg@10": {"mean": 0.16934, "low": 0.1632, "high": 0.1755}, "seconds": 12.34, "n": 6040},
+        {
+            "model": "a|b",
+            "ndcg@10": {"mean": 0.16934, "low": 0.1632, "high": 0.1755},
+            "seconds": 12.34,
+            "n": 6040,
+        },
         {"model": "c", "ndcg@10": None, "seconds": 1234.5},
     ],
     notes=["a note"],
@@ -26,19 +31,35 @@ def test_cells_read_well():
     assert tables.show({"mean": 0.16934, "low": 0.1632, "high": 0.1755}) == ".1693 [.1632, .1755]"
     assert tables.fraction(1.0) == "1.0000"
     assert tables.fraction(-0.25) == "-.2500"
-    assert [tables.show(x) for x in (None, True, 12.34, 1234.5, 0.123456, 6040, "x")] == ["–", "yes", "12.3", "1,234", "0.1235", "6,040", "x"]
+    assert [tables.show(x) for x in (None, True, 12.34, 1234.5, 0.123456, 6040, "x")] == [
+        "–",
+        "yes",
+        "12.3",
+        "1,234",
+        "0.1235",
+        "6,040",
+        "x",
+    ]
 
 
 def test_markdown():
     assert TABLE.markdown() == (
-        "| model | ndcg@10 | seconds | n |\n|---|---:|---:|---:|\n| a\\|b | .1693 [.1632, .1755] | 12.3 | 6,040 |\n| c | – | 1,234 | – |\n\na note\n"
+        "| model | ndcg@10 | seconds | n |\n|---|---:|---:|---:|\n| a\\|b | .1693 [.1632, .1755] | 12.3 | "
+        "6,040 |\n| c | – | 1,234 | – |\n\na note\n"
     )
 
 
 def test_csv_and_json_keep_raw_values(tmp_path):
     TABLE.write(tmp_path / "t.csv")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "t.csv").read_text())))
-    assert rows[0] == {"model": "a|b", "ndcg@10": "0.16934", "ndcg@10_low": "0.1632", "ndcg@10_high": "0.1755", "seconds": "12.34", "n": "6040"}
+    assert rows[0] == {
+        "model": "a|b",
+        "ndcg@10": "0.16934",
+        "ndcg@10_low": "0.1632",
+        "ndcg@10_high": "0.1755",
+        "seconds": "12.34",
+        "n": "6040",
+    }
     assert rows[1]["ndcg@10"] == rows[1]["ndcg@10_high"] == rows[1]["n"] == ""
     TABLE.write(tmp_path / "t.json")
     assert json.loads((tmp_path / "t.json").read_text())["rows"][0]["ndcg@10"]["low"] == 0.1632
@@ -64,7 +85,9 @@ def test_cells_are_folded_on_a_terminal_only():
     rows = [{"model": "recent_popularity", "title": "a long film title " * 4}]
     for is_terminal in (True, False):
         out = io.StringIO()
-        Table("", ["model", "title"], rows).print(Console(file=out, width=40, force_terminal=is_terminal, color_system=None))
+        Table("", ["model", "title"], rows).print(
+            Console(file=out, width=40, force_terminal=is_terminal, color_system=None)
+        )
         assert (rows[0]["title"].strip() in out.getvalue()) is not is_terminal
 
 

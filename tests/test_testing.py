@@ -1,4 +1,5 @@
-"""The contract suite finds broken models: each of these breaks one promise, and the test of that promise must say so."""
+"""The contract suite finds broken models: each of these breaks one promise, and the test of that promise must
+say so."""
 
 from __future__ import annotations
 
@@ -36,7 +37,10 @@ def test_a_good_model_passes():
 
 
 def test_check_model_names_the_broken_promise():
-    with pytest.raises(AssertionError, match=r"test_learns_what_follows: recall@3 on a Markov chain of order 1: expected at least 0\.6\. Got 0\.\d+"):
+    with pytest.raises(
+        AssertionError,
+        match=r"test_learns_what_follows: recall@3 on a Markov chain of order 1: expected at least 0\.6\. Got 0\.\d+",
+    ):
         check_model(Popularity)
 
 
@@ -48,7 +52,14 @@ class PeeksAtHeldOutEvents(Markov):
     """Learns from all events of the log."""
 
     def fit_split(self, split, **options):
-        split = type(split)(split.sequences, split.sequences.offsets[:-1], split.sequences.offsets[1:], split.validation, split.test, split.settings)
+        split = type(split)(
+            split.sequences,
+            split.sequences.offsets[:-1],
+            split.sequences.offsets[1:],
+            split.validation,
+            split.test,
+            split.settings,
+        )
         super().fit_split(split, **options)
 
 
@@ -171,5 +182,7 @@ def test_it_needs_no_test_framework():
     import seqrec.testing
 
     assert "pytest" not in {
-        line.split()[1].split(".")[0] for line in Path(seqrec.testing.__file__).read_text().splitlines() if line.startswith(("import ", "from "))
+        line.split()[1].split(".")[0]
+        for line in Path(seqrec.testing.__file__).read_text().splitlines()
+        if line.startswith(("import ", "from "))
     }

@@ -18,7 +18,8 @@ class DataError(SeqrecError):
 
 
 class StorageError(SeqrecError):
-    """A storage cannot be used: no such bucket, no credentials, a server out of reach or failing. Names the path and what to check."""
+    """A storage cannot be used: no such bucket, no credentials, a server out of reach or failing. Names the
+    path and what to check."""
 
 
 class SettingsError(SeqrecError):
@@ -38,7 +39,8 @@ class DownloadError(SeqrecError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``" Did you mean 'width'?"`` for the nearest known name, or the list of the known names if none is near."""
+    """``" Did you mean 'width'?"`` for the nearest known name, or the list of the known names if none is
+    near."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:

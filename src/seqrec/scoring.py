@@ -22,7 +22,8 @@ class Scorer(Protocol):
     def name(self) -> str: ...
 
     def score_chunks(self, histories: Histories, chunk: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Scores of a few histories at a time: (rows,) which, (rows, items) float32 that belong to the caller."""
+        """Scores of a few histories at a time: (rows,) which, (rows, items) float32 that belong to the
+        caller."""
         ...
 
     def numbering(self) -> dict[str, Catalogue | None]:
@@ -42,7 +43,11 @@ def distinct_seen(histories: Histories) -> tuple[np.ndarray, np.ndarray]:
     """Which items each history contains, once each: (pairs,) row and (pairs,) item."""
     lengths = histories.lengths
     row = np.repeat(np.arange(len(histories)), lengths)
-    at = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(histories.starts, lengths)
+    at = (
+        np.arange(len(row))
+        - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        + np.repeat(histories.starts, lengths)
+    )
     span = int(histories.items.max(initial=0)) + 1
     pairs = np.sort(row.astype(np.int64) * span + histories.items[at])  # np.unique takes many times as long
     pairs = pairs[np.diff(pairs, prepend=-1) > 0]
@@ -50,7 +55,8 @@ def distinct_seen(histories: Histories) -> tuple[np.ndarray, np.ndarray]:
 
 
 def top_k(scores: torch.Tensor, k: int) -> torch.Tensor:
-    """(rows, k) item indices of the highest scores, best first, equal scores by ascending index; -1 where the score is -inf."""
+    """(rows, k) item indices of the highest scores, best first, equal scores by ascending index; -1 where the
+    score is -inf."""
     k = min(k, scores.shape[1])
     values, best = torch.topk(scores, min(k + 16, scores.shape[1]))
     if (values[:, 1:] < values[:, :-1]).all():  # no equals, no question
@@ -60,7 +66,8 @@ def top_k(scores: torch.Tensor, k: int) -> torch.Tensor:
     values, best = values.gather(1, by_index), best.gather(1, by_index)
     by_score = torch.argsort(values, dim=1, descending=True, stable=True)
     values, best = values.gather(1, by_score), best.gather(1, by_score)
-    # Where the k-th score goes on to the last candidate, items of that score may be missing: such rows are sorted whole.
+    # Where the k-th score goes on to the last candidate, items of that score may be missing: such rows are
+    # sorted whole.
     cut = values[:, k - 1] == values[:, -1]
     if values.shape[1] < scores.shape[1] and cut.any():
         values, best = values[:, :k].contiguous(), best[:, :k].contiguous()

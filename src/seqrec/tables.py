@@ -1,4 +1,5 @@
-"""A table: printed on the terminal, or written as JSON, CSV or Markdown. The cells are values; how they look is decided here."""
+"""A table: printed on the terminal, or written as JSON, CSV or Markdown. The cells are values; how they look
+is decided here."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def show(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.4g}"
+        return (
+            f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.4g}"
+        )
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -53,8 +56,8 @@ class Table:
     Attributes:
         title: what it is about, or "".
         columns: names, in order.
-        rows: one dictionary a row; a missing key is an empty cell. A cell may be text, a number, None, or an interval
-            ``{"mean": .., "low": .., "high": ..}``.
+        rows: one dictionary a row; a missing key is an empty cell. A cell may be text, a number, None, or an
+            interval ``{"mean": .., "low": .., "high": ..}``.
         notes: lines below the table.
         formats: column -> function from a cell to its text, where ``show`` does not do.
     """
@@ -80,10 +83,14 @@ class Table:
         for column in self.columns:
             table.add_column(column, justify="right" if self.is_number(column) else "left", overflow="fold")
         for row in self.rows:
-            table.add_row(*(Text(self.text(row, column)) for column in self.columns))  # Text: a title such as [REC] is no markup
+            # Text: a title such as [REC] is no markup
+            table.add_row(*(Text(self.text(row, column)) for column in self.columns))
         console = console or Console()
         if not console.is_terminal:  # a file or a pipe has no edge at which cells would have to be folded
-            console.width = max(console.width, Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum)
+            console.width = max(
+                console.width,
+                Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum,
+            )
         if self.title:  # in a line of its own: as the table's title it would be folded to the table's width
             console.print(self.title, style="italic", markup=False, highlight=False, soft_wrap=True)
         console.print(table)
@@ -97,11 +104,16 @@ class Table:
             "|" + "|".join("---:" if self.is_number(column) else "---" for column in self.columns) + "|",
         ]
         for row in self.rows:
-            lines.append("| " + " | ".join(self.text(row, column).replace("|", "\\|") for column in self.columns) + " |")
+            lines.append(
+                "| "
+                + " | ".join(self.text(row, column).replace("|", "\\|") for column in self.columns)
+                + " |"
+            )
         return "\n".join(lines + (["", *self.notes] if self.notes else [])) + "\n"
 
     def csv(self) -> str:
-        """CSV with raw values; an interval becomes three columns, ``name``, ``name_low`` and ``name_high``."""
+        """CSV with raw values; an interval becomes three columns, ``name``, ``name_low`` and
+        ``name_high``."""
         wide = [c for c in self.columns if any(isinstance(row.get(c), dict) for row in self.rows)]
         header = [name for c in self.columns for name in ([c, f"{c}_low", f"{c}_high"] if c in wide else [c])]
         out = io.StringIO()
@@ -111,7 +123,11 @@ class Table:
             cells: list[Any] = []
             for c in self.columns:
                 value = row.get(c)
-                cells += [value["mean"], value["low"], value["high"]] if isinstance(value, dict) else [value, *([None, None] if c in wide else [])]
+                cells += (
+                    [value["mean"], value["low"], value["high"]]
+                    if isinstance(value, dict)
+                    else [value, *([None, None] if c in wide else [])]
+                )
             writer.writerow(cells)
         return out.getvalue()
 

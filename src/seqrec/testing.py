@@ -6,8 +6,9 @@ With pytest, a class of a few lines:
         def make_model(self):
             return MyModel(width=8, train={"epochs": 5})
 
-or without it, ``seqrec.testing.check_model(lambda: MyModel(...))``. Each test states one promise; the last three are about learning: a floor on
-data with a known answer, a ceiling on noise, and indifference to events outside training. Keep the model small: the data are.
+or without it, ``seqrec.testing.check_model(lambda: MyModel(...))``. Each test states one promise; the last
+three are about learning: a floor on data with a known answer, a ceiling on noise, and indifference to events
+outside training. Keep the model small: the data are.
 """
 
 from __future__ import annotations
@@ -34,25 +35,39 @@ from seqrec.splitting.split import Queries, Split
 
 
 def sequences_of(lists: list[np.ndarray], items: int) -> Sequences:
-    """Sequences of these item indices, a user each; raw item ids are ``i0, i1, ...``, raw user ids 100, 101, ...
+    """Sequences of these item indices, a user each; raw item ids are ``i0, i1, ...``, raw user ids 100, 101,
+    ...
 
-    Items have the attributes ``kind`` (one of three texts) and ``tags`` (several in a cell, or none), users ``group`` (a number, or none).
+    Items have the attributes ``kind`` (one of three texts) and ``tags`` (several in a cell, or none), users
+    ``group`` (a number, or none).
     """
     offsets = np.concatenate([[0], np.cumsum([len(x) for x in lists])]).astype(np.int64)
     number, user = np.arange(items), np.arange(len(lists))
     tags = [None if i % 7 == 6 else "|".join(f"t{i % n}" for n in (2, 5)) for i in range(items)]
-    about_items = pl.DataFrame({"kind": [f"k{i % 3}" for i in range(items)], "tags": tags}, schema={"kind": pl.String, "tags": pl.String})
-    about_users = pl.DataFrame({"group": [None if u % 9 == 8 else u % 4 for u in range(len(lists))]}, schema={"group": pl.Int64})
+    about_items = pl.DataFrame(
+        {"kind": [f"k{i % 3}" for i in range(items)], "tags": tags},
+        schema={"kind": pl.String, "tags": pl.String},
+    )
+    about_users = pl.DataFrame(
+        {"group": [None if u % 9 == 8 else u % 4 for u in range(len(lists))]}, schema={"group": pl.Int64}
+    )
     item_catalogue = Catalogue([f"i{i}" for i in number], about_items)
-    return Sequences(np.concatenate(lists).astype(np.int32), offsets, item_catalogue, Catalogue((100 + user).tolist(), about_users))
+    return Sequences(
+        np.concatenate(lists).astype(np.int32),
+        offsets,
+        item_catalogue,
+        Catalogue((100 + user).tolist(), about_users),
+    )
 
 
-def markov_chain(users: int = 300, length: int = 12, items: int = 40, order: int = 1, noise: float = 0.1, seed: int = 0) -> Sequences:
+def markov_chain(
+    users: int = 300, length: int = 12, items: int = 40, order: int = 1, noise: float = 0.1, seed: int = 0
+) -> Sequences:
     """Sequences in which each item follows from the ``order`` items before it, but for a share of noise.
 
-    With order 1 the items form a ring in random order and each is followed by its neighbour, so no item comes twice soon; with a higher order every
-    context has its own successor, and a shorter context tells nothing about it. A noisy item is drawn uniformly. All items are about equally
-    popular.
+    With order 1 the items form a ring in random order and each is followed by its neighbour, so no item comes
+    twice soon; with a higher order every context has its own successor, and a shorter context tells nothing
+    about it. A noisy item is drawn uniformly. All items are about equally popular.
     """
     rng = np.random.default_rng(seed)
     if order == 1:
@@ -60,14 +75,20 @@ def markov_chain(users: int = 300, length: int = 12, items: int = 40, order: int
         successor = np.empty(items, dtype=np.int64)
         successor[ring] = np.roll(ring, -1)
     else:
-        # A Latin square (cube ...): with one item of the context unknown, every item is an equally likely successor.
-        numbers = [rng.permutation(items).reshape([-1 if axis == i else 1 for axis in range(order)]) for i in range(order)]
+        # A Latin square (cube ...): with one item of the context unknown, every item is an equally likely
+        # successor.
+        numbers = [
+            rng.permutation(items).reshape([-1 if axis == i else 1 for axis in range(order)])
+            for i in range(order)
+        ]
         successor = rng.permutation(items)[sum(numbers) % items]
     lists = []
     for _ in range(users):
         sequence = rng.integers(0, items, order).tolist()
         while len(sequence) < length:
-            sequence.append(int(rng.integers(items)) if rng.random() < noise else int(successor[tuple(sequence[-order:])]))
+            sequence.append(
+                int(rng.integers(items)) if rng.random() < noise else int(successor[tuple(sequence[-order:])])
+            )
         lists.append(np.array(sequence))
     return sequences_of(lists, items)
 
@@ -85,12 +106,22 @@ def small_log(seed: int = 0) -> Sequences:
 
 
 def awkward_histories(split: Split) -> Histories:
-    """An empty history, one of one item, one longer than any in training, and some of the split's; of users known and unknown."""
+    """An empty history, one of one item, one longer than any in training, and some of the split's; of users
+    known and unknown."""
     rng = np.random.default_rng(1)
     items = len(split.sequences.item_catalogue)
-    lists = [np.empty(0, np.int32), np.array([3]), rng.integers(0, items, 1200), np.empty(0, np.int32), np.array([2, 2, 2]), np.array([items - 1])]
+    lists = [
+        np.empty(0, np.int32),
+        np.array([3]),
+        rng.integers(0, items, 1200),
+        np.empty(0, np.int32),
+        np.array([2, 2, 2]),
+        np.array([items - 1]),
+    ]
     lists += [split.sequences.of(user) for user in range(8)]
-    return Histories.from_lists(lists, np.array([-1, -1, 0, 1, 2, -1, *range(4), -1, -1, -1, -1], dtype=np.int32))
+    return Histories.from_lists(
+        lists, np.array([-1, -1, 0, 1, 2, -1, *range(4), -1, -1, -1, -1], dtype=np.int32)
+    )
 
 
 def _expect(error: type[Exception], naming: str, call: Callable[[], Any]) -> None:
@@ -107,8 +138,10 @@ class ModelContract:
     """Tests of one model. Subclass it as ``Test...`` and give ``make_model``.
 
     Attributes:
-        sequential: False for models that do not look at the history: the floor on learning is not asked of them.
-        order: how many of the last items the next one depends on in the data of the floor. Above 1 the items are few (12), the sequences long.
+        sequential: False for models that do not look at the history: the floor on learning is not asked of
+            them.
+        order: how many of the last items the next one depends on in the data of the floor. Above 1 the items
+            are few (12), the sequences long.
         floor: recall@3 that must be reached there; chance is .08 (order 1) or .25.
     """
 
@@ -140,23 +173,34 @@ class ModelContract:
     def test_scores_are_finite_and_of_the_right_shape(self) -> None:
         model, split = self._fitted()
         histories = awkward_histories(split)
-        for h in (histories, replace(histories, users=None), histories.select(np.array([0])), histories.select(np.arange(0))):
+        for h in (
+            histories,
+            replace(histories, users=None),
+            histories.select(np.array([0])),
+            histories.select(np.arange(0)),
+        ):
             scores = model.score(h)
-            assert scores.shape == (len(h), len(split.sequences.item_catalogue)), f"expected (histories, items). Got {tuple(scores.shape)}"
+            assert scores.shape == (len(h), len(split.sequences.item_catalogue)), (
+                f"expected (histories, items). Got {tuple(scores.shape)}"
+            )
             assert scores.dtype == torch.float32, f"expected float32. Got {scores.dtype}"
             assert torch.isfinite(scores).all(), "a score is not finite"
 
     def test_scores_tell_items_apart_without_a_history(self) -> None:
         model, _ = self._fitted()
         scores = model.score(Histories.from_lists([np.empty(0, np.int32)]))
-        assert len(scores.unique()) > 1, "an empty history of an unknown user scores all items alike; back off to popularity"
+        assert len(scores.unique()) > 1, (
+            "an empty history of an unknown user scores all items alike; back off to popularity"
+        )
 
     def test_a_history_alone_scores_as_in_a_batch(self) -> None:
         model, split = self._fitted()
         histories = awkward_histories(split)
         together = model.score(histories)
         for row in range(len(histories)):
-            torch.testing.assert_close(model.score(histories.select(np.array([row])))[0], together[row], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                model.score(histories.select(np.array([row])))[0], together[row], atol=1e-5, rtol=1e-5
+            )
         for rows, scores in model.score_chunks(histories, 3):
             torch.testing.assert_close(scores, together[torch.from_numpy(rows)], atol=1e-5, rtol=1e-5)
 
@@ -167,7 +211,9 @@ class ModelContract:
             first = model.score(h)
             kept = first.clone()
             first[:] = -torch.inf  # as the filter of seen items does
-            assert torch.equal(model.score(h), kept), "writing into the scores changed the model, or scoring is random"
+            assert torch.equal(model.score(h), kept), (
+                "writing into the scores changed the model, or scoring is random"
+            )
 
     # -- recommending
 
@@ -181,11 +227,17 @@ class ModelContract:
         for query, rows in found.partition_by("query", as_dict=True).items():
             assert rows["score"].is_sorted(descending=True), "not sorted by score"
             assert rows["item_id"].n_unique() == 4, "an item comes twice"
-            assert not set(rows["item_id"]) & set(sequences[query[0]]), "an item of the history is recommended, with filter_seen=True"
+            assert not set(rows["item_id"]) & set(sequences[query[0]]), (
+                "an item of the history is recommended, with filter_seen=True"
+            )
         best = model.score(Histories.from_lists([np.array([5])]))
-        assert model.recommend(sequences=[["i5"]], k=1, filter_seen=False)["score"].item() == best.max().item()
+        assert (
+            model.recommend(sequences=[["i5"]], k=1, filter_seen=False)["score"].item() == best.max().item()
+        )
         alone = model.recommend(sequences=[sequences[0]], k=4)
-        np.testing.assert_allclose(alone["score"].to_numpy(), found["score"].to_numpy()[:4], atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(
+            alone["score"].to_numpy(), found["score"].to_numpy()[:4], atol=1e-5, rtol=1e-5
+        )
 
     def test_recommend_more_than_there_is(self) -> None:
         model, split = self._fitted()
@@ -207,8 +259,12 @@ class ModelContract:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             assert model.recommend(sequences=unknown, k=3, on_unknown="warn").equals(known)
-        assert any("no such item" in str(w.message) for w in caught), "on_unknown='warn' did not warn of the unknown item"
-        _expect(SettingsError, "on_unknown", lambda: model.recommend(sequences=unknown, k=3, on_unknown="perhaps"))
+        assert any("no such item" in str(w.message) for w in caught), (
+            "on_unknown='warn' did not warn of the unknown item"
+        )
+        _expect(
+            SettingsError, "on_unknown", lambda: model.recommend(sequences=unknown, k=3, on_unknown="perhaps")
+        )
 
     def test_recommend_for_users(self) -> None:
         model, split = self._fitted()
@@ -217,7 +273,9 @@ class ModelContract:
         assert found["user_id"].to_list() == [100] * 3 + [101] * 3
         s = split.sequences
         trained = s.item_catalogue.decode(s.items[s.offsets[0] : split.train_stops[0]])
-        assert not set(found["item_id"][:3]) & set(trained), "an item of the user's own training events is recommended, with filter_seen=True"
+        assert not set(found["item_id"][:3]) & set(trained), (
+            "an item of the user's own training events is recommended, with filter_seen=True"
+        )
         _expect(UnknownIdError, "nobody", lambda: model.recommend(users=["nobody"], k=3))
         assert len(model.recommend(users=["nobody"], k=3, on_unknown="ignore")) == 3
 
@@ -233,7 +291,9 @@ class ModelContract:
 
     def test_an_unknown_setting_is_refused(self) -> None:
         model = self.make_model()
-        _expect(SettingsError, "no_such_setting", lambda: type(model)(**model.configuration(), no_such_setting=1))
+        _expect(
+            SettingsError, "no_such_setting", lambda: type(model)(**model.configuration(), no_such_setting=1)
+        )
 
     def test_a_saved_model_scores_the_same(self) -> None:
         model, split = self._fitted()
@@ -243,14 +303,18 @@ class ModelContract:
             loaded = type(model).load(Path(folder) / "model")
         assert type(loaded) is type(model)
         assert loaded.configuration() == model.configuration()
-        assert torch.equal(loaded.score(histories), model.score(histories)), "scores differ after saving and loading"
+        assert torch.equal(loaded.score(histories), model.score(histories)), (
+            "scores differ after saving and loading"
+        )
         assert loaded.recommend(users=[100], k=3).equals(model.recommend(users=[100], k=3))
 
     def test_the_same_seed_gives_the_same_scores(self) -> None:
         model, split = self._fitted()
         histories = awkward_histories(split)
         torch.rand(7), np.random.random(7)  # a model has its own seed: what others draw does not matter
-        assert torch.equal(self._fit(split).score(histories), model.score(histories)), "two trainings with the same seed differ"
+        assert torch.equal(self._fit(split).score(histories), model.score(histories)), (
+            "two trainings with the same seed differ"
+        )
 
     # -- learning
 
@@ -259,9 +323,14 @@ class ModelContract:
             return
         few = {} if self.order == 1 else {"items": 12, "length": 30}
         split = leave_one_out(markov_chain(order=self.order, **few))
-        ranks = ranking.rank(self._fit(split), split, split.test, lists=False).headline(filter_seen=self.order == 1)
+        ranks = ranking.rank(self._fit(split), split, split.test, lists=False).headline(
+            filter_seen=self.order == 1
+        )
         reached = metrics.recall(ranks, 3).mean()
-        assert reached >= self.floor, f"recall@3 on a Markov chain of order {self.order}: expected at least {self.floor}. Got {reached:.3f}"
+        assert reached >= self.floor, (
+            f"recall@3 on a Markov chain of order {self.order}: expected at least {self.floor}. Got "
+            f"{reached:.3f}"
+        )
 
     def test_finds_nothing_in_noise(self) -> None:
         split = leave_one_out(uniform_noise())
@@ -272,7 +341,8 @@ class ModelContract:
         for name, r in (("filtered", ranks.filtered), ("unfiltered", ranks.unfiltered)):
             reached = metrics.recall(r, k).mean()
             assert reached <= ceiling, (
-                f"recall@{k} ({name}) on noise: expected at most {ceiling:.3f} (chance is {chance:.3f}). Got {reached:.3f}: does it see its targets?"
+                f"recall@{k} ({name}) on noise: expected at most {ceiling:.3f} (chance is {chance:.3f}). "
+                f"Got {reached:.3f}: does it see its targets?"
             )
 
     def test_events_outside_training_do_not_matter(self) -> None:
@@ -284,10 +354,14 @@ class ModelContract:
         items[outside] = (items[outside] + 7) % len(split.sequences.item_catalogue)
         changed = replace(split, sequences=replace(split.sequences, items=items))
         histories = awkward_histories(split)
-        assert torch.equal(self._fit(split).score(histories), self._fit(changed).score(histories)), "events outside training changed what was learnt"
+        assert torch.equal(self._fit(split).score(histories), self._fit(changed).score(histories)), (
+            "events outside training changed what was learnt"
+        )
 
 
-def check_model(make_model: Callable[[], Model], sequential: bool = True, order: int = 1, floor: float = 0.6) -> None:
+def check_model(
+    make_model: Callable[[], Model], sequential: bool = True, order: int = 1, floor: float = 0.6
+) -> None:
     """Runs every test of ``ModelContract`` over a model.
 
     Args:
@@ -297,7 +371,12 @@ def check_model(make_model: Callable[[], Model], sequential: bool = True, order:
     Raises:
         AssertionError: a promise is broken; says which.
     """
-    attributes = {"make_model": lambda _: make_model(), "sequential": sequential, "order": order, "floor": floor}
+    attributes = {
+        "make_model": lambda _: make_model(),
+        "sequential": sequential,
+        "order": order,
+        "floor": floor,
+    }
     contract = type("Contract", (ModelContract,), attributes)()
     for name in dir(contract):
         if name.startswith("test_"):

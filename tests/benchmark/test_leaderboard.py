@@ -17,7 +17,10 @@ def test_one_table_a_protocol(tmp_path):
     assert page.index("## made-up-v1") < page.index("## made-up-v2")
     assert page.count("| good | 2 | .") == 2
     assert "do not edit" in page
-    assert "1,000 candidates, 300 users, 600 test queries, split `0000000000000000`; the history is filtered." in page
+    assert (
+        "1,000 candidates, 300 users, 600 test queries, split `0000000000000000`; the history is filtered."
+        in page
+    )
     assert "Hardware: a machine." in page
     assert "Data: made-up, first, from nowhere." in page
     assert "Run 2026-01-02." in page
@@ -40,7 +43,9 @@ def test_rows_and_significance(tmp_path):
 def test_the_table_of_one_protocol(tmp_path):
     write_results(tmp_path, "made-up-v1")
     own = tmp_path / "own.yaml"
-    own.write_text("name: made-up-v1\ntitle: t\ndata: {name: a.csv, revision: r}\nsplit: {name: leave_one_out}\n")
+    own.write_text(
+        "name: made-up-v1\ntitle: t\ndata: {name: a.csv, revision: r}\nsplit: {name: leave_one_out}\n"
+    )
     assert [row["model"] for row in leaderboard.table(tmp_path, own).rows] == ["good", "similar", "poor"]
     with pytest.raises(DataError, match="expected results of ml-1m-origin-v1"):
         leaderboard.table(tmp_path, "ml-1m-origin-v1")
@@ -51,14 +56,17 @@ def test_the_table_of_one_protocol(tmp_path):
     [
         ({"ties": 0}, "0", True),
         ({"ties": 3}, "3", False),
-        ({"ties": 0, "filter_seen": False}, "–", False),  # counted under the filter, which says nothing about unfiltered lists
+        # counted under the filter, which says nothing about unfiltered lists
+        ({"ties": 0, "filter_seen": False}, "–", False),
         ({"ties": 3, "ties_unfiltered": 0, "filter_seen": False}, "0", True),
         ({"ties": 0, "ties_unfiltered": 2, "filter_seen": False}, "2", False),
     ],
 )
 def test_ties_are_those_of_the_headline(changes, shown, none, tmp_path):
     write_results(tmp_path)
-    table = leaderboard.table_of(next(iter(groups(Result(r.content | changes, r.path) for r in collect(tmp_path)))))
+    table = leaderboard.table_of(
+        next(iter(groups(Result(r.content | changes, r.path) for r in collect(tmp_path))))
+    )
     assert {table.text(row, "ties") for row in table.rows} == {shown}
     assert ("There is none" in " ".join(table.notes)) == none
     assert ("they were not counted" in " ".join(table.notes)) == (shown == "–")

@@ -35,7 +35,14 @@ def test_bins_hold_about_as_many_queries_each_and_zero_is_apart():
     values = np.concatenate([np.zeros(7, int), np.arange(1, 101)])
     ranks = np.where(values > 50, 1, 1000)
     bins = results.by_bin(values, ranks, ["recall@10"])
-    assert [(b["low"], b["high"], b["queries"]) for b in bins] == [(0, 0, 7), (1, 20, 20), (21, 40, 20), (41, 60, 20), (61, 80, 20), (81, 100, 20)]
+    assert [(b["low"], b["high"], b["queries"]) for b in bins] == [
+        (0, 0, 7),
+        (1, 20, 20),
+        (21, 40, 20),
+        (41, 60, 20),
+        (61, 80, 20),
+        (81, 100, 20),
+    ]
     assert [b["recall@10"] for b in bins] == [0, 0, 0, 0.5, 1, 1]
     alike = results.by_bin(np.full(9, 4), np.ones(9), ["ndcg@10"])
     assert [(b["low"], b["high"], b["queries"], b["ndcg@10"]) for b in alike] == [(4, 4, 9, 1.0)]
@@ -44,7 +51,14 @@ def test_bins_hold_about_as_many_queries_each_and_zero_is_apart():
 def test_files_are_collected_in_order_and_checked(tmp_path):
     write_results(tmp_path)
     found = results.collect(tmp_path)
-    assert [(r["model"], r["seed"]) for r in found] == [("good", 0), ("good", 1), ("poor", 0), ("poor", 1), ("similar", 0), ("similar", 1)]
+    assert [(r["model"], r["seed"]) for r in found] == [
+        ("good", 0),
+        ("good", 1),
+        ("poor", 0),
+        ("poor", 1),
+        ("similar", 0),
+        ("similar", 1),
+    ]
     assert [r["seed"] for r in results.collect([tmp_path / "made-up-v1" / "poor", found[0]])] == [0, 0, 1]
     (tmp_path / "other.json").write_text('{"protocol": "x"}')
     with pytest.raises(DataError, match=r"other.json: expected a result file .* Missing keys: model, seed"):

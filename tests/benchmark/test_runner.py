@@ -34,30 +34,46 @@ retrain: true
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A log in which the next item is mostly the last one plus one, two protocols, settings, and their results."""
+    """A log in which the next item is mostly the last one plus one, two protocols, settings, and their
+    results."""
     folder = tmp_path_factory.mktemp("benchmark")
     rng = np.random.default_rng(0)
     rows = []
     for user in range(60):
         start, when = rng.integers(0, 40), rng.uniform(0, 500)
-        rows += [(f"u{user}", int(start + step) % 40, int(1e9 + when * 10 + 100 * step)) for step in range(12)]
+        rows += [
+            (f"u{user}", int(start + step) % 40, int(1e9 + when * 10 + 100 * step)) for step in range(12)
+        ]
     pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row").write_csv(folder / "log.csv")
     (folder / "own.yaml").write_text(PROTOCOL)
     (folder / "time.yaml").write_text(IN_TIME)
     for name in ("own-v1", "own-time-v1"):
         (folder / "configs" / name).mkdir(parents=True)
         (folder / "configs" / name / "gru4rec-small.yaml").write_text(
-            "model: {name: gru4rec, width: 8, hidden: 8}\nloss: softmax\ntrain: {epochs: 2, batch_positions: 64}\n"
+            "model: {name: gru4rec, width: 8, hidden: 8}\nloss: softmax\ntrain: {epochs: 2, "
+            "batch_positions: 64}\n"
         )
         (folder / "configs" / name / "popularity.yaml").write_text("model: popularity\n")
-    arguments = {"results_dir": folder / "results", "data_dir": folder, "configs": folder / "configs", "progress": False, "threads": 1}
+    arguments = {
+        "results_dir": folder / "results",
+        "data_dir": folder,
+        "configs": folder / "configs",
+        "progress": False,
+        "threads": 1,
+    }
     benchmark.run(folder / "own.yaml", seeds=1, **arguments)
     benchmark.run(folder / "time.yaml", ["gru4rec-small"], seeds=[5], **arguments)
     return folder
 
 
 def run(folder, **changes):
-    arguments = {"results_dir": folder / "results", "data_dir": folder, "configs": folder / "configs", "progress": False, **changes}
+    arguments = {
+        "results_dir": folder / "results",
+        "data_dir": folder,
+        "configs": folder / "configs",
+        "progress": False,
+        **changes,
+    }
     return benchmark.run(arguments.pop("protocol", folder / "own.yaml"), **arguments)
 
 
@@ -114,7 +130,9 @@ def test_lists_of_people_who_have_seen_everything_are_not_described():
 def test_variants_are_measured_and_the_model_is_trained_again(folder):
     r = result(folder, "own-time-v1", seed=5)
     assert not r["filter_seen"]
-    assert {"metrics", "metrics_filtered", "metrics_successive", "metrics_filtered_successive"} <= set(r.content)
+    assert {"metrics", "metrics_filtered", "metrics_successive", "metrics_filtered_successive"} <= set(
+        r.content
+    )
     assert r["queries_successive"] > r["queries"]
     assert r["retrained"]
     assert r["retrain_seconds"] > 0
@@ -126,12 +144,16 @@ def test_what_is_done_is_not_run_again(folder, monkeypatch):
     monkeypatch.setattr(runner.subprocess, "run", lambda *a, **k: pytest.fail("ran again"))
     before = (folder / "results" / "own-v1" / "popularity" / "seed-0.json").read_bytes()
     paths = run(folder, seeds=1)
-    assert [path.split("results/")[1] for path in paths] == ["own-v1/popularity/seed-0.json", "own-v1/gru4rec-small/seed-0.json"]
+    assert [path.split("results/")[1] for path in paths] == [
+        "own-v1/popularity/seed-0.json",
+        "own-v1/gru4rec-small/seed-0.json",
+    ]
     assert (folder / "results" / "own-v1" / "popularity" / "seed-0.json").read_bytes() == before
 
 
 def test_what_an_older_result_does_not_know_was_not_set(folder, monkeypatch):
-    """A setting that came later is None where it is not set; results written before it are done all the same."""
+    """A setting that came later is None where it is not set; results written before it are done all the
+    same."""
     monkeypatch.setattr(runner.subprocess, "run", lambda *a, **k: pytest.fail("ran again"))
     path = folder / "results" / "own-v1" / "gru4rec-small" / "seed-0.json"
     content = json.loads(path.read_text())
@@ -155,7 +177,9 @@ def test_other_settings_another_split_or_another_seed_run(folder, monkeypatch, t
         returncode = 0
         stderr = ""
 
-    monkeypatch.setattr(runner.subprocess, "run", lambda command, input, **k: started.append(json.loads(input)) or Done())
+    monkeypatch.setattr(
+        runner.subprocess, "run", lambda command, input, **k: started.append(json.loads(input)) or Done()
+    )
     run(folder, models=["gru4rec-small"], seeds=[0, 1])
     assert [s["seed"] for s in started] == [1]
     (tmp_path / "own-v1").mkdir()
@@ -174,7 +198,8 @@ def test_a_failing_run_is_named_and_the_others_are_done(folder, tmp_path):
     pinned = tmp_path / "pinned.yaml"
     pinned.write_text(PROTOCOL + "split_hash: '0123456789abcdef'\n")
     with pytest.raises(
-        TrainingError, match=r"1 of 1 runs failed: popularity, seed 0 \(error: own-v1: expected data that gives the split 0123456789abcdef"
+        TrainingError,
+        match=r"1 of 1 runs failed: popularity, seed 0 \(error: own-v1: expected data that gives the split 0123456789abcdef",
     ):
         run(folder, protocol=pinned, models=["popularity"], seeds=1, results_dir=tmp_path / "results")
 
@@ -205,7 +230,9 @@ def test_every_shipped_settings_file_makes_a_model(protocol):
     assert {"popularity", "recent_popularity", "markov", "item_knn", "vsknn", "fpmc"} <= set(labels)
     for label in labels:
         model = runner.model_of(declared, label, runner.load_config(protocol, label), seed=1)
-        assert runner.settings_of(model) == runner.settings_of(runner.model_of(declared, label, runner.load_config(protocol, label), seed=2))
+        assert runner.settings_of(model) == runner.settings_of(
+            runner.model_of(declared, label, runner.load_config(protocol, label), seed=2)
+        )
 
 
 def test_provenance():
@@ -220,9 +247,18 @@ def test_provenance():
     [
         ("{folder}", "data"),
         ("{folder}, unpacked in {folder}/cache", "data"),
-        ("the copy in a wheel (wheel==1.2.1, wheel/ml-100k/)", "the copy in a wheel (wheel==1.2.1, wheel/ml-100k/)"),
-        ("the cache {folder}, from the copy in a wheel (wheel/ml-100k/)", "the copy in a wheel (wheel/ml-100k/)"),
-        ("the cache {folder}, from https://publisher.example/ml-100k.zip", "https://publisher.example/ml-100k.zip"),
+        (
+            "the copy in a wheel (wheel==1.2.1, wheel/ml-100k/)",
+            "the copy in a wheel (wheel==1.2.1, wheel/ml-100k/)",
+        ),
+        (
+            "the cache {folder}, from the copy in a wheel (wheel/ml-100k/)",
+            "the copy in a wheel (wheel/ml-100k/)",
+        ),
+        (
+            "the cache {folder}, from https://publisher.example/ml-100k.zip",
+            "https://publisher.example/ml-100k.zip",
+        ),
         ("s3://bucket/data", "s3://bucket/data"),
     ],
 )
@@ -241,7 +277,8 @@ def test_top_k_lists_of_each_run(folder, tmp_path):
 
 
 def test_results_of_another_split_are_never_passed_off_as_done(folder, tmp_path):
-    """A protocol without a pinned hash: its data is read, and where it has changed the results are refused or replaced."""
+    """A protocol without a pinned hash: its data is read, and where it has changed the results are refused or
+    replaced."""
     (tmp_path / "log.csv").write_text((folder / "log.csv").read_text())
     own = tmp_path / "own.yaml"
     own.write_text(PROTOCOL)
@@ -251,13 +288,19 @@ def test_results_of_another_split_are_never_passed_off_as_done(folder, tmp_path)
     (tmp_path / "log.csv").write_text((folder / "log.csv").read_text() + "u0,7,1999999999\n")
     now = load_protocol(own).apply(load_sequences(load_protocol(own).data, "file", None)[0]).hash
     assert now != old
-    with pytest.raises(DataError, match=rf"seed-0.json: expected .* {now}. Got one of {old}.*--again .*--results"):
+    with pytest.raises(
+        DataError, match=rf"seed-0.json: expected .* {now}. Got one of {old}.*--again .*--results"
+    ):
         run(folder, **changed)
     with pytest.raises(DataError, match=f"Got one of {old}"):  # other seeds would stand beside it
         run(folder, **changed | {"seeds": [1]}, again=True)
     run(folder, **changed, again=True)
     assert results.Result.read(path)["split_hash"] == now
-    with_old = [results.Result({**results.Result.read(path).content, "seed": 1, "split_hash": old}, "seed-1.json")]
+    with_old = [
+        results.Result({**results.Result.read(path).content, "seed": 1, "split_hash": old}, "seed-1.json")
+    ]
     for make in (leaderboard.render, report.render):
-        with pytest.raises(DataError, match=r"split_hash: expected '\w+' as in the other results of own-v1. Got"):
+        with pytest.raises(
+            DataError, match=r"split_hash: expected '\w+' as in the other results of own-v1. Got"
+        ):
             make([path, *with_old])

@@ -20,7 +20,9 @@ def invoke(*arguments: object):
 
 def test_version_in_both_spellings():
     assert invoke("--version").output.strip() == f"seqrec {__version__}"
-    out = subprocess.run([sys.executable, "-m", "seqrec", "--version"], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-m", "seqrec", "--version"], capture_output=True, text=True, check=True
+    ).stdout
     assert out.strip() == f"seqrec {__version__}"
 
 
@@ -30,7 +32,20 @@ def test_the_command_line_starts_without_torch():
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
-@pytest.mark.parametrize("command", ["data check", "data download", "prepare", "migrate", "train", "evaluate", "benchmark", "report", "recommend"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "data check",
+        "data download",
+        "prepare",
+        "migrate",
+        "train",
+        "evaluate",
+        "benchmark",
+        "report",
+        "recommend",
+    ],
+)
 def test_every_command_has_help(command):
     result = invoke(*command.split(), "--help")
     assert result.exit_code == 0
@@ -38,7 +53,16 @@ def test_every_command_has_help(command):
 
 
 def test_a_mistake_is_one_line(tmp_path):
-    command = [sys.executable, "-m", "seqrec", "train", "--data", str(tmp_path / "absent.csv"), "--model", "hrm"]
+    command = [
+        sys.executable,
+        "-m",
+        "seqrec",
+        "train",
+        "--data",
+        str(tmp_path / "absent.csv"),
+        "--model",
+        "hrm",
+    ]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 2
     assert run.stderr.strip().splitlines()[-1].startswith("error: ")
@@ -47,18 +71,47 @@ def test_a_mistake_is_one_line(tmp_path):
 
 
 def test_csv_to_recommendations_in_one_command(ring_csv, tmp_path):
-    result = invoke("-q", "recommend", ring_csv, "--model", "markov", "-s", "i1,i2", "-k", 1, "--save", tmp_path / "model")
+    result = invoke(
+        "-q", "recommend", ring_csv, "--model", "markov", "-s", "i1,i2", "-k", 1, "--save", tmp_path / "model"
+    )
     assert "i3" in result.output
-    again = invoke("-q", "recommend", tmp_path / "model", "-u", "u1", "-u", "u2", "-k", 2, "--seen", "--write", tmp_path / "out.csv")
+    again = invoke(
+        "-q",
+        "recommend",
+        tmp_path / "model",
+        "-u",
+        "u1",
+        "-u",
+        "u2",
+        "-k",
+        2,
+        "--seen",
+        "--write",
+        tmp_path / "out.csv",
+    )
     assert again.exit_code == 0
     assert pl.read_csv(tmp_path / "out.csv")["user_id"].to_list() == ["u1", "u1", "u2", "u2"]
 
 
 def test_train_evaluate_and_top_k(ring_csv, tmp_path):
     out = tmp_path / "out"
-    result = invoke("-q", "train", "--data", ring_csv, "--model", "hrm", "-o", out, "model.width=8", "train.epochs=2", "split.name=leave_one_out")
+    result = invoke(
+        "-q",
+        "train",
+        "--data",
+        ring_csv,
+        "--model",
+        "hrm",
+        "-o",
+        out,
+        "model.width=8",
+        "train.epochs=2",
+        "split.name=leave_one_out",
+    )
     assert "ndcg@10" in result.output
-    result = invoke("-q", "evaluate", out, "--write-topk", tmp_path / "top.parquet", "--write", tmp_path / "table.md")
+    result = invoke(
+        "-q", "evaluate", out, "--write-topk", tmp_path / "top.parquet", "--write", tmp_path / "table.md"
+    )
     assert "recall@20" in result.output
     assert (tmp_path / "table.md").read_text().startswith("# hrm")
     assert pl.read_parquet(tmp_path / "top.parquet").columns == ["user_id", "item_id", "rank"]
@@ -76,18 +129,33 @@ def test_data_check_and_prepare(ring_csv, tmp_path):
 
 def test_prepare_from_a_run_file_writes_sequences_and_samples(ring_csv, tmp_path):
     conf = tmp_path / "run.yaml"
-    conf.write_text(f"data: {{path: {ring_csv}}}\nsplit: {{name: last_n, n: 2}}\noutput: {{folder: {tmp_path / 'out'}}}\nsamples: {{negatives: 3}}\n")
+    conf.write_text(
+        f"data: {{path: {ring_csv}}}\nsplit: {{name: last_n, n: 2}}\noutput: {{folder: "
+        f"{tmp_path / 'out'}}}\nsamples: {{negatives: 3}}\n"
+    )
     result = invoke("prepare", "--conf", conf)
-    assert result.output.splitlines()[-1].startswith(f"{tmp_path / 'out' / 'sequences'}: 900 events of 60 users")
+    assert result.output.splitlines()[-1].startswith(
+        f"{tmp_path / 'out' / 'sequences'}: 900 events of 60 users"
+    )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["sequences"]
-    result = invoke("-q", "prepare", "--conf", conf, tmp_path / "elsewhere", "--samples", tmp_path / "samples", "samples.item=thing")
+    result = invoke(
+        "-q",
+        "prepare",
+        "--conf",
+        conf,
+        tmp_path / "elsewhere",
+        "--samples",
+        tmp_path / "samples",
+        "samples.item=thing",
+    )
     names = ["item.parquet", "samples.json", "test.parquet", "train.parquet", "validation.parquet"]
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == names
     train = pl.read_parquet(tmp_path / "samples" / "train.parquet")
     assert f"train.parquet: {len(train):,} rows" in result.output
     assert train.columns == ["label", "user_id", "thing_id", "recent_thing_ids", "last_thing"]
     assert (tmp_path / "elsewhere" / "sequences.json").exists()
-    assert len(train) == train["label"].cast(int).sum() + 3 * 60 * 12 * 0  # every user has taken all 12 items in training: no negatives are left
+    # every user has taken all 12 items in training: no negatives are left
+    assert len(train) == train["label"].cast(int).sum() + 3 * 60 * 12 * 0
 
 
 def test_prepare_says_what_is_missing(ring_csv, tmp_path):
@@ -127,7 +195,14 @@ def refused(*arguments: object) -> str:
 
 @pytest.mark.parametrize(
     "setting",
-    ["data.items=absent.csv", "data.min_user_count=3", "data.duplicates=drop", "data.tie_order=random", "data.format=csv", "data.encoding=utf-8"],
+    [
+        "data.items=absent.csv",
+        "data.min_user_count=3",
+        "data.duplicates=drop",
+        "data.tie_order=random",
+        "data.format=csv",
+        "data.encoding=utf-8",
+    ],
 )
 def test_settings_that_a_prepared_folder_has_decided_are_refused(ring_csv, tmp_path, setting):
     invoke("-q", "prepare", ring_csv, tmp_path / "ring")
@@ -144,18 +219,24 @@ def test_columns_of_a_known_data_set_are_refused():
 
 @pytest.mark.parametrize("command", ["train", "prepare"])
 @pytest.mark.parametrize(
-    "option", [("--format", "jsonl"), ("--column", "user_id=client"), ("--delimiter", ";"), ("--encoding", "latin-1")], ids=" ".join
+    "option",
+    [("--format", "jsonl"), ("--column", "user_id=client"), ("--delimiter", ";"), ("--encoding", "latin-1")],
+    ids=" ".join,
 )
 def test_how_a_log_is_read_is_refused_beside_a_run_file(ring_csv, tmp_path, command, option):
     conf = tmp_path / "run.yaml"
-    conf.write_text(f"data: {{path: {ring_csv}}}\nmodel: {{name: popularity}}\noutput: {{folder: {tmp_path / 'out'}}}\n")
+    conf.write_text(
+        f"data: {{path: {ring_csv}}}\nmodel: {{name: popularity}}\noutput: {{folder: {tmp_path / 'out'}}}\n"
+    )
     message = refused(command, "--conf", conf, *option)
     assert "--conf" in message
     assert "data." in message
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("option", [("--duplicates", "drop"), ("--min-item-count", "5"), ("--min-user-count", "5")], ids=" ".join)
+@pytest.mark.parametrize(
+    "option", [("--duplicates", "drop"), ("--min-item-count", "5"), ("--min-user-count", "5")], ids=" ".join
+)
 def test_what_is_left_out_of_a_log_is_refused_beside_a_run_file(ring_csv, tmp_path, option):
     conf = tmp_path / "run.yaml"
     conf.write_text(f"data: {{path: {ring_csv}}}\n")
@@ -169,7 +250,12 @@ def test_a_mistyped_data_set_has_a_neighbour():
 @pytest.mark.parametrize("option", ["--model", "--save", "--column", "--format"])
 def test_what_only_a_log_has_use_for_is_refused_beside_a_model(ring_csv, tmp_path, option):
     invoke("-q", "recommend", ring_csv, "--model", "popularity", "-s", "i1", "--save", tmp_path / "model")
-    value = {"--model": "markov", "--save": tmp_path / "copy", "--column": "user_id=client", "--format": "csv"}[option]
+    value = {
+        "--model": "markov",
+        "--save": tmp_path / "copy",
+        "--column": "user_id=client",
+        "--format": "csv",
+    }[option]
     assert "is a trained model" in refused("recommend", tmp_path / "model", "-s", "i1", option, value)
     assert not (tmp_path / "copy").exists()
 
@@ -208,7 +294,20 @@ def test_outputs_are_checked_before_the_work(ring_csv, tmp_path, monkeypatch, co
 
 def test_an_error_of_the_file_system_is_one_line(ring_csv, tmp_path):
     """A folder where a file is wanted, met only by the command itself."""
-    command = [sys.executable, "-m", "seqrec", "-q", "recommend", str(ring_csv), "--model", "popularity", "-s", "i1", "--write", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "seqrec",
+        "-q",
+        "recommend",
+        str(ring_csv),
+        "--model",
+        "popularity",
+        "-s",
+        "i1",
+        "--write",
+        str(tmp_path),
+    ]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 2
     assert run.stderr.startswith("error: ")
@@ -258,12 +357,28 @@ def test_what_a_message_advises_can_be_said(tmp_path):
 
 def test_a_strange_digit_is_an_unknown_item(tmp_path):
     log = tmp_path / "log.csv"
-    log.write_text("user_id,item_id,timestamp\n" + "".join(f"{u},{(u + t) % 5},{t}\n" for u in range(5) for t in range(4)))
+    log.write_text(
+        "user_id,item_id,timestamp\n"
+        + "".join(f"{u},{(u + t) % 5},{t}\n" for u in range(5) for t in range(4))
+    )
     assert "²" in refused("recommend", log, "--model", "popularity", "-s", "²")
 
 
 def test_a_warning_is_a_plain_line(ring_csv):
-    command = [sys.executable, "-m", "seqrec", "-q", "recommend", str(ring_csv), "--model", "popularity", "-s", "i1,nothing", "--on-unknown", "warn"]
+    command = [
+        sys.executable,
+        "-m",
+        "seqrec",
+        "-q",
+        "recommend",
+        str(ring_csv),
+        "--model",
+        "popularity",
+        "-s",
+        "i1,nothing",
+        "--on-unknown",
+        "warn",
+    ]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0
     assert "nothing" in run.stderr
@@ -286,7 +401,17 @@ def test_a_run_is_evaluated_from_elsewhere(ring_csv, tmp_path, monkeypatch):
 def test_another_run_in_the_same_folder(ring_csv, tmp_path):
     """The same again is the same; another is refused, and replaces what is there only if asked to."""
     out = tmp_path / "out"
-    run = ["train", "--data", ring_csv, "--model", "hrm", "-o", out, "model.width=8", "evaluate.filter_seen=false"]
+    run = [
+        "train",
+        "--data",
+        ring_csv,
+        "--model",
+        "hrm",
+        "-o",
+        out,
+        "model.width=8",
+        "evaluate.filter_seen=false",
+    ]
     first = invoke("-q", *run, "train.epochs=1").output
     assert invoke("-q", *run, "train.epochs=1").output == first
     assert "--restart" in refused(*run, "train.epochs=2")

@@ -28,7 +28,9 @@ def test_series_and_lists_encode_alike(ids, data):
     series = pl.Series(asked, dtype=pl.Int64 if isinstance(ids[0], int) else pl.String)
     catalogue = Catalogue(ids)
     np.testing.assert_array_equal(catalogue.encode(series), catalogue.encode(asked))
-    np.testing.assert_array_equal(catalogue.encode(asked), [ids.index(x) if x in ids else UNKNOWN for x in asked])
+    np.testing.assert_array_equal(
+        catalogue.encode(asked), [ids.index(x) if x in ids else UNKNOWN for x in asked]
+    )
 
 
 def test_a_string_never_stands_for_a_number():

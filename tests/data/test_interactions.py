@@ -34,7 +34,10 @@ def as_lists(sequences):
     items = sequences.item_catalogue.decode(sequences.items).to_list()
     times = [None] * len(items) if sequences.times is None else sequences.times.tolist()
     users = sequences.user_catalogue.ids.to_list()
-    return {user: list(zip(items, times))[sequences.offsets[u] : sequences.offsets[u + 1]] for u, user in enumerate(users)}
+    return {
+        user: list(zip(items, times))[sequences.offsets[u] : sequences.offsets[u + 1]]
+        for u, user in enumerate(users)
+    }
 
 
 def assert_same(a, b):
@@ -52,7 +55,8 @@ def assert_same(a, b):
         assert x.attributes is None or x.attributes.equals(y.attributes)
 
 
-# --- a log becomes sequences --------------------------------------------------------------------------------------------------------
+# --- a log becomes sequences
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_events_are_ordered_by_time_with_ties_in_file_order(tmp_path):
@@ -97,7 +101,8 @@ def test_random_tie_order_is_seeded(tmp_path):
     assert log.sequences().items.tolist() == list(range(50))
 
 
-# --- columns and types --------------------------------------------------------------------------------------------------------------
+# --- columns and types
+# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -108,7 +113,8 @@ def test_random_tie_order_is_seeded(tmp_path):
         ("SessionId,ItemId,Time", {"user_id", "item_id", "timestamp"}),
         ("uid,session_id,item,datetime", {"user_id", "session_id", "item_id", "timestamp"}),
         ("User ID,Movie_ID,Basket-ID,position", {"user_id", "item_id", "basket_id", "position"}),
-        ("user,user_id,item", {"user_id", "item_id", "user"}),  # the canonical name wins, the other is a feature
+        # the canonical name wins, the other is a feature
+        ("user,user_id,item", {"user_id", "item_id", "user"}),
     ],
 )
 def test_usual_names_are_found(tmp_path, header, expected):
@@ -120,20 +126,35 @@ def test_a_mapping_says_which_column_is_which(tmp_path):
     path = write(tmp_path, "client;sku;when;time\nann;7;2020-01-01T00:00:10Z;x\n")
     log = Interactions.read(path, columns={"user_id": "client", "item_id": "sku", "timestamp": "when"})
     assert log.frame.to_dicts() == [{"user_id": "ann", "item_id": 7, "timestamp": 1577836810, "time": "x"}]
-    assert "timestamp" not in Interactions.read(path, columns={"user_id": "client", "item_id": "sku", "timestamp": None}).frame.columns
+    assert (
+        "timestamp"
+        not in Interactions.read(
+            path, columns={"user_id": "client", "item_id": "sku", "timestamp": None}
+        ).frame.columns
+    )
 
 
 def test_integers_number_the_columns_of_a_file_without_header(tmp_path):
     path = write(tmp_path, "a|3|x\nb|4|y\n", "log.psv")
     log = Interactions.read(path, format="csv", columns={"user_id": 0, "item_id": 2, "timestamp": 1})
-    assert log.frame.to_dict(as_series=False) == {"user_id": ["a", "b"], "item_id": ["x", "y"], "timestamp": [3, 4]}
+    assert log.frame.to_dict(as_series=False) == {
+        "user_id": ["a", "b"],
+        "item_id": ["x", "y"],
+        "timestamp": [3, 4],
+    }
     with pytest.raises(DataError, match=r"no column 5 for item_id\. The file has: 0, 1, 2"):
         Interactions.read(path, format="csv", columns={"user_id": 0, "item_id": 5})
 
 
 @pytest.mark.parametrize(
     ("ids", "expected"),
-    [(["1", "20"], [1, 20]), (["1", "02"], ["1", "02"]), (["1.0", "2"], ["1.0", "2"]), (["-1", "0"], [-1, 0]), (["é", "7"], ["é", "7"])],
+    [
+        (["1", "20"], [1, 20]),
+        (["1", "02"], ["1", "02"]),
+        (["1.0", "2"], ["1.0", "2"]),
+        (["-1", "0"], [-1, 0]),
+        (["é", "7"], ["é", "7"]),
+    ],
 )
 def test_ids_keep_their_type(tmp_path, ids, expected):
     log = Interactions.read(write(tmp_path, "user,item\n" + "".join(f"{i},x\n" for i in ids)))
@@ -162,10 +183,17 @@ def test_times_become_seconds_since_1970(tmp_path, text, expected):
 def test_frames_are_taken_as_they_are():
     data = {"user": [1, 1, 2], "item": ["a", "b", "a"], "time": [3.0, 2.5, 1.0], "price": [1, 2, 3]}
     expected = Interactions.from_frame(pl.DataFrame(data))
-    for frame in (pd.DataFrame(data), pl.LazyFrame(data), pa.table(data), pd.DataFrame(data, index=[7, 7, 7])):
+    for frame in (
+        pd.DataFrame(data),
+        pl.LazyFrame(data),
+        pa.table(data),
+        pd.DataFrame(data, index=[7, 7, 7]),
+    ):
         assert_same(Interactions.from_frame(frame).sequences(), expected.sequences())
     assert expected.frame.columns == ["user_id", "item_id", "timestamp", "price"]
-    stamped = pd.DataFrame({"user": ["a"], "item": pd.Categorical(["x"]), "date": pd.to_datetime(["1970-01-01 00:00:05"])})
+    stamped = pd.DataFrame(
+        {"user": ["a"], "item": pd.Categorical(["x"]), "date": pd.to_datetime(["1970-01-01 00:00:05"])}
+    )
     assert Interactions.from_frame(stamped).frame.rows() == [("a", "x", 5)]
     zoned = pl.DataFrame({"user": [1.0], "item": [2], "date": ["1970-01-01T01:00:00"]}).with_columns(
         pl.col("date").str.to_datetime().dt.replace_time_zone("Europe/Paris")
@@ -183,7 +211,10 @@ def test_frames_are_taken_as_they_are():
         (pl.DataFrame({"user": [True], "item": [1]}), "expected integers or strings as ids. Got Boolean"),
         (pd.DataFrame({"user": [1, "a"], "item": [1, 2]}), "a column mixes types"),
         (pd.DataFrame([[1, 2, 3]], columns=["user", "item", "item"]), "column 'item' occurs twice"),
-        (pl.DataFrame({"user": [1], "item": [1], "time": [[1]]}), "expected seconds since 1970 or dates. Got List"),
+        (
+            pl.DataFrame({"user": [1], "item": [1], "time": [[1]]}),
+            "expected seconds since 1970 or dates. Got List",
+        ),
         (pl.DataFrame({"user": [2**63], "item": [1]}, schema_overrides={"user": pl.UInt64}), "beyond 2\\^63"),
         ({"user": [1]}, "expected a pandas or polars frame, or a pyarrow table. Got dict"),
     ],
@@ -193,7 +224,8 @@ def test_bad_frames_are_refused(frame, message):
         Interactions.from_frame(frame)
 
 
-# --- bad files ----------------------------------------------------------------------------------------------------------------------
+# --- bad files
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -203,25 +235,49 @@ def test_bad_frames_are_refused(frame, message):
         ("user_id,item_id,timestamp\n", "a header but no events"),
         ("user_id,item_id,timestamp", "a header but no events"),
         ("user_id,itemid_,x\n1,2,3\n", None),  # itemid_ is item_id, case and punctuation aside
-        ("usr,item_id\n1,2\n", r"no column for user_id. The file has: usr, item_id. Did you mean 'usr'\? Say which it is, .*--column user_id=usr"),
+        (
+            "usr,item_id\n1,2\n",
+            r"no column for user_id. The file has: usr, item_id. Did you mean 'usr'\? Say which it is, .*--column user_id=usr",
+        ),
         ("user_id,item_id,item_id\n1,2,3\n", "column 'item_id' occurs twice in the header"),
         ("user_id,item_id\n1,2\n,3\n", r"log\.csv.*, row 2, column 'user_id': missing id"),
         ("user_id,item_id\n1,2\nnan,3\n", "row 2, column 'user_id': missing id"),
         ('user_id,item_id\n1,2\n1,"  "\n', "row 2, column 'item_id': missing id"),
-        ("user_id,item_id,time\n1,2,3\n1,3,soon\n", r"row 2, column 'time': expected seconds since 1970 or an ISO date such as .* Got 'soon'"),
-        ("user_id,item_id,time\n1,2,2020-01-01\n1,3,01/02/2020\n", "row 2, column 'time': .* Got '01/02/2020'"),
+        (
+            "user_id,item_id,time\n1,2,3\n1,3,soon\n",
+            r"row 2, column 'time': expected seconds since 1970 or an ISO date such as .* Got 'soon'",
+        ),
+        (
+            "user_id,item_id,time\n1,2,2020-01-01\n1,3,01/02/2020\n",
+            "row 2, column 'time': .* Got '01/02/2020'",
+        ),
         ("user_id,item_id,time\n1,2,inf\n", "row 1, column 'time'"),
         ("user_id,item_id,time\n1,2,1e300\n", "row 1, column 'time'"),
-        ("user_id,item_id,time\n1,2,5\n1,3,-5\n", "row 2, column 'time': expected a time since 1970. Got '-5'"),
-        ("user_id,item_id,time\n1,2,1969-12-31\n", "row 1, column 'time': expected a time since 1970. Got '1969-12-31'"),
-        ("user_id,item_id,time\n1,2,5\n1,3,\n", "row 2, column 'time': missing time. A partly empty time column needs a position column"),
+        (
+            "user_id,item_id,time\n1,2,5\n1,3,-5\n",
+            "row 2, column 'time': expected a time since 1970. Got '-5'",
+        ),
+        (
+            "user_id,item_id,time\n1,2,1969-12-31\n",
+            "row 1, column 'time': expected a time since 1970. Got '1969-12-31'",
+        ),
+        (
+            "user_id,item_id,time\n1,2,5\n1,3,\n",
+            "row 2, column 'time': missing time. A partly empty time column needs a position column",
+        ),
         ("user_id,item_id,position\n1,2,0\n1,3,\n", "row 2, column 'position': expected a whole number"),
         ("user_id,item_id,position\n1,2,0\n1,3,0.5\n", "row 2, column 'position': expected a whole number"),
-        ("user_id,item_id,rating\n1,2,0\n1,3,good\n", "row 2, column 'rating': expected a number. Got 'good'"),
+        (
+            "user_id,item_id,rating\n1,2,0\n1,3,good\n",
+            "row 2, column 'rating': expected a number. Got 'good'",
+        ),
         ("user_id,item_id,time\n1,2,5\n\n1,3\n", r"row 2: expected 3 fields separated by ','. Got 2: '1,3'"),
         ("user_id,item_id,time\n1,2,5,6\n", "row 1: expected 3 fields separated by ','. Got 4"),
         ('user_id,item_id\n1,2\n1,"3\n1,4\n', "row 2: a quote is opened and never closed"),
-        (b"user_id,item_id\n1,a\n1,caf\xe9\n", r"row 2: not valid utf-8 text. .* of a log, encoding='latin-1'"),
+        (
+            b"user_id,item_id\n1,a\n1,caf\xe9\n",
+            r"row 2: not valid utf-8 text. .* of a log, encoding='latin-1'",
+        ),
         (b"user_id,caf\xe9\n1,a\n", "not valid utf-8 text"),
     ],
 )
@@ -234,14 +290,19 @@ def test_bad_text_is_refused_by_row_and_column(tmp_path, text, message):
         with pytest.raises(DataError, match=message):
             read(path)
     with pytest.raises(DataError, match=message):  # and in a gzip
-        Interactions.read(write(tmp_path, gzip.compress(text if isinstance(text, bytes) else text.encode()), "log.csv.gz"))
+        Interactions.read(
+            write(tmp_path, gzip.compress(text if isinstance(text, bytes) else text.encode()), "log.csv.gz")
+        )
 
 
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
         ({"user": "user_id"}, r"'user' is no column of a log. Did you mean 'user_id'\?"),
-        ({"item_id": "itm"}, r"no column 'itm' for item_id. The file has: user_id, item_id, timestamp. Did you mean 'item_id'\?"),
+        (
+            {"item_id": "itm"},
+            r"no column 'itm' for item_id. The file has: user_id, item_id, timestamp. Did you mean 'item_id'\?",
+        ),
         ({"item_id": None}, "no column for item_id"),
     ],
 )
@@ -283,7 +344,9 @@ def test_bad_json_lines_are_refused_by_row(tmp_path, text, message):
 
 def test_other_encodings_and_delimiters_are_read(tmp_path):
     path = write(tmp_path, "user_id::item_id\n1::café\n".encode("latin-1"))
-    assert Interactions.read(path, format="csv", delimiter="::", encoding="latin-1").frame["item_id"].to_list() == ["café"]
+    assert Interactions.read(path, format="csv", delimiter="::", encoding="latin-1").frame[
+        "item_id"
+    ].to_list() == ["café"]
     path = write(tmp_path, '\ufeffuser_id,item_id\r\n1,"a,b"\r\n'.encode())
     assert Interactions.read(path).frame.rows() == [(1, "a,b")]
     path = write(tmp_path, "user_id\titem_id\n1\té\n".encode("utf-16"), "log.tsv")
@@ -303,12 +366,20 @@ def test_unknown_formats_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("given", "expected", "read_as"),
     [
-        ([1433221332117, 1433224214164], [1433221332.117, 1433224214.164], "milliseconds since 1970: they go from 2015-06-02T05:02:12.117000+00:00"),
+        (
+            [1433221332117, 1433224214164],
+            [1433221332.117, 1433224214.164],
+            "milliseconds since 1970: they go from 2015-06-02T05:02:12.117000+00:00",
+        ),
         ([1433221332000, None], [1433221332, None], "milliseconds"),
         ([1433221332117.5], [1433221332.1175], "milliseconds"),
         ([1433221332117000], [1433221332.117], "microseconds"),
         ([1433221332000000000, 1433221333500000000], [1433221332.0, 1433221333.5], "nanoseconds"),
-        ([20200131, 20191201], [1580428800, 1575158400], "dates such as 20200131: they go from 2019-12-01T00:00:00+00:00 to 2020-01-31"),
+        (
+            [20200131, 20191201],
+            [1580428800, 1575158400],
+            "dates such as 20200131: they go from 2019-12-01T00:00:00+00:00 to 2020-01-31",
+        ),
         ([202001311230], [1580473800], "dates"),
         ([20200131123015], [1580473815], "dates"),
         ([20200131, 20200132], [20200131, 20200132], None),  # there is no such day
@@ -317,14 +388,25 @@ def test_unknown_formats_are_refused(tmp_path):
     ],
 )
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
-def test_times_in_other_units_and_compact_dates_become_seconds(given, expected, read_as, kind, tmp_path, caplog, monkeypatch):
-    frame = pl.DataFrame({"user_id": [1] * len(given), "item_id": range(len(given)), "timestamp": given, "position": range(len(given))})
+def test_times_in_other_units_and_compact_dates_become_seconds(
+    given, expected, read_as, kind, tmp_path, caplog, monkeypatch
+):
+    frame = pl.DataFrame(
+        {
+            "user_id": [1] * len(given),
+            "item_id": range(len(given)),
+            "timestamp": given,
+            "position": range(len(given)),
+        }
+    )
     frame = frame if None in given else frame.drop("position")
     path = write_as(frame, kind, tmp_path)
     monkeypatch.setattr(files, "ROWS", 1)  # the unit is that of the whole log, not of some rows
     log = Interactions.read(path)
     assert log.frame["timestamp"].to_list() == expected
-    assert [message.count(f"{path}: times are read as {read_as}") for message in caplog.messages] == ([1] if read_as else [])
+    assert [message.count(f"{path}: times are read as {read_as}") for message in caplog.messages] == (
+        [1] if read_as else []
+    )
     assert Interactions.from_frame(frame).frame["timestamp"].to_list() == expected
     assert_same(prepare(path, tmp_path / "out"), log.sequences())
 
@@ -332,11 +414,15 @@ def test_times_in_other_units_and_compact_dates_become_seconds(given, expected, 
 def test_times_in_several_units_are_refused(tmp_path):
     path = write(tmp_path, "user,item,time\n1,2,0\n1,3,1433221332117\n")
     for read in (Interactions.read, lambda path: prepare(path, tmp_path / "out")):
-        with pytest.raises(DataError, match=r"log.csv: expected all times in one unit .* from 0 \(seconds\) to 1433221332117 \(milliseconds\)"):
+        with pytest.raises(
+            DataError,
+            match=r"log.csv: expected all times in one unit .* from 0 \(seconds\) to 1433221332117 \(milliseconds\)",
+        ):
             read(path)
 
 
-# --- duplicates, filters, attributes ------------------------------------------------------------------------------------------------
+# --- duplicates, filters, attributes
+# ------------------------------------------------------------------------------------------------
 
 
 def test_duplicates_are_kept_or_dropped_and_said(tmp_path, caplog):
@@ -347,7 +433,8 @@ def test_duplicates_are_kept_or_dropped_and_said(tmp_path, caplog):
     caplog.clear()
     assert Interactions.read(path, duplicates="drop").frame["rating"].to_list() == [1, 3, 4, 5]
     assert "dropped all but the first of each" in caplog.text
-    assert len(Interactions.read(write(tmp_path, "user,item\n1,a\n1,a\n"), duplicates="drop")) == 2  # repeats: nothing says they are one event
+    # repeats: nothing says they are one event
+    assert len(Interactions.read(write(tmp_path, "user,item\n1,a\n1,a\n"), duplicates="drop")) == 2
     with pytest.raises(DataError, match="duplicates: expected 'keep' or 'drop'"):
         Interactions.read(path, duplicates="first")
 
@@ -361,7 +448,12 @@ def plain_filter(events, min_item, min_user, until_stable):
             return events
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40), st.integers(0, 4), st.integers(0, 4), st.booleans())
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40),
+    st.integers(0, 4),
+    st.integers(0, 4),
+    st.booleans(),
+)
 def test_filter_counts_items_then_users(events, min_item, min_user, until_stable):
     log = Interactions.from_frame(pl.DataFrame(events, schema=["user_id", "item_id"], orient="row"))
     expected = plain_filter(events, min_item, min_user, until_stable)
@@ -376,7 +468,10 @@ def test_attributes_are_aligned_with_the_catalogue(tmp_path):
     movies = write(tmp_path, 'movieId,title,zip\n30,"C, the film",01\n10,A,02\n99,Z,03\n', "movies.csv")
     users = pl.DataFrame({"user": [2, 1], "age": [50, 20]})
     s = Interactions.read(write(tmp_path, CSV), items=movies, users=users).sequences()
-    assert s.item_catalogue.attributes.to_dict(as_series=False) == {"title": ["A", None, "C, the film"], "zip": ["02", None, "01"]}
+    assert s.item_catalogue.attributes.to_dict(as_series=False) == {
+        "title": ["A", None, "C, the film"],
+        "zip": ["02", None, "01"],
+    }
     assert s.user_catalogue.attributes["age"].to_list() == [20, 50]
     log = Interactions.read(tmp_path / "log.csv")
     with pytest.raises(DataError, match="item_id 10 has more than one row"):
@@ -387,9 +482,13 @@ def test_attributes_are_aligned_with_the_catalogue(tmp_path):
         log.with_attributes(items=pl.DataFrame({"title": ["a"]}))
 
 
-# --- the same log in every format, and streamed ---------------------------------------------------------------------------------------
+# --- the same log in every format, and streamed
+# ---------------------------------------------------------------------------------------
 
-IDS = st.one_of(st.integers(-5, 5), st.integers(10**12, 10**12 + 3)), st.text("aé,;\"'\t |0\n", min_size=1, max_size=4).filter(str.strip)
+IDS = (
+    st.one_of(st.integers(-5, 5), st.integers(10**12, 10**12 + 3)),
+    st.text("aé,;\"'\t |0\n", min_size=1, max_size=4).filter(str.strip),
+)
 
 
 @st.composite
@@ -399,7 +498,13 @@ def logs(draw):
     column = lambda values: draw(st.lists(values, min_size=n, max_size=n))  # noqa: E731
     data = {"user_id": column(draw(st.sampled_from(IDS))), "item_id": column(draw(st.sampled_from(IDS)))}
     if draw(st.booleans()):
-        data["timestamp"] = column(draw(st.sampled_from([st.integers(0, 4), st.integers(0, 2**37), st.integers(2**38, 2**40), st.floats(0, 2**31)])))
+        data["timestamp"] = column(
+            draw(
+                st.sampled_from(
+                    [st.integers(0, 4), st.integers(0, 2**37), st.integers(2**38, 2**40), st.floats(0, 2**31)]
+                )
+            )
+        )
     if "timestamp" not in data and draw(st.booleans()):
         if draw(st.booleans()):  # partly empty times need positions
             data["timestamp"] = column(st.one_of(st.none(), st.integers(0, 4)))
@@ -413,7 +518,10 @@ def logs(draw):
 
 def canonical_text(frame):
     """Strings that read as integers come back as integers from text: not what this test is about."""
-    return not any(frame[c].dtype == pl.String and frame[c].str.contains(r"^(0|[1-9]\d*)$").all() for c in ("user_id", "item_id"))
+    return not any(
+        frame[c].dtype == pl.String and frame[c].str.contains(r"^(0|[1-9]\d*)$").all()
+        for c in ("user_id", "item_id")
+    )
 
 
 def write_as(frame, kind, folder):
@@ -428,7 +536,11 @@ def write_as(frame, kind, folder):
 
 
 @settings(max_examples=40, deadline=None)
-@given(frame=logs().filter(canonical_text), kind=st.sampled_from(["csv", "tsv", "parquet", "jsonl"]), compress=st.booleans())
+@given(
+    frame=logs().filter(canonical_text),
+    kind=st.sampled_from(["csv", "tsv", "parquet", "jsonl"]),
+    compress=st.booleans(),
+)
 def test_any_log_reads_back_the_same_from_any_format(frame, kind, compress, tmp_path_factory):
     path = write_as(frame, kind, tmp_path_factory.mktemp("log"))
     if compress and kind != "parquet":
@@ -446,16 +558,28 @@ def test_any_log_reads_back_the_same_from_any_format(frame, kind, compress, tmp_
     tie_order=st.sampled_from(["file", "random"]),
     rows=st.sampled_from([3, 1 << 20]),
 )
-def test_streaming_gives_what_reading_gives(frame, kind, duplicates, least, tie_order, rows, tmp_path_factory):
+def test_streaming_gives_what_reading_gives(
+    frame, kind, duplicates, least, tie_order, rows, tmp_path_factory
+):
     folder = tmp_path_factory.mktemp("log")
     path = write_as(frame, kind, folder)
     about = pl.DataFrame({"item_id": frame["item_id"].unique(), "n": range(frame["item_id"].n_unique())})
     before = files.ROWS, files.BLOCK
     files.ROWS, files.BLOCK = rows, 200 if rows == 3 else files.BLOCK
     try:
-        options = {"duplicates": duplicates, "min_item_count": least[0], "min_user_count": least[1], "tie_order": tie_order, "seed": 3}
+        options = {
+            "duplicates": duplicates,
+            "min_item_count": least[0],
+            "min_user_count": least[1],
+            "tie_order": tie_order,
+            "seed": 3,
+        }
         try:
-            expected = Interactions.read(path, duplicates=duplicates, items=about).filter(*least).sequences(tie_order, 3)
+            expected = (
+                Interactions.read(path, duplicates=duplicates, items=about)
+                .filter(*least)
+                .sequences(tie_order, 3)
+            )
         except DataError as error:
             with pytest.raises(DataError, match=re.escape(str(error))):
                 prepare(path, folder / "out", **options)
@@ -477,7 +601,10 @@ def test_remote_logs_take_the_same_way(tmp_path):
 
 def test_prepare_reads_the_formats_of_data_sets_too(tmp_path):
     path = write(tmp_path, "7 3 1\n9 1 3 3\n", "log.txt")
-    assert as_lists(prepare(path, tmp_path / "out")) == {7: [(3, None), (1, None)], 9: [(1, None), (3, None), (3, None)]}
+    assert as_lists(prepare(path, tmp_path / "out")) == {
+        7: [(3, None), (1, None)],
+        9: [(1, None), (3, None), (3, None)],
+    }
 
 
 def test_several_files_are_one_log(tmp_path):
@@ -485,7 +612,8 @@ def test_several_files_are_one_log(tmp_path):
     (tmp_path / "b.csv").write_text("when,item,user,mood\n7,x,u,good\n".replace("when", "time"))
     paths = [tmp_path / "a.csv", str(tmp_path / "b.csv")]
     log = Interactions.read(paths)
-    assert log.frame.rows() == [("u", "1", 5, None), ("v", "2", 6, None), ("u", "x", 7, "good")]  # ids are text, since one is
+    # ids are text, since one is
+    assert log.frame.rows() == [("u", "1", 5, None), ("v", "2", 6, None), ("u", "x", 7, "good")]
     assert "a.csv, " in log.source
     streamed = prepare(paths, tmp_path / "out")
     assert streamed.user_catalogue.ids.to_list() == ["u", "v"]
@@ -501,7 +629,9 @@ def test_several_files_of_a_known_format_are_one_log(tmp_path):
 
 def test_a_folder_of_parts_is_a_file(tmp_path):
     for i in range(2):
-        pl.DataFrame({"user_id": [i], "item_id": [i + 5], "timestamp": [1]}).write_parquet(tmp_path / f"part-0000{i}.parquet")
+        pl.DataFrame({"user_id": [i], "item_id": [i + 5], "timestamp": [1]}).write_parquet(
+            tmp_path / f"part-0000{i}.parquet"
+        )
     (tmp_path / "_SUCCESS").touch()
     assert Interactions.read(tmp_path).frame.rows() == [(0, 5, 1), (1, 6, 1)]
     assert prepare(tmp_path, tmp_path / "out").items.tolist() == [0, 1]
@@ -514,7 +644,10 @@ def test_files_that_are_no_one_log_are_refused(tmp_path):
     for read in (Interactions.read, lambda path: prepare(path, tmp_path / "out")):
         with pytest.raises(DataError, match=r"b.csv: no column for timestamp, which .*a.csv has"):
             read([tmp_path / "a.csv", tmp_path / "b.csv"])
-        with pytest.raises(DataError, match=r"a.csv: no column for timestamp, which .*b.csv has|b.csv: no column for timestamp, which .*a.csv has"):
+        with pytest.raises(
+            DataError,
+            match=r"a.csv: no column for timestamp, which .*b.csv has|b.csv: no column for timestamp, which .*a.csv has",
+        ):
             read([tmp_path / "b.csv", tmp_path / "a.csv"])
         with pytest.raises(DataError, match=r"files of one format. .*a.csv is csv, .*c.tsv is tsv"):
             read([tmp_path / "a.csv", tmp_path / "c.tsv"])
@@ -552,5 +685,7 @@ def test_the_same_file_under_two_names_is_refused(tmp_path):
 
 def test_a_folder_of_parquet_files_is_a_log(tmp_path):
     for day in (1, 2):
-        pl.DataFrame({"user_id": ["a"], "item_id": [f"x{day}"], "timestamp": [day]}).write_parquet(tmp_path / f"2024-01-0{day}.parquet")
+        pl.DataFrame({"user_id": ["a"], "item_id": [f"x{day}"], "timestamp": [day]}).write_parquet(
+            tmp_path / f"2024-01-0{day}.parquet"
+        )
     assert Interactions.read(tmp_path).frame["item_id"].to_list() == ["x1", "x2"]

@@ -41,7 +41,8 @@ def test_random_ties_move_only_ties(events, seed):
     assert sorted(order) == list(range(len(events)))
     assert [(users[r], key[r]) for r in order] == sorted(zip(users, key))
     assert order.tolist() == order_of(users, key, "random", seed).tolist()
-    assert order_of(users, None, "random", seed).tolist() == order_of(users, None).tolist()  # the file's order is no tie
+    # the file's order is no tie
+    assert order_of(users, None, "random", seed).tolist() == order_of(users, None).tolist()
 
 
 def test_random_ties_are_uniform():
@@ -76,7 +77,11 @@ def made(times=None, positions=None, **columns) -> Sequences:
 
 
 def test_from_events_orders_every_column():
-    s = made(times=np.array([5, 9, 3, 9, 1]), ratings=np.array([1, 2, 3, 4, 5], dtype=np.float32), baskets=np.arange(5))
+    s = made(
+        times=np.array([5, 9, 3, 9, 1]),
+        ratings=np.array([1, 2, 3, 4, 5], dtype=np.float32),
+        baskets=np.arange(5),
+    )
     assert s.items.tolist() == [1, 2, 2, 0, 2]
     assert s.offsets.tolist() == [0, 2, 5]
     assert s.times.tolist() == [3, 5, 1, 9, 9]
@@ -102,9 +107,18 @@ def test_save_and_load_round_trip(events, timed, data, tmp_path_factory):
     users, times = arrays(events)
     present = sorted(set(users.tolist()))
     users = np.array([present.index(u) for u in users], dtype=np.int32)
-    items = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(users), max_size=len(users))), dtype=np.int32)
+    items = np.array(
+        data.draw(st.lists(st.integers(0, 2), min_size=len(users), max_size=len(users))), dtype=np.int32
+    )
     ratings = data.draw(st.sampled_from([None, np.linspace(0, 1, len(users), dtype=np.float32)]))
-    s = Sequences.from_events(users, items, Catalogue(present), Catalogue(["a", "b", "c"]), times=times if timed else None, ratings=ratings)
+    s = Sequences.from_events(
+        users,
+        items,
+        Catalogue(present),
+        Catalogue(["a", "b", "c"]),
+        times=times if timed else None,
+        ratings=ratings,
+    )
     folder = tmp_path_factory.mktemp("sequences")
     s.save(folder)
     loaded = Sequences.load(folder)
@@ -141,7 +155,18 @@ def test_histories_are_views():
 
 def test_the_large_log_benchmark_runs_small(tmp_path):
     script = Path(__file__).parents[2] / "benchmarks" / "large_log.py"
-    command = [sys.executable, str(script), "--events", "100000", "--users", "1000", "--items", "500", "--folder", str(tmp_path)]
+    command = [
+        sys.executable,
+        str(script),
+        "--events",
+        "100000",
+        "--users",
+        "1000",
+        "--items",
+        "500",
+        "--folder",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert "generate" in done.stdout
     assert "bytes per event" in done.stdout.splitlines()[-1]

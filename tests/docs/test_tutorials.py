@@ -1,4 +1,5 @@
-"""The pages of ``docs/`` whose blocks are commands: every block runs, in order, in one shell and an empty folder."""
+"""The pages of ``docs/`` whose blocks are commands: every block runs, in order, in one shell and an empty
+folder."""
 
 from __future__ import annotations
 
@@ -57,21 +58,33 @@ def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
 def first_users(shared_data: Path, folder: Path, users: int) -> Path:
     """MovieLens-1M with its first users only."""
     folder.mkdir()
-    with gzip.open(shared_data / "ml-1m/sequences.tsv.gz", "rt") as whole, gzip.open(folder / "sequences.tsv.gz", "wt") as part:
-        part.writelines(itertools.takewhile(lambda line: not line[0].isdigit() or int(line.split("\t")[0]) <= users, whole))
+    with (
+        gzip.open(shared_data / "ml-1m/sequences.tsv.gz", "rt") as whole,
+        gzip.open(folder / "sequences.tsv.gz", "wt") as part,
+    ):
+        part.writelines(
+            itertools.takewhile(
+                lambda line: not line[0].isdigit() or int(line.split("\t")[0]) <= users, whole
+            )
+        )
     for name in ("movies.dat", "users.dat"):
         shutil.copy(shared_data / "ml-1m" / name, folder)
     return folder
 
 
 def test_the_origins_workflow(shared_data: Path, tmp_path: Path) -> None:
-    """Everything is on S3, nothing is written beside the page's own files, and the metrics are those of local files.
+    """Everything is on S3, nothing is written beside the page's own files, and the metrics are those of local
+    files.
 
     SEQREC_TUTORIAL_USERS=2999 takes all users whose ratings are known here, and some twenty minutes.
     """
     pytest.importorskip("moto")
     users = int(os.environ.get("SEQREC_TUTORIAL_USERS", 100))
-    source, page, local = first_users(shared_data, tmp_path / "ml-1m", users), tmp_path / "page", tmp_path / "local"
+    source, page, local = (
+        first_users(shared_data, tmp_path / "ml-1m", users),
+        tmp_path / "page",
+        tmp_path / "local",
+    )
     page.mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -94,7 +107,13 @@ def test_the_origins_workflow(shared_data: Path, tmp_path: Path) -> None:
         "train --conf gru4rec_batch_neg_bpr_ml_1m.yaml",
     ):
         environment = {**os.environ, "MY_S3_BUCKET": str(local), "COLUMNS": "160"}
-        done = subprocess.run([sys.executable, "-m", "seqrec", *command.split()], cwd=page, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "seqrec", *command.split()],
+            cwd=page,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
         assert not done.returncode, done.stderr
         measured += re.findall(r"^\w+@20 .*", done.stdout, re.M)
     assert len(measured) == 8

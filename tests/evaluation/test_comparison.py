@@ -1,4 +1,5 @@
-"""Intervals and tests: the fast forms against slow, obvious ones, and their meaning on data with a known answer."""
+"""Intervals and tests: the fast forms against slow, obvious ones, and their meaning on data with a known
+answer."""
 
 import itertools
 
@@ -44,12 +45,15 @@ def test_intervals_agree_with_the_binomial_standard_error_and_are_seeded():
     values = comparison.by_user({"recall@10": hits.astype(float)}, np.arange(6040))
     got = comparison.intervals(values)["recall@10"]
     assert (got["high"] - got["low"]) / 2 == pytest.approx(1.96 * 0.0060, rel=0.1)
-    assert got == comparison.intervals(values)["recall@10"] != comparison.intervals(values, seed=1)["recall@10"]
+    assert (
+        got == comparison.intervals(values)["recall@10"] != comparison.intervals(values, seed=1)["recall@10"]
+    )
 
 
 def test_users_with_many_queries_widen_the_interval():
     rng = np.random.default_rng(0)
-    lucky = np.repeat(rng.random(100), 20)  # the queries of a user are alike: as good as 100 observations, not 2,000
+    # the queries of a user are alike: as good as 100 observations, not 2,000
+    lucky = np.repeat(rng.random(100), 20)
     together = comparison.intervals(comparison.by_user({"m": lucky}, np.repeat(np.arange(100), 20)))["m"]
     apart = comparison.intervals(comparison.by_user({"m": lucky}, np.arange(2000)))["m"]
     assert together["high"] - together["low"] > 3 * (apart["high"] - apart["low"])
@@ -79,7 +83,9 @@ def test_seeds_are_averaged_user_by_user():
 def test_p_is_close_to_that_of_all_sign_flips():
     a, b = (comparison.by_user({"m": np.random.default_rng(s).random(10)}, np.arange(10)) for s in (1, 2))
     d = a.sums["m"] - b.sums["m"]
-    exact = np.mean([abs(np.dot(signs, d)) >= abs(d.sum()) - 1e-12 for signs in itertools.product([-1, 1], repeat=10)])
+    exact = np.mean(
+        [abs(np.dot(signs, d)) >= abs(d.sum()) - 1e-12 for signs in itertools.product([-1, 1], repeat=10)]
+    )
     p = comparison.paired_tests([a, b], "m")
     assert p[0, 1] == p[1, 0] == pytest.approx(exact, abs=0.015)
     assert p.diagonal().tolist() == [1, 1]
@@ -87,7 +93,11 @@ def test_p_is_close_to_that_of_all_sign_flips():
 
 def test_alike_models_are_alike_and_a_better_one_is_better():
     a = values_of(0)
-    better = UserValues(a.users, a.counts, {"m": a.sums["m"] + 0.1 + 0.01 * np.random.default_rng(1).standard_normal(len(a.users))})
+    better = UserValues(
+        a.users,
+        a.counts,
+        {"m": a.sums["m"] + 0.1 + 0.01 * np.random.default_rng(1).standard_normal(len(a.users))},
+    )
     assert comparison.paired_tests([a, a], "m")[0, 1] == 1.0
     assert comparison.paired_tests([better, a], "m")[0, 1] == pytest.approx(1 / 10_001)
     ranked = comparison.compare({"base": a, "copy": a, "better": better}, "m")
@@ -117,7 +127,10 @@ def simulated(rng: np.random.Generator, models: int, better: float = 0.0) -> dic
 @pytest.mark.parametrize("models", [4, 20])
 def test_among_equals_any_is_called_worse_than_the_best_with_probability_alpha(models):
     rng = np.random.default_rng(0)
-    wrong = [not all(c.like_best for c in comparison.compare(simulated(rng, models), "m", flips=1000)) for _ in range(300)]
+    wrong = [
+        not all(c.like_best for c in comparison.compare(simulated(rng, models), "m", flips=1000))
+        for _ in range(300)
+    ]
     assert 0.02 < np.mean(wrong) < 0.08
 
 

@@ -41,7 +41,10 @@ def random_sequences(users: int = 40, items: int = 60, seed: int = 0) -> Sequenc
     rows = [rng.choice(items, rng.integers(6, 15), replace=False) for _ in range(users)]
     offsets = np.cumsum([0, *map(len, rows)]).astype(np.int64)
     return Sequences(
-        np.concatenate(rows).astype(np.int32), offsets, Catalogue([f"i{i}" for i in range(items)]), Catalogue(list(range(100, 100 + users)))
+        np.concatenate(rows).astype(np.int32),
+        offsets,
+        Catalogue([f"i{i}" for i in range(items)]),
+        Catalogue(list(range(100, 100 + users))),
     )
 
 
@@ -68,7 +71,9 @@ def test_ties_that_reach_a_target_are_counted_and_only_help_the_list(filter_seen
     split = leave_one_out(random_sequences())
     ranks = ranking.rank(Fixed(60, levels=30), split, split.test)
     expected = ranks.headline(filter_seen)
-    scored = lists.score(lists.frame(ranks.lists if filter_seen else ranks.lists_unfiltered, split), split, filter_seen)
+    scored = lists.score(
+        lists.frame(ranks.lists if filter_seen else ranks.lists_unfiltered, split), split, filter_seen
+    )
     differ = (scored.ranks != expected) & (np.minimum(scored.ranks, expected) <= 20)
     assert 0 < differ.sum() <= lists.ties_within(ranks, filter_seen)
     assert np.all(scored.metrics()["ndcg@20"] >= metrics.ndcg(expected, 20))
@@ -93,7 +98,9 @@ def listed(split, **columns) -> pl.DataFrame:
     """A good list for the first user, changed by the columns given."""
     history = set(split.sequences.of(0)[:-1].tolist())
     items = [f"i{i}" for i in range(60) if i not in history][:3]
-    return pl.DataFrame({"user_id": [100] * 3, "item_id": items, "rank": [1, 2, 3]}).with_columns(**{k: pl.Series(v) for k, v in columns.items()})
+    return pl.DataFrame({"user_id": [100] * 3, "item_id": items, "rank": [1, 2, 3]}).with_columns(
+        **{k: pl.Series(v) for k, v in columns.items()}
+    )
 
 
 def test_what_is_wrong_is_refused():
@@ -103,7 +110,9 @@ def test_what_is_wrong_is_refused():
     seen = f"i{split.sequences.of(0)[0]}"
     with pytest.raises(DataError, match="user 100: rank 1 is given twice"):
         lists.score(listed(split, rank=[1, 2, 1]), split)
-    with pytest.raises(DataError, match=r"user 100: rank 4 in a list of 3\. Number each list from 1 without gaps"):
+    with pytest.raises(
+        DataError, match=r"user 100: rank 4 in a list of 3\. Number each list from 1 without gaps"
+    ):
         lists.score(listed(split, rank=[1, 4, 2]), split)
     with pytest.raises(DataError, match="user 100: rank 7 in a list of 1"):
         lists.score(listed(split, rank=[7, 8, 9])[:1], split)
@@ -123,7 +132,9 @@ def test_what_is_wrong_is_refused():
 
 def test_strangers_are_reported_and_missing_lists_are_misses():
     split = leave_one_out(random_sequences())
-    table = pl.concat([listed(split, item_id=["zzz", listed(split)["item_id"][0], "yyy"]), listed(split, user_id=[7] * 3)])
+    table = pl.concat(
+        [listed(split, item_id=["zzz", listed(split)["item_id"][0], "yyy"]), listed(split, user_id=[7] * 3)]
+    )
     scored = lists.score(table, split)
     assert (scored.unknown_items, scored.unknown_users, scored.without_list) == (2, 3, 39)
     assert np.all(scored.ranks[1:] == 61)
@@ -173,7 +184,10 @@ def test_ids_with_leading_zeros_stay_what_they_are(tmp_path):
 @pytest.mark.parametrize(("column", "known"), [("user_id", "100, 101, 102"), ("item_id", "i0, i1, i2")])
 def test_lists_of_strangers_only_are_refused(column, known):
     split = leave_one_out(random_sequences())
-    with pytest.raises(DataError, match=f"the frame: no {column} is known. Expected ids as in the log, such as {known}. Got a, b, c."):
+    with pytest.raises(
+        DataError,
+        match=f"the frame: no {column} is known. Expected ids as in the log, such as {known}. Got a, b, c.",
+    ):
         lists.score(listed(split, **{column: ["a", "b", "c"]}), split)
 
 
@@ -211,11 +225,20 @@ def test_the_independent_judge_agrees(ml_1m_sequences, shared_data, tmp_path, ta
     lists.write(ranks, split, tmp_path / "lists.csv", queries=queries)
     data = shared_data / "ml-1m" / "sequences.tsv.gz"
     done = subprocess.run(
-        [sys.executable, judge, tmp_path / "lists.csv", "--data", data, "--target", target], capture_output=True, text=True, check=True
+        [sys.executable, judge, tmp_path / "lists.csv", "--data", data, "--target", target],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert lists.ties_within(ranks) <= 1  # float32 scores that happen to be equal
     ours = metrics.from_ranks(ranks.filtered)
-    lines = {int(line[1:].split(":")[0]): line.split(":")[1].split() for line in done.stdout.splitlines() if line.startswith("@")}
+    lines = {
+        int(line[1:].split(":")[0]): line.split(":")[1].split()
+        for line in done.stdout.splitlines()
+        if line.startswith("@")
+    }
     for k, words in lines.items():
         for name, value in zip(words[::2], words[1::2]):
-            assert float(value) == pytest.approx(ours[f"{name}@{k}"].mean(), abs=2e-6 + 1 / 6040 * lists.ties_within(ranks)), (name, k)
+            assert float(value) == pytest.approx(
+                ours[f"{name}@{k}"].mean(), abs=2e-6 + 1 / 6040 * lists.ties_within(ranks)
+            ), (name, k)

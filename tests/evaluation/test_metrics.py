@@ -23,9 +23,15 @@ def independent() -> dict[str, dict[int, float]]:
     for q, rank in enumerate(RANKS):
         documents = [f"d{i}" for i in range(ITEMS - 1)]
         documents.insert(rank - 1, "target")
-        run += [ir_measures.ScoredDoc(str(q), document, float(ITEMS - i)) for i, document in enumerate(documents)]
+        run += [
+            ir_measures.ScoredDoc(str(q), document, float(ITEMS - i)) for i, document in enumerate(documents)
+        ]
     names = {"precision": "P", "recall": "R", "hit_rate": "Success", "map": "AP", "ndcg": "nDCG", "mrr": "RR"}
-    wanted = {ir_measures.parse_measure(f"{theirs}@{k}"): f"{ours}@{k}" for ours, theirs in names.items() for k in metrics.CUTOFFS}
+    wanted = {
+        ir_measures.parse_measure(f"{theirs}@{k}"): f"{ours}@{k}"
+        for ours, theirs in names.items()
+        for k in metrics.CUTOFFS
+    }
     values: dict[str, dict[int, float]] = {}
     for metric in ir_measures.iter_calc(list(wanted), qrels, run):
         values.setdefault(wanted[metric.measure], {})[int(metric.query_id)] = metric.value
@@ -37,7 +43,9 @@ def independent() -> dict[str, dict[int, float]]:
 def test_agrees_with_ir_measures(name: str, k: int, independent: dict[str, dict[int, float]]):
     theirs = independent[f"{name}@{k}"]
     assert len(theirs) == len(RANKS)
-    np.testing.assert_allclose(metrics.from_ranks(RANKS)[f"{name}@{k}"], [theirs[q] for q in range(len(RANKS))], atol=1e-12)
+    np.testing.assert_allclose(
+        metrics.from_ranks(RANKS)[f"{name}@{k}"], [theirs[q] for q in range(len(RANKS))], atol=1e-12
+    )
 
 
 def spark_precision_at(predicted: list[int], relevant: set[int], k: int) -> float:
@@ -51,7 +59,11 @@ def spark_recall_at(predicted: list[int], relevant: set[int], k: int) -> float:
 
 def spark_mean_average_precision_at(predicted: list[int], relevant: set[int], k: int) -> float:
     """Precision at the place of every relevant item among the first k, over the most there can be of them."""
-    total = sum(spark_precision_at(predicted, relevant, place + 1) for place, item in enumerate(predicted[:k]) if item in relevant)
+    total = sum(
+        spark_precision_at(predicted, relevant, place + 1)
+        for place, item in enumerate(predicted[:k])
+        if item in relevant
+    )
     return total / min(len(relevant), k)
 
 
@@ -62,7 +74,12 @@ def spark_ndcg_at(predicted: list[int], relevant: set[int], k: int) -> float:
 
 @pytest.mark.parametrize(
     ("name", "definition"),
-    [("precision", spark_precision_at), ("recall", spark_recall_at), ("map", spark_mean_average_precision_at), ("ndcg", spark_ndcg_at)],
+    [
+        ("precision", spark_precision_at),
+        ("recall", spark_recall_at),
+        ("map", spark_mean_average_precision_at),
+        ("ndcg", spark_ndcg_at),
+    ],
 )
 def test_agrees_with_sparks_definitions(name: str, definition):
     expected = []
@@ -90,7 +107,13 @@ def test_parse():
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("ndgc@10", "Did you mean 'ndcg'"), ("ndcg", "cut-off"), ("ndcg@0", "at least 1"), ("ndcg@ten", "'ten'"), ("recall@-1", "'-1'")],
+    [
+        ("ndgc@10", "Did you mean 'ndcg'"),
+        ("ndcg", "cut-off"),
+        ("ndcg@0", "at least 1"),
+        ("ndcg@ten", "'ten'"),
+        ("recall@-1", "'-1'"),
+    ],
 )
 def test_names_that_are_none(name: str, message: str):
     with pytest.raises(SettingsError, match=message):
@@ -106,7 +129,8 @@ def test_coverage():
 
 def test_gini():
     assert metrics.gini(np.array([[0, 1], [2, 3]]), 4) == pytest.approx(0)
-    assert metrics.gini(np.zeros((5, 1), dtype=int), 4) == pytest.approx(1 - 1 / 4)  # one item has it all: 1 - 1/n
+    # one item has it all: 1 - 1/n
+    assert metrics.gini(np.zeros((5, 1), dtype=int), 4) == pytest.approx(1 - 1 / 4)
     counts = [3, 1, 1, 0, 0, 0]  # half the mean absolute difference over the mean
     mean_difference = np.mean([abs(a - b) for a in counts for b in counts])
     assert metrics.gini(LISTS, 6) == pytest.approx(mean_difference / (2 * np.mean(counts)))

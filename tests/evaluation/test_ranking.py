@@ -44,7 +44,11 @@ class Arbitrary(Model):
         pass
 
     def one(self, history: np.ndarray) -> np.ndarray:
-        return np.random.default_rng([len(history), *history.tolist()]).integers(0, self.levels, self.items).astype(np.float32)
+        return (
+            np.random.default_rng([len(history), *history.tolist()])
+            .integers(0, self.levels, self.items)
+            .astype(np.float32)
+        )
 
     def score(self, histories: Histories) -> torch.Tensor:
         rows = [self.one(histories.items[a:b]) for a, b in zip(histories.starts, histories.stops)]
@@ -57,14 +61,24 @@ class Arbitrary(Model):
         pass
 
 
-def slowly(model: Arbitrary, history: list[int], target: int) -> tuple[int, int, int, int, list[int], list[int]]:
-    """(filtered rank, unfiltered rank, ties filtered, ties unfiltered, filtered list, unfiltered list) of one query."""
+def slowly(
+    model: Arbitrary, history: list[int], target: int
+) -> tuple[int, int, int, int, list[int], list[int]]:
+    """(filtered rank, unfiltered rank, ties filtered, ties unfiltered, filtered list, unfiltered list) of one
+    query."""
     scores = model.one(np.array(history, dtype=np.int32)).tolist()
     everything = sorted(range(model.items), key=lambda item: (-scores[item], item))
     unseen = [item for item in everything if item not in history]
-    filtered = model.items + 1 if target in history else 1 + sum(scores[i] >= scores[target] for i in unseen if i != target)
+    filtered = (
+        model.items + 1
+        if target in history
+        else 1 + sum(scores[i] >= scores[target] for i in unseen if i != target)
+    )
     unfiltered = 1 + sum(scores[i] >= scores[target] for i in everything if i != target)
-    ties, ties_unfiltered = (sum(scores[i] == scores[target] for i in candidates if i != target) for candidates in (unseen, everything))
+    ties, ties_unfiltered = (
+        sum(scores[i] == scores[target] for i in candidates if i != target)
+        for candidates in (unseen, everything)
+    )
     k = ranking.LONGEST_LIST
     return filtered, unfiltered, ties, ties_unfiltered, unseen[:k], everything[:k]
 
@@ -74,7 +88,9 @@ def check(split: Split, model: Arbitrary) -> None:
     width = min(ranking.LONGEST_LIST, model.items)
     for i, (target, user) in enumerate(zip(split.test.targets, split.test.users)):
         history = split.sequences.items[split.sequences.offsets[user] : target].tolist()
-        filtered, unfiltered, ties, ties_unfiltered, filtered_list, unfiltered_list = slowly(model, history, int(split.sequences.items[target]))
+        filtered, unfiltered, ties, ties_unfiltered, filtered_list, unfiltered_list = slowly(
+            model, history, int(split.sequences.items[target])
+        )
         assert (ranks.filtered[i], ranks.unfiltered[i], ranks.users[i]) == (filtered, unfiltered, user)
         assert (ranks.ties[i], ranks.ties_unfiltered[i]) == (ties, ties_unfiltered)
         assert ranks.lists[i].tolist() == filtered_list + [-1] * (width - len(filtered_list))
@@ -103,7 +119,8 @@ def test_several_targets_of_one_user():
 
 
 def test_worked_example():
-    # history 0 1, target 2; scores 3 2 2 2 1: the target ties with 1 (seen) and 3, and takes the worst place of them
+    # history 0 1, target 2; scores 3 2 2 2 1: the target ties with 1 (seen) and 3, and takes the worst place
+    # of them
     class Fixed(Arbitrary):
         def one(self, history):
             return np.array([3, 2, 2, 2, 1], dtype=np.float32)
@@ -132,7 +149,8 @@ def test_ranks_do_not_depend_on_the_chunk(chunk: int, monkeypatch: pytest.Monkey
 
 def test_metrics_of_a_neural_model_do_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch):
     split = leave_one_out(markov_chain(users=200, length=25))
-    lengths = np.random.default_rng(0).integers(3, 26, 200)  # histories of many lengths, so that padding differs
+    # histories of many lengths, so that padding differs
+    lengths = np.random.default_rng(0).integers(3, 26, 200)
     sequences = sequences_of([split.sequences.of(u)[:n] for u, n in enumerate(lengths)], 40)
     split = leave_one_out(sequences)
     model = SASRec(width=8, length=20, train={"epochs": 1, "device": "cpu"})
@@ -179,13 +197,16 @@ def test_top_k_breaks_ties_by_index(k: int, items: int, levels: int, seed: int):
 
 
 def test_distinct_seen():
-    row, item = ranking.distinct_seen(Histories.from_lists([np.array([3, 1, 3]), np.empty(0, np.int32), np.array([0])]))
+    row, item = ranking.distinct_seen(
+        Histories.from_lists([np.array([3, 1, 3]), np.empty(0, np.int32), np.array([0])])
+    )
     assert row.tolist() == [0, 0, 2]
     assert item.tolist() == [1, 3, 0]
 
 
 def test_a_model_is_not_asked_under_other_ids():
-    """The same log with its ids as text: the split has the same hash, but sorted text numbers items otherwise."""
+    """The same log with its ids as text: the split has the same hash, but sorted text numbers items
+    otherwise."""
     sequences = small_log()
     as_text = replace(sequences, item_catalogue=Catalogue(sequences.item_catalogue.ids.cast(pl.String)))
     renumbered = replace(sequences, item_catalogue=Catalogue(sequences.item_catalogue.ids.reverse()))

@@ -27,14 +27,20 @@ def test_counts_against_the_obvious(log):
     events = [(user, item, time) for user, events in enumerate(log) for item, time, _ in events]
     lengths = [len(e) for e in log if e]
     ratings = [rating for events in log for _, _, rating in events]
-    assert (found["users"], found["items"], found["events"]) == (len(lengths), len({item for _, item, _ in events}), len(events))
+    assert (found["users"], found["items"], found["events"]) == (
+        len(lengths),
+        len({item for _, item, _ in events}),
+        len(events),
+    )
     assert found["density"] == len(events) / (len(lengths) * found["items"])
     assert (found["length_min"], found["length_max"]) == (min(lengths), max(lengths))
     assert found["length_mean"] == pytest.approx(sum(lengths) / len(lengths))
     assert (found["rating_min"], found["rating_max"]) == (min(ratings), max(ratings))
     seconds = Counter((user, time) for user, _, time in events)
     assert found["ties"] == pytest.approx(sum(n for n in seconds.values() if n > 1) / len(events))
-    assert found["repeats"] == pytest.approx(1 - len({(user, item) for user, item, _ in events}) / len(events))
+    assert found["repeats"] == pytest.approx(
+        1 - len({(user, item) for user, item, _ in events}) / len(events)
+    )
     assert found["duplicates"] == len(events) - len(set(events))
 
 
@@ -81,15 +87,26 @@ def test_cold_targets_and_later_events_against_the_obvious(log):
     known = [time for e in by_user for _, time, _ in (e[:-1] if len(e) > 2 else e)]
     asked = [e for e in by_user if len(e) > 2]
     assert found["leave_one_out.test_queries"] == found["leave_one_out.validation_queries"] == len(asked)
-    assert found["leave_one_out.test_cold"] == pytest.approx(np.mean([e[-1][0] not in trained for e in asked]))
-    assert found["leave_one_out.validation_cold"] == pytest.approx(np.mean([e[-2][0] not in trained for e in asked]))
-    assert found["leave_one_out.later"] == pytest.approx(np.mean([np.mean([t > e[-1][1] for t in known]) for e in asked]))
+    assert found["leave_one_out.test_cold"] == pytest.approx(
+        np.mean([e[-1][0] not in trained for e in asked])
+    )
+    assert found["leave_one_out.validation_cold"] == pytest.approx(
+        np.mean([e[-2][0] not in trained for e in asked])
+    )
+    assert found["leave_one_out.later"] == pytest.approx(
+        np.mean([np.mean([t > e[-1][1] for t in known]) for e in asked])
+    )
     assert "global_temporal.later" not in found
 
 
 def test_a_cut_in_time_has_no_later_events():
-    sequences = of_items("abcdef", "bcdefa", "cdefab", times=[[1, 2, 3, 4, 5, 10], [1, 2, 3, 4, 50, 60], [7, 8, 9, 40, 50, 60]])
-    found = check(sequences, split=SplitSettings(name="global_temporal", validation_cut=40, test_cut=60, targets="successive"))
+    sequences = of_items(
+        "abcdef", "bcdefa", "cdefab", times=[[1, 2, 3, 4, 5, 10], [1, 2, 3, 4, 50, 60], [7, 8, 9, 40, 50, 60]]
+    )
+    found = check(
+        sequences,
+        split=SplitSettings(name="global_temporal", validation_cut=40, test_cut=60, targets="successive"),
+    )
     assert found["global_temporal.later"] == 0
     assert found["global_temporal.test_queries"] == 2
     both = check(sequences)
@@ -131,16 +148,23 @@ def test_shuffling_stays_within_groups(log, seed):
 
 
 def test_shuffling_makes_every_order_alike():
-    orders = Counter(tuple(shuffled(np.arange(3), np.zeros(3, int), np.random.default_rng(seed))) for seed in range(3000))
+    orders = Counter(
+        tuple(shuffled(np.arange(3), np.zeros(3, int), np.random.default_rng(seed))) for seed in range(3000)
+    )
     assert len(orders) == 6
     assert all(abs(count - 500) < 6 * math.sqrt(500) for count in orders.values())
 
 
 def test_order_matters_in_a_chain_and_not_in_noise():
-    """200 users walk along a ring of 50 items, or draw them at random: the same items, with order and without."""
+    """200 users walk along a ring of 50 items, or draw them at random: the same items, with order and
+    without."""
     rng = np.random.default_rng(0)
-    ring = [[(int((start + step) % 50), step + 1, 5) for step in range(30)] for start in rng.integers(0, 50, 200)]
-    noise = [[(int(item), step + 1, 5) for step, item in enumerate(rng.permutation(50)[:30])] for _ in range(200)]
+    ring = [
+        [(int((start + step) % 50), step + 1, 5) for step in range(30)] for start in rng.integers(0, 50, 200)
+    ]
+    noise = [
+        [(int(item), step + 1, 5) for step, item in enumerate(rng.permutation(50)[:30])] for _ in range(200)
+    ]
     ordered, disordered = check(build(ring, items=50)), check(build(noise, items=50))
     assert ordered["2grams"] == 50
     assert ordered["3grams_lost"] > 0.9
@@ -197,7 +221,8 @@ def test_table_prints_and_writes(tmp_path):
 
 
 def test_facts_of_ml_1m(shared_data):
-    """Users 1 to 2999: 77.5% of events share their second, 26.5% of last items hang on ties, 44.9% of training is later than the test event."""
+    """Users 1 to 2999: 77.5% of events share their second, 26.5% of last items hang on ties, 44.9% of
+    training is later than the test event."""
     with gzip.open(shared_data / "ml-1m" / "ratings-users-1-to-2999.dat.gz", "rt") as stream:
         rows = np.array([line.split("::") for line in stream], dtype=np.int64)
     log: list[list[tuple[int, int, int]]] = [[] for _ in range(2999)]
@@ -208,7 +233,13 @@ def test_facts_of_ml_1m(shared_data):
     assert round(found["last_item_ties"], 3) == 0.265
     assert round(found["leave_one_out.later"], 3) == 0.449
     assert found["global_temporal.later"] == 0
-    assert (found["users"], found["items"], found["events"], found["repeats"], found["duplicates"]) == (2999, 3615, 487_650, 0, 0)
+    assert (found["users"], found["items"], found["events"], found["repeats"], found["duplicates"]) == (
+        2999,
+        3615,
+        487_650,
+        0,
+        0,
+    )
     assert (found["rating_min"], found["rating_max"]) == (1, 5)
     assert found["3grams_lost"] > 0.99
     assert data_check.SUPPORT == 5

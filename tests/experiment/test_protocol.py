@@ -50,13 +50,19 @@ def test_the_attributes_come_along(shared_data):
     for name in ("ml-100k-leave-one-out-v1", "ml-1m-leave-one-out-v1", "ml-1m-origin-rated-2999-v1"):
         protocol = load_protocol(name)
         sequences, _ = load_sequences(protocol.data, protocol.ties, str(shared_data))
-        for catalogue, columns in ((sequences.item_catalogue, {"title", "genres"}), (sequences.user_catalogue, {"gender", "age"})):
+        for catalogue, columns in (
+            (sequences.item_catalogue, {"title", "genres"}),
+            (sequences.user_catalogue, {"gender", "age"}),
+        ):
             assert columns <= set(catalogue.attributes.columns)
             assert not any(catalogue.attributes.select(*columns).null_count().row(0))
 
 
 def test_the_loaded_leave_one_out_split_is_the_plainly_built_one(ml_1m_sequences):
-    assert load_protocol("ml-1m-leave-one-out-v1").apply(ml_1m_sequences).hash == load_protocol("ml-1m-leave-one-out-v1").split_hash
+    assert (
+        load_protocol("ml-1m-leave-one-out-v1").apply(ml_1m_sequences).hash
+        == load_protocol("ml-1m-leave-one-out-v1").split_hash
+    )
 
 
 def test_successive_targets_are_asked_after_the_same_training(shared_data):
@@ -71,7 +77,10 @@ def test_successive_targets_are_asked_after_the_same_training(shared_data):
 def test_other_data_is_refused(ml_1m_sequences):
     items = ml_1m_sequences.items.copy()
     items[[0, 1]] = items[[1, 0]]
-    with pytest.raises(DataError, match=r"expected data that gives the split 0aa370c5d57fe3f6. Got .* from 6040 users, 3416 items, 999610 events"):
+    with pytest.raises(
+        DataError,
+        match=r"expected data that gives the split 0aa370c5d57fe3f6. Got .* from 6040 users, 3416 items, 999610 events",
+    ):
         load_protocol("ml-1m-leave-one-out-v1").apply(replace(ml_1m_sequences, items=items))
 
 
@@ -87,10 +96,18 @@ def test_unknown_names_and_wrong_keys_are_named(tmp_path):
     with pytest.raises(SettingsError, match="Did you mean 'ml-1m-origin-v1'"):
         load_protocol("ml-1m-orgin-v1")
     own = tmp_path / "own.yaml"
-    own.write_text("name: own\ntitle: t\ndata: {name: a.csv, revision: r}\nsplit: {name: leave_one_out}\nfilter_sen: true\n")
-    with pytest.raises(SettingsError, match=r"protocol.filter_sen: unknown setting. Did you mean 'filter_seen'"):
+    own.write_text(
+        "name: own\ntitle: t\ndata: {name: a.csv, revision: r}\nsplit: {name: leave_one_out}\nfilter_sen: "
+        "true\n"
+    )
+    with pytest.raises(
+        SettingsError, match=r"protocol.filter_sen: unknown setting. Did you mean 'filter_seen'"
+    ):
         load_protocol(own)
-    own.write_text("name: own\ntitle: t\ndata: {name: a.csv, revision: r}\nsplit: {name: leave_one_out}\nheadline: [ndgc@10]\n")
+    own.write_text(
+        "name: own\ntitle: t\ndata: {name: a.csv, revision: r}\nsplit: {name: leave_one_out}\nheadline: "
+        "[ndgc@10]\n"
+    )
     with pytest.raises(SettingsError, match="ndgc"):
         load_protocol(own)
 
@@ -98,11 +115,17 @@ def test_unknown_names_and_wrong_keys_are_named(tmp_path):
 def test_the_log_of_ones_own_is_beside_the_protocol_or_in_the_folder_of_the_data(tmp_path, monkeypatch):
     for folder in ("here", "data", "elsewhere"):
         (tmp_path / folder).mkdir()
-    (tmp_path / "here" / "own.yaml").write_text("name: own-v1\ntitle: Own\ndata: {name: log.csv, revision: now}\nsplit: {name: leave_one_out}\n")
+    (tmp_path / "here" / "own.yaml").write_text(
+        "name: own-v1\ntitle: Own\ndata: {name: log.csv, revision: now}\nsplit: {name: leave_one_out}\n"
+    )
     monkeypatch.chdir(tmp_path / "elsewhere")
     data = load_protocol(tmp_path / "here" / "own.yaml").data
-    with pytest.raises(DataError, match=r"data\.name: expected a log at .*here/log\.csv or .*data/log\.csv. Got none"):
+    with pytest.raises(
+        DataError, match=r"data\.name: expected a log at .*here/log\.csv or .*data/log\.csv. Got none"
+    ):
         load_sequences(data, "file", str(tmp_path / "data"))
     for folder, users in (("data", 1), ("here", 2)):  # the nearest goes first
-        (tmp_path / folder / "log.csv").write_text("user_id,item_id\n" + "".join(f"u{u},i1\n" for u in range(users)))
+        (tmp_path / folder / "log.csv").write_text(
+            "user_id,item_id\n" + "".join(f"u{u},i1\n" for u in range(users))
+        )
         assert load_sequences(data, "file", str(tmp_path / "data"))[0].users == users

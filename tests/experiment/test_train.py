@@ -33,7 +33,8 @@ def test_a_run_from_yaml_to_artifact(ring_csv, tmp_path):
     assert model.train.epochs == 1
     assert model.loss.name == "bpr"
     assert [row["metric"] for row in table.rows] == ["precision@20", "recall@20", "map@20", "ndcg@20"]
-    assert table.rows[1]["value"]["mean"] == 1.0  # 12 items, nothing filtered: every target is among the first 20
+    # 12 items, nothing filtered: every target is among the first 20
+    assert table.rows[1]["value"]["mean"] == 1.0
     assert pl.read_csv(tmp_path / "topk.csv").columns == ["user_id", "item_id", "rank", "position"]
     again = judge.evaluate(str(tmp_path / "out"), topk_path=str(tmp_path / "again.csv"))
     assert again.rows == table.rows
@@ -49,13 +50,17 @@ def test_a_run_with_features(ring_csv, tmp_path):
     items.write_text("item_id,kind\n" + "".join(f"i{i},k{i % 3}\n" for i in range(12)))
     schema.write_text("item: [item_id, kind]\n")
     data = f"data: {{path: {ring_csv}, items: {items}}}"
-    path.write_text(YAML.format(path=ring_csv, folder=tmp_path).replace(f"data: {{path: {ring_csv}}}", data) + f"features: {schema}\n")
+    path.write_text(
+        YAML.format(path=ring_csv, folder=tmp_path).replace(f"data: {{path: {ring_csv}}}", data)
+        + f"features: {schema}\n"
+    )
     model, table = train.train(RunSettings.read(path), progress=False)
     assert model.features.item == ["item_id", "kind"]
     assert judge.evaluate(str(tmp_path / "out")).rows == table.rows
     path.write_text(path.read_text().replace(data, f"data: {{path: {ring_csv}}}"))
     with pytest.raises(
-        SettingsError, match=r"features\.item: no column 'kind', as the items have no attributes\. Give a table of them \(data\.items\)"
+        SettingsError,
+        match=r"features\.item: no column 'kind', as the items have no attributes\. Give a table of them \(data\.items\)",
     ):
         train.train(RunSettings.read(path, [f"output.folder={tmp_path}/other"]), progress=False)
 
@@ -84,7 +89,8 @@ def test_a_refit_knows_all_events_and_is_what_recommends(ring_csv, tmp_path, cap
     with caplog.at_level("INFO", logger="seqrec"):
         recommend.recommend(serving, None, ["u1"], 3, True, "raise")
     assert not caplog.text
-    train.train(RunSettings.read(path), progress=False)  # without it, the refit of a model that was replaced is not used any more
+    # without it, the refit of a model that was replaced is not used any more
+    train.train(RunSettings.read(path), progress=False)
     assert recommend.open_or_train(str(out), "", {}).provenance == seqrec.load(out / "model").provenance
 
 
@@ -92,7 +98,15 @@ def test_a_refit_that_was_killed_goes_on(ring_csv, tmp_path, monkeypatch):
     path, out = tmp_path / "run.yaml", tmp_path / "out"
     path.write_text(YAML.format(path=ring_csv, folder=tmp_path) + "\n")
     settings = RunSettings.read(path, ["output.refit=true", "train.epochs=3", "train.learning_rate=0.05"])
-    whole = RunSettings.read(path, ["output.refit=true", "train.epochs=3", "train.learning_rate=0.05", f"output.folder={tmp_path}/whole"])
+    whole = RunSettings.read(
+        path,
+        [
+            "output.refit=true",
+            "train.epochs=3",
+            "train.learning_rate=0.05",
+            f"output.folder={tmp_path}/whole",
+        ],
+    )
     model, expected = train.train(whole, progress=False)
     assert model.fit_report["best_epoch"] > 1
     save = state.Run.save
@@ -116,12 +130,19 @@ def test_a_refit_that_was_killed_goes_on(ring_csv, tmp_path, monkeypatch):
 
 def test_a_refit_of_a_model_without_epochs(ring_csv, tmp_path):
     settings = RunSettings.of(
-        {"data": {"path": str(ring_csv)}, "model": {"name": "markov"}, "output": {"folder": str(tmp_path / "out"), "refit": True}}, ""
+        {
+            "data": {"path": str(ring_csv)},
+            "model": {"name": "markov"},
+            "output": {"folder": str(tmp_path / "out"), "refit": True},
+        },
+        "",
     )
     train.train(settings, progress=False)
     assert recommend.open_or_train(str(tmp_path / "out"), "", {}).provenance["split"] == {"name": "refit"}
     with pytest.raises(SettingsError, match=r"output\.refit: expected output\.folder"):
-        RunSettings.of({"data": {"path": "x.csv"}, "model": {"name": "markov"}, "output": {"refit": True}}, "").check()
+        RunSettings.of(
+            {"data": {"path": "x.csv"}, "model": {"name": "markov"}, "output": {"refit": True}}, ""
+        ).check()
 
 
 def test_evaluate_refuses_changed_data(ring_csv, tmp_path):
@@ -134,12 +155,15 @@ def test_evaluate_refuses_changed_data(ring_csv, tmp_path):
 
 
 def test_evaluate_refuses_the_same_log_under_other_ids(ring_csv, tmp_path):
-    """Ids renamed: the same events, and the same hash of the split, but other items in the places of the old."""
+    """Ids renamed: the same events, and the same hash of the split, but other items in the places of the
+    old."""
     path = tmp_path / "run.yaml"
     path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
     train.train(RunSettings.read(path), progress=False)
     log = pl.read_csv(ring_csv)
-    log.with_columns(item_id=pl.lit("j") + (30 - log["item_id"].str.slice(1).cast(pl.Int64)).cast(pl.String)).write_csv(ring_csv)
+    log.with_columns(
+        item_id=pl.lit("j") + (30 - log["item_id"].str.slice(1).cast(pl.Int64)).cast(pl.String)
+    ).write_csv(ring_csv)
     with pytest.raises(DataError, match="item ids: expected those that hrm was trained on"):
         judge.evaluate(str(tmp_path / "out"))
 
@@ -149,7 +173,10 @@ def test_evaluate_refuses_the_same_log_under_other_ids(ring_csv, tmp_path):
     [
         ({"data": {"path": "log.csv"}}, ("ndcg@10", True)),
         ({"data": {"path": "log.csv"}, "evaluate": {"filter_seen": False}}, ("ndcg@10", False)),
-        ({"data": {"path": "log.csv"}, "evaluate": {"filter_seen": False}, "train": {"filter_seen": True}}, ("ndcg@10", True)),
+        (
+            {"data": {"path": "log.csv"}, "evaluate": {"filter_seen": False}, "train": {"filter_seen": True}},
+            ("ndcg@10", True),
+        ),
         ({"protocol": "ml-1m-origin-v1"}, ("ndcg@20", False)),
         ({"protocol": "ml-1m-origin-v1", "train": {"metric": "recall@20"}}, ("recall@20", False)),
     ],
@@ -157,7 +184,9 @@ def test_evaluate_refuses_the_same_log_under_other_ids(ring_csv, tmp_path):
 def test_epochs_are_chosen_as_the_run_tests(changes, chosen):
     model = RunSettings.of({"model": {"name": "gru4rec"}, **changes}, "").check()
     assert (model.train.metric, model.train.filter_seen) == chosen
-    RunSettings.of({**{k: v for k, v in changes.items() if k != "train"}, "model": {"name": "markov"}}, "").check()
+    RunSettings.of(
+        {**{k: v for k, v in changes.items() if k != "train"}, "model": {"name": "markov"}}, ""
+    ).check()
 
 
 @pytest.mark.parametrize(
@@ -205,14 +234,17 @@ def test_the_bucket_of_the_shipped_preparation_is_filled_in(monkeypatch):
 
 
 def test_a_prepared_folder_gives_samples(ring_csv, tmp_path):
-    """Sequences that are prepared already are split as they are; samples of them are those of the log; trained on, tables give the log's split."""
+    """Sequences that are prepared already are split as they are; samples of them are those of the log;
+    trained on, tables give the log's split."""
     log = RunSettings.of({"data": {"path": str(ring_csv)}}, "")
     prepare.prepare_run(log, str(tmp_path / "prepared"), str(tmp_path / "one"))
     prepared = RunSettings.of({"data": {"path": str(tmp_path / "prepared")}}, "")
     prepare.prepare_run(prepared, None, str(tmp_path / "two"))
     prepare.prepare_run(prepared, str(tmp_path / "copy"), str(tmp_path / "three"))
     for name in ("train", "validation", "test", "item"):
-        first, *others = (pl.read_parquet(tmp_path / folder / f"{name}.parquet") for folder in ("one", "two", "three"))
+        first, *others = (
+            pl.read_parquet(tmp_path / folder / f"{name}.parquet") for folder in ("one", "two", "three")
+        )
         assert all(first.equals(other) for other in others)
     paths = [str(tmp_path / "one" / f"{name}.parquet") for name in ("test", "train", "validation")]
     split, source, _ = data.read_split(RunSettings.of({"data": {"path": paths}}, ""))
@@ -221,7 +253,9 @@ def test_a_prepared_folder_gives_samples(ring_csv, tmp_path):
 
 
 def test_prepare_writes_what_train_opens(ring_csv, tmp_path):
-    sequences = prepare.prepare(settings.DataSettings(path=str(ring_csv), min_item_count=2), tmp_path / "prepared")
+    sequences = prepare.prepare(
+        settings.DataSettings(path=str(ring_csv), min_item_count=2), tmp_path / "prepared"
+    )
     assert (sequences.users, sequences.events, len(sequences.item_catalogue)) == (60, 900, 12)
     again, _ = data.read_sequences(settings.DataSettings(path=str(tmp_path / "prepared")))
     assert again.events == 900
@@ -229,11 +263,15 @@ def test_prepare_writes_what_train_opens(ring_csv, tmp_path):
 
 @pytest.mark.parametrize("retrain", [True, False])
 def test_lists_are_judged_by_what_the_protocol_trains_on(retrain, tmp_path):
-    """Item c comes first in the validation window: a model that trains again knows it, and so it is no certain miss for other libraries' lists."""
-    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu,a,1\nu,b,2\nu,c,11\nv,a,3\nv,b,4\nv,c,21\n")
+    """Item c comes first in the validation window: a model that trains again knows it, and so it is no
+    certain miss for other libraries' lists."""
+    (tmp_path / "log.csv").write_text(
+        "user_id,item_id,timestamp\nu,a,1\nu,b,2\nu,c,11\nv,a,3\nv,b,4\nv,c,21\n"
+    )
     (tmp_path / "own.yaml").write_text(
         "name: own-v1\ntitle: A log of one's own\ndata: {name: log.csv, revision: today}\n"
-        f"split: {{name: global_temporal, validation_cut: 10, test_cut: 20}}\nretrain: {str(retrain).lower()}\n"
+        f"split: {{name: global_temporal, validation_cut: 10, test_cut: 20}}\nretrain: "
+        f"{str(retrain).lower()}\n"
     )
     (tmp_path / "lists.csv").write_text("user_id,item_id,rank\nv,c,1\n")
     table = judge.judge(str(tmp_path / "lists.csv"), str(tmp_path / "own.yaml"), str(tmp_path))
@@ -244,11 +282,17 @@ def test_lists_are_judged_by_what_the_protocol_trains_on(retrain, tmp_path):
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
-        ("ndgc@10", r"expected a metric with its cut-off, such as ndcg@10 \(did you mean 'ndcg'\?\)\. Got 'ndgc@10'\.$"),
+        (
+            "ndgc@10",
+            r"expected a metric with its cut-off, such as ndcg@10 \(did you mean 'ndcg'\?\)\. Got 'ndgc@10'\.$",
+        ),
         ("recall", r"expected a metric with its cut-off, such as recall@10\. Got 'recall'\.$"),
     ],
 )
 def test_a_wrong_metric_is_named_once(metric, message):
-    for section, content in (("evaluate.metrics.0", {"evaluate": {"metrics": [metric]}}), ("train.metric", {"train": {"metric": metric}})):
+    for section, content in (
+        ("evaluate.metrics.0", {"evaluate": {"metrics": [metric]}}),
+        ("train.metric", {"train": {"metric": metric}}),
+    ):
         with pytest.raises(SettingsError, match=f"^{section}: {message}"):
             RunSettings.of({"data": {"path": "x.csv"}, "model": {"name": "gru4rec"}, **content}, "").check()

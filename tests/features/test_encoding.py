@@ -27,11 +27,16 @@ def side(table: dict, *names: str, where: str = "item") -> Side:
 
 def meaning(side: Side) -> list[dict[int, float]]:
     """Each row as value -> weight."""
-    return [{int(v): float(w) for v, w in zip(index, weight) if w} for index, weight in zip(side.index, side.weight)]
+    return [
+        {int(v): float(w) for v, w in zip(index, weight) if w}
+        for index, weight in zip(side.index, side.weight)
+    ]
 
 
 def test_the_drawing_of_the_docstring():
-    s = side({"genres": ["Action|Comedy", "Drama", None], "kind": ["film", "film", "series"]}, "genres", "kind")
+    s = side(
+        {"genres": ["Action|Comedy", "Drama", None], "kind": ["film", "film", "series"]}, "genres", "kind"
+    )
     assert not s.ids
     assert s.index.tolist() == [[1, 2, 4], [3, 4, 0], [5, 0, 0]]
     assert s.weight.tolist() == [[0.5, 0.5, 1], [1, 1, 0], [1, 0, 0]]
@@ -59,13 +64,20 @@ def test_cells_with_several_values(column):
 
 @pytest.mark.parametrize(
     "column",
-    [[3, 1, 3, None], [0.5, 1.0, 0.5, float("nan")], [True, False, True, None], [date(2020, 1, 1), date(2021, 1, 1), date(2020, 1, 1), None]],
+    [
+        [3, 1, 3, None],
+        [0.5, 1.0, 0.5, float("nan")],
+        [True, False, True, None],
+        [date(2020, 1, 1), date(2021, 1, 1), date(2020, 1, 1), None],
+    ],
     ids=["integers", "floats", "booleans", "dates"],
 )
 def test_values_of_any_type(column):
     for dtype in (None, pl.Categorical):
         series = pl.Series(column, strict=False)
-        a, b, again, empty = meaning(side({"x": series if dtype is None else series.cast(pl.String).cast(dtype)}, "x"))
+        a, b, again, empty = meaning(
+            side({"x": series if dtype is None else series.cast(pl.String).cast(dtype)}, "x")
+        )
         assert a == again
         assert a.keys().isdisjoint(b)
         assert not empty or isinstance(column[3], float)  # as text, "NaN" is a word
@@ -74,11 +86,20 @@ def test_values_of_any_type(column):
 words = st.lists(st.sampled_from("abc"), max_size=3)
 
 
-@given(st.lists(st.tuples(words, words, st.sampled_from(["x", "y", None])), min_size=1, max_size=8).filter(lambda rows: all(map(any, zip(*rows)))))
+@given(
+    st.lists(st.tuples(words, words, st.sampled_from(["x", "y", None])), min_size=1, max_size=8).filter(
+        lambda rows: all(map(any, zip(*rows)))
+    )
+)
 def test_against_the_plain_way(rows):
-    """Features one beside the other, and crossed, are what counting them by hand says, up to the numbering."""
+    """Features one beside the other, and crossed, are what counting them by hand says, up to the
+    numbering."""
     one, two, kind = zip(*rows)
-    table = {"one": ["|".join(w) for w in one], "two": pl.Series(two, dtype=pl.List(pl.String)), "kind": list(kind)}
+    table = {
+        "one": ["|".join(w) for w in one],
+        "two": pl.Series(two, dtype=pl.List(pl.String)),
+        "kind": list(kind),
+    }
     crossed = [{"#".join(p) for p in product(set(a), set(b))} for a, b, _ in rows]
     names = ["one", "kind", "one#two"] if any(crossed) else ["one", "kind"]
     expected = []
@@ -116,19 +137,32 @@ def test_the_two_sides_of_the_items_number_alike():
 
 def test_mistakes_are_named():
     table = {"genres": ["a", "b"], "title": ["x", "y"]}
-    with pytest.raises(SettingsError, match=r"features\.item: .* have no column 'genre'\. Did you mean 'genres'\? Known: genres, title"):
+    with pytest.raises(
+        SettingsError,
+        match=r"features\.item: .* have no column 'genre'\. Did you mean 'genres'\? Known: genres, title",
+    ):
         side(table, "genre")
-    with pytest.raises(SettingsError, match=r"features.user: the user attributes have no column 'zzz'\. Known: genres, title"):
+    with pytest.raises(
+        SettingsError, match=r"features.user: the user attributes have no column 'zzz'\. Known: genres, title"
+    ):
         side(table, "genres#zzz", where="user")
-    with pytest.raises(SettingsError, match=r"features.sequence: no column 'genres', as the items have no attributes.*data\.items"):
+    with pytest.raises(
+        SettingsError,
+        match=r"features.sequence: no column 'genres', as the items have no attributes.*data\.items",
+    ):
         Features.of(FeatureSchema(sequence=["genres"]), Catalogue([0]), Catalogue([0]))
     with pytest.raises(SettingsError, match="column 'x' is empty"):
         side({"x": [None, ""]}, "x")
     with pytest.raises(SettingsError, match=r"expected texts, numbers or lists of them\. Got Struct"):
         side({"x": [{"a": 1}]}, "x")
-    with pytest.raises(SettingsError, match=r"'price' has 1,500 different numbers; expected at most 1,000.*Bin it"):
+    with pytest.raises(
+        SettingsError, match=r"'price' has 1,500 different numbers; expected at most 1,000.*Bin it"
+    ):
         side({"price": np.arange(3000) // 2}, "price")
-    with pytest.raises(SettingsError, match=r"'title' has 199 different values in 200 items, so it says little more than item_id does"):
+    with pytest.raises(
+        SettingsError,
+        match=r"'title' has 199 different values in 200 items, so it says little more than item_id does",
+    ):
         side({"title": [f"film {max(1, i)}" for i in range(200)]}, "title")
     side({"zip": [f"{i // 2:05}" for i in range(4000)]}, "zip")  # many, but shared
 
@@ -136,7 +170,9 @@ def test_mistakes_are_named():
 def test_movielens(shared_data):
     for name, ages in (("ml-100k", 61), ("ml-1m", 7)):
         s = sources.load(name, data_dir=shared_data).sequences()
-        schema = FeatureSchema(user=["gender", "age", "occupation", "zip_code", "gender#age"], item=["genres"])
+        schema = FeatureSchema(
+            user=["gender", "age", "occupation", "zip_code", "gender#age"], item=["genres"]
+        )
         features = Features.of(schema, s.user_catalogue, s.item_catalogue)
         assert features.item.values == 1 + (19 if name == "ml-100k" else 18)
         assert features.user.values > 1 + 2 + ages + 21

@@ -10,7 +10,19 @@ from seqrec.errors import DataError, SettingsError
 from seqrec.features.schema import FeatureSchema
 
 SCHEMAS = Path(__file__).parents[2] / "conf" / "schema"
-COLUMNS = ["label", "user_id", "gender", "age", "occupation", "zip", "movie_id", "recent_movie_ids", "genre", "last_movie", "last_genre"]
+COLUMNS = [
+    "label",
+    "user_id",
+    "gender",
+    "age",
+    "occupation",
+    "zip",
+    "movie_id",
+    "recent_movie_ids",
+    "genre",
+    "last_movie",
+    "last_genre",
+]
 
 
 def test_ids_only_is_the_default():
@@ -22,7 +34,11 @@ def test_read(tmp_path):
     path = tmp_path / "schema.yaml"
     path.write_text("user: [gender, 'gender # age']\nitem: [item_id, genres]\n")
     schema = FeatureSchema.read(path)
-    assert (schema.user, schema.sequence, schema.item) == (["gender", "gender#age"], ["item_id"], ["item_id", "genres"])
+    assert (schema.user, schema.sequence, schema.item) == (
+        ["gender", "gender#age"],
+        ["item_id"],
+        ["item_id", "genres"],
+    )
     path.write_text("itme: [item_id]\n")
     with pytest.raises(SettingsError, match=r"schema\.yaml\.itme: unknown setting\. Did you mean 'item'"):
         FeatureSchema.read(path)
@@ -55,7 +71,9 @@ def test_shipped_schemas_are_valid(path):
     assert "item_id" in FeatureSchema.read(path).item
 
 
-def origin(folder: Path, user: str = "user_id\n", sequence: str = "recent_movie_ids\n", item: str = "movie_id\n") -> FeatureSchema:
+def origin(
+    folder: Path, user: str = "user_id\n", sequence: str = "recent_movie_ids\n", item: str = "movie_id\n"
+) -> FeatureSchema:
     columns = "".join(f"{n} {name}\n" for n, name in enumerate(COLUMNS))
     paths = [folder / f"{name}_schema" for name in ("column", "user_combine", "seq_combine", "item_combine")]
     for path, text in zip(paths, (columns, user, sequence, item)):
@@ -79,7 +97,10 @@ def test_the_origins_files(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"user": "user_id\ngendre\n"}, r"user_combine_schema, line 2: 'gendre' is no column of .*column_schema\. Did you mean 'genre'"),
+        (
+            {"user": "user_id\ngendre\n"},
+            r"user_combine_schema, line 2: 'gendre' is no column of .*column_schema\. Did you mean 'genre'",
+        ),
         ({"user": "gender#last_genre\n"}, "line 1: 'gender#last_genre' crosses a column of the history"),
         ({"item": "label\n"}, "item_combine_schema, line 1: the label"),
         ({"item": "gender\nuser_id\n"}, r"item_combine_schema\.item: expected columns of the items"),

@@ -20,14 +20,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-FEATURES = {"user": ["user_id", "group"], "sequence": ["item_id", "kind"], "item": ["item_id", "kind#tags", "tags"]}
+FEATURES = {
+    "user": ["user_id", "group"],
+    "sequence": ["item_id", "kind"],
+    "item": ["item_id", "kind#tags", "tags"],
+}
 
 
 def contract_of(name: str, **more: Any) -> type[ModelContract]:
     attributes = {
         "make_model": lambda self: models.get(name)(**SETTINGS.get(name, {}), **more),
         "sequential": "popularity" not in name,
-        "order": 2 if name == "gru4rec" else 1,  # a recurrent network must also find what no shorter context tells
+        # a recurrent network must also find what no shorter context tells
+        "order": 2 if name == "gru4rec" else 1,
     }
     return type(f"Test_{name}", (ModelContract,), attributes)
 
@@ -55,7 +60,10 @@ def test_an_unknown_name_gets_its_nearest_neighbour():
 @pytest.mark.parametrize("name", ["markov", "gru4rec"])
 def test_an_unknown_option_of_fit_says_where_it_goes(name: str):
     model = models.get(name)()
-    with pytest.raises(SettingsError, match=r"fit: unknown option 'epochs'\. It is a setting of training, .*: train=\{'epochs': 3\}"):
+    with pytest.raises(
+        SettingsError,
+        match=r"fit: unknown option 'epochs'\. It is a setting of training, .*: train=\{'epochs': 3\}",
+    ):
         model.fit(small_log(), epochs=3)
     with pytest.raises(SettingsError, match=r"fit: unknown option 'chekpoint'\. Did you mean 'checkpoint'\?"):
         model.fit(small_log(), chekpoint="x")

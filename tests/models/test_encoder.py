@@ -59,7 +59,13 @@ COUNTS = torch.arange(1, ITEMS + 1)
 
 
 def batch(labels: Tensor | None = None) -> Batch:
-    return Batch(torch.zeros(N, 1, dtype=torch.int64), torch.ones(N, 1, dtype=torch.bool), torch.arange(N), TARGETS, labels=labels)
+    return Batch(
+        torch.zeros(N, 1, dtype=torch.int64),
+        torch.ones(N, 1, dtype=torch.bool),
+        torch.arange(N),
+        TARGETS,
+        labels=labels,
+    )
 
 
 def sampler(**settings: Any) -> Sampler:
@@ -77,7 +83,13 @@ SAMPLED = ("sampled_softmax", "bce", "gbce", "bpr", "bpr_max", "top1", "top1_max
 
 
 @pytest.mark.parametrize(
-    "negatives", [{"count": 5}, {"count": 5, "shared": False}, {"count": 0, "in_batch": True}, {"count": 4, "in_batch": True, "alpha": 0.5}]
+    "negatives",
+    [
+        {"count": 5},
+        {"count": 5, "shared": False},
+        {"count": 0, "in_batch": True},
+        {"count": 4, "in_batch": True, "alpha": 0.5},
+    ],
 )
 @pytest.mark.parametrize("logq", [0.0, 1.0])
 @pytest.mark.parametrize("name", SAMPLED)
@@ -93,7 +105,9 @@ def test_every_loss_with_every_sampler(name: str, logq: float, negatives: dict[s
         positive[i] = encoder.states[i] @ encoder.items[TARGETS[i]] - logq * drawn.target_log_q[i]
         for m in range(items.shape[1]):
             hit = items[i, m] == TARGETS[i]
-            negative[i, m] = -torch.inf if hit else encoder.states[i] @ encoder.items[items[i, m]] - logq * log_q[i, m]
+            negative[i, m] = (
+                -torch.inf if hit else encoder.states[i] @ encoder.items[items[i, m]] - logq * log_q[i, m]
+            )
     extra = {"gbce": {"items": ITEMS}}.get(name, {})
     torch.testing.assert_close(got, getattr(losses, name)(positive, negative, **extra))
     got.backward()
@@ -119,7 +133,9 @@ def test_bce_pushes_disliked_targets_down():
 @pytest.mark.parametrize("name", ["softmax", *SAMPLED])
 def test_a_batch_of_disliked_targets_only(name: str):
     encoder = Table()
-    loss = loss_of(encoder, batch(torch.zeros(N, dtype=torch.bool)), LossSettings(name=name), sampler(count=5))
+    loss = loss_of(
+        encoder, batch(torch.zeros(N, dtype=torch.bool)), LossSettings(name=name), sampler(count=5)
+    )
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(encoder.states.grad).all()
@@ -130,7 +146,10 @@ def test_a_batch_of_disliked_targets_only(name: str):
 def test_bfloat16_is_near(name: str, shared: bool):
     losses_and_gradients = []
     for bfloat16 in (False, True):
-        encoder, draws = Table(), sampler(count=5, alpha=0.5, in_batch=True, logq=float(name == "sampled_softmax"), shared=shared)
+        encoder, draws = (
+            Table(),
+            sampler(count=5, alpha=0.5, in_batch=True, logq=float(name == "sampled_softmax"), shared=shared),
+        )
         objective = Objective(encoder, LossSettings(name=name), draws, bfloat16)
         ((drawn, negatives),) = objective.drawn([batch()])
         loss = objective.loss(drawn, negatives)
@@ -148,26 +167,51 @@ def test_training_with_ratings():
     ratings = np.random.default_rng(0).integers(1, 6, sequences.events).astype(np.float32)
     split = last_n(type(sequences)(**{**vars(sequences), "ratings": ratings}), 2, min_rating=2)
     for loss in ("bce", "softmax"):
-        model = HRM(width=8, loss=loss, negatives={"count": 4}, train={"epochs": 1, "batch_positions": 3, "device": "cpu"})
+        model = HRM(
+            width=8,
+            loss=loss,
+            negatives={"count": 4},
+            train={"epochs": 1, "batch_positions": 3, "device": "cpu"},
+        )
         model.fit(split)
         assert torch.isfinite(model.score(split.histories(split.test))).all()
 
 
 def test_groups_of_settings():
     model = SASRec(width=8, loss="bce", negatives={"count": 3}, train={"epochs": 2})
-    assert (model.settings.width, model.loss.name, model.negatives.count, model.train.epochs) == (8, "bce", 3, 2)
+    assert (model.settings.width, model.loss.name, model.negatives.count, model.train.epochs) == (
+        8,
+        "bce",
+        3,
+        2,
+    )
     assert SASRec(loss=LossSettings(name="gbce", t=0.5)).loss.t == 0.5
     for wrong, message in [
         ({"widht": 8}, "sasrec.widht: unknown setting. Did you mean 'width'"),
         ({"loss": "bec"}, "loss.name: expected"),
-        ({"loss": {"name": "bce", "smothing": 0.1}}, "loss.smothing: unknown setting. Did you mean 'smoothing'"),
+        (
+            {"loss": {"name": "bce", "smothing": 0.1}},
+            "loss.smothing: unknown setting. Did you mean 'smoothing'",
+        ),
         ({"negatives": {"cuont": 3}}, "Did you mean 'count'"),
         ({"train": {"epochs": 0}}, "train.epochs: expected greater than or equal to 1. Got 0"),
         ({"loss": "bce", "negatives": {"count": 0}}, "negatives.count: the loss bce needs negatives"),
-        ({"loss": {"name": "bce", "t": 0.3}}, "loss.t: expected no value with the loss bce, since only gbce has it; leave it out. Got 0.3."),
-        ({"loss": {"smoothing": 0.1, "name": "bpr"}}, "loss.smoothing: expected no value with the loss bpr, since only softmax has it"),
-        ({"loss": {"elu": 0.5}}, "loss.elu: expected no value with the loss softmax, since only bpr_max has it"),
-        ({"loss": {"name": "top1_max", "regularisation": 0}}, "loss.regularisation: expected no value with the loss top1_max"),
+        (
+            {"loss": {"name": "bce", "t": 0.3}},
+            "loss.t: expected no value with the loss bce, since only gbce has it; leave it out. Got 0.3.",
+        ),
+        (
+            {"loss": {"smoothing": 0.1, "name": "bpr"}},
+            "loss.smoothing: expected no value with the loss bpr, since only softmax has it",
+        ),
+        (
+            {"loss": {"elu": 0.5}},
+            "loss.elu: expected no value with the loss softmax, since only bpr_max has it",
+        ),
+        (
+            {"loss": {"name": "top1_max", "regularisation": 0}},
+            "loss.regularisation: expected no value with the loss top1_max",
+        ),
         ({"train": {"momentum": 0.9}}, "train.momentum: expected no momentum with adamw"),
         ({"width": "wide"}, "sasrec.width: expected a valid integer"),
     ]:
@@ -188,11 +232,17 @@ def test_nothing_known_scores_by_popularity():
     assert scores[0].tolist() == split.item_counts.tolist()
 
 
-@pytest.mark.parametrize(("cls", "features"), [(HRM, None), (FPMC, None), (HRM, {"user": ["user_id", "group"]}), (SASRec, {"user": ["group"]})])
+@pytest.mark.parametrize(
+    ("cls", "features"),
+    [(HRM, None), (FPMC, None), (HRM, {"user": ["user_id", "group"]}), (SASRec, {"user": ["group"]})],
+)
 def test_users_without_a_target_in_training(tmp_path, cls, features):
-    """Nobody scores them by a vector that was never trained, in evaluation or when recommending; what attributes tell of them counts."""
+    """Nobody scores them by a vector that was never trained, in evaluation or when recommending; what
+    attributes tell of them counts."""
     sequences = small_log()
-    users = Catalogue(sequences.user_catalogue.ids, pl.DataFrame({"group": ["a", "b"] * sequences.users})[: sequences.users])
+    users = Catalogue(
+        sequences.user_catalogue.ids, pl.DataFrame({"group": ["a", "b"] * sequences.users})[: sequences.users]
+    )
     split = user_holdout(replace(sequences, user_catalogue=users), validation_users=3, test_users=8, last=1)
     model = cls(width=8, features=features, train={"epochs": 2, "batch_positions": 8, "device": "cpu"})
     model.fit(split, progress=False)
@@ -203,10 +253,22 @@ def test_users_without_a_target_in_training(tmp_path, cls, features):
     for served in (model, cls.load(tmp_path / "model")):
         assert served.recommend(users=held_out, k=5)["item_id"].to_list() == expected
     histories = split.histories(split.test)
-    anonymous = model.score(replace(histories, users=None if features is None and cls is not FPMC else np.full(len(histories), -1, np.int32)))
+    anonymous = model.score(
+        replace(
+            histories,
+            users=None if features is None and cls is not FPMC else np.full(len(histories), -1, np.int32),
+        )
+    )
     assert torch.allclose(model.score(histories), anonymous) == (features is None)
 
 
-@pytest.mark.parametrize("model", [SASRec(), FPMC(loss={"name": "bpr_max", "elu": 0.5}), GRU4Rec(train={"optimizer": "adagrad", "momentum": 0.3})])
+@pytest.mark.parametrize(
+    "model",
+    [
+        SASRec(),
+        FPMC(loss={"name": "bpr_max", "elu": 0.5}),
+        GRU4Rec(train={"optimizer": "adagrad", "momentum": 0.3}),
+    ],
+)
 def test_a_configuration_makes_the_same_model_again(model):
     assert type(model)(**model.configuration()).configuration() == model.configuration()

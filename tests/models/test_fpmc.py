@@ -17,13 +17,17 @@ def test_score_is_the_papers():
     net = FPMCNetwork(FPMCSettings(width=3, recent=2), items=6, users=4).double()
     v_iu, v_il = net.items.weight[:, :3], net.items.weight[:, 3:]
     lists, users = [[5, 0, 1], [2], []], [3, 0, 1]
-    histories = Histories.from_lists([np.array(x, dtype=np.int32) for x in lists], np.array(users, dtype=np.int32))
+    histories = Histories.from_lists(
+        [np.array(x, dtype=np.int32) for x in lists], np.array(users, dtype=np.int32)
+    )
     scores = net.encode(net.history_batch(histories)) @ net.item_vectors().T
     for row, (history, user) in enumerate(zip(lists, users)):
         for j in range(6):
             expected = (net.users.weight[user] @ v_iu[j]).item()
             last = history[-2:]
-            expected += sum((net.last_items.weight[item] @ v_il[j]).item() for item in last) / max(1, len(last))
+            expected += sum((net.last_items.weight[item] @ v_il[j]).item() for item in last) / max(
+                1, len(last)
+            )
             assert scores[row, j].item() == pytest.approx(expected, abs=1e-12)
 
 

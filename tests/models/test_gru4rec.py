@@ -13,7 +13,17 @@ from seqrec.testing import sequences_of
 from seqrec.training import losses
 
 ITEMS = 15
-LISTS = [np.array(x) for x in ([0, 1, 2, 3, 4, 5, 6], [7, 8], [9, 10, 11, 12], [13, 14, 0, 2, 4, 6, 8, 10, 12, 1], [3], [5, 6, 7])]
+LISTS = [
+    np.array(x)
+    for x in (
+        [0, 1, 2, 3, 4, 5, 6],
+        [7, 8],
+        [9, 10, 11, 12],
+        [13, 14, 0, 2, 4, 6, 8, 10, 12, 1],
+        [3],
+        [5, 6, 7],
+    )
+]
 
 
 def everything() -> Split:
@@ -37,7 +47,8 @@ def one_run(net: GRU4RecNetwork, items: np.ndarray) -> torch.Tensor:
 @pytest.mark.parametrize("lanes", [1, 2, 3, 10])
 @pytest.mark.parametrize(("steps", "layers"), [(1, 1), (3, 1), (3, 2), (50, 1)])
 def test_lanes_with_the_state_carried_equal_one_long_run(steps: int, layers: int, lanes: int):
-    """Whatever the lanes, the state at each position is the one after reading the sequence from its beginning."""
+    """Whatever the lanes, the state at each position is the one after reading the sequence from its
+    beginning."""
     net = network(steps=steps, layers=layers)
     split = everything()
     prefixes = {(tuple(x[:n]), x[n]): one_run(net, x[:n]) for x in LISTS for n in range(1, len(x))}
@@ -46,10 +57,16 @@ def test_lanes_with_the_state_carried_equal_one_long_run(steps: int, layers: int
         states = net.encode(batch)
         assert len(states) == len(batch.targets)
         for state, target in zip(states, batch.targets.tolist()):
-            near = [key for key, expected in prefixes.items() if key[1] == target and torch.allclose(state, expected, rtol=0, atol=1e-10)]
+            near = [
+                key
+                for key, expected in prefixes.items()
+                if key[1] == target and torch.allclose(state, expected, rtol=0, atol=1e-10)
+            ]
             assert len(near) == 1, "a state is that of no sequence read from its beginning"
             seen += near
-    assert sorted(map(str, seen)) == sorted(map(str, prefixes)), "not every position was trained on exactly once"
+    assert sorted(map(str, seen)) == sorted(map(str, prefixes)), (
+        "not every position was trained on exactly once"
+    )
 
 
 def test_a_new_epoch_starts_from_nothing():

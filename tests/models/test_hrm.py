@@ -13,7 +13,9 @@ VECTORS = torch.tensor([[[1.0, -2.0], [3.0, -4.0], [100.0, 100.0]]])
 MASK = torch.tensor([[True, True, False]])
 
 
-@pytest.mark.parametrize(("how", "expected"), [("max", [3.0, -2.0]), ("average", [2.0, -3.0]), ("sum", [4.0, -6.0])])
+@pytest.mark.parametrize(
+    ("how", "expected"), [("max", [3.0, -2.0]), ("average", [2.0, -3.0]), ("sum", [4.0, -6.0])]
+)
 def test_pooling(how: str, expected: list[float]):
     assert pool(VECTORS, MASK, how)[0].tolist() == expected
 
@@ -39,15 +41,21 @@ def network(**settings) -> HRMNetwork:
 
 
 def states(net: HRMNetwork, lists: list[list[int]], users: list[int] | None) -> list[list[float]]:
-    histories = Histories.from_lists([np.array(x, dtype=np.int32) for x in lists], None if users is None else np.array(users, dtype=np.int32))
+    histories = Histories.from_lists(
+        [np.array(x, dtype=np.int32) for x in lists],
+        None if users is None else np.array(users, dtype=np.int32),
+    )
     return net.encode(net.history_batch(histories)).tolist()
 
 
 def test_two_layers_by_hand():
     # history 1 2 3: the transaction is 2 3, its vectors (30, 10) and (-10, 40); the user is (2, 2)
-    assert states(network(pool_items="max", pool_user="average"), [[1, 2, 3]], [0]) == [[16.0, 21.0]]  # ((30, 40) + (2, 2)) / 2
-    assert states(network(pool_items="average", pool_user="max"), [[1, 2, 3]], [0]) == [[10.0, 25.0]]  # max((10, 25), (2, 2))
-    assert states(network(pool_items="sum", pool_user="sum"), [[1, 2, 3]], [1]) == [[16.0, 58.0]]  # (20, 50) + (-4, 8)
+    # ((30, 40) + (2, 2)) / 2
+    assert states(network(pool_items="max", pool_user="average"), [[1, 2, 3]], [0]) == [[16.0, 21.0]]
+    # max((10, 25), (2, 2))
+    assert states(network(pool_items="average", pool_user="max"), [[1, 2, 3]], [0]) == [[10.0, 25.0]]
+    # (20, 50) + (-4, 8)
+    assert states(network(pool_items="sum", pool_user="sum"), [[1, 2, 3]], [1]) == [[16.0, 58.0]]
 
 
 def test_a_user_never_seen_leaves_the_transaction_alone():

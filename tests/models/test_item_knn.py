@@ -18,11 +18,20 @@ ITEMS = 8
 
 
 def similarities(split: Split, shrinkage: float, neighbours: int) -> list[dict[int, float]]:
-    users = [{u for u, (a, b) in enumerate(zip(split.train_starts, split.train_stops)) if i in split.sequences.items[a:b]} for i in range(ITEMS)]
+    users = [
+        {
+            u
+            for u, (a, b) in enumerate(zip(split.train_starts, split.train_stops))
+            if i in split.sequences.items[a:b]
+        }
+        for i in range(ITEMS)
+    ]
     table = []
     for i in range(ITEMS):
         row = {
-            j: len(users[i] & users[j]) / ((len(users[i]) * len(users[j])) ** 0.5 + shrinkage) for j in range(ITEMS) if j != i and users[i] & users[j]
+            j: len(users[i] & users[j]) / ((len(users[i]) * len(users[j])) ** 0.5 + shrinkage)
+            for j in range(ITEMS)
+            if j != i and users[i] & users[j]
         }
         table.append(dict(sorted(row.items(), key=lambda pair: (-pair[1], pair[0]))[:neighbours]))
     return table
@@ -36,7 +45,9 @@ def similarities(split: Split, shrinkage: float, neighbours: int) -> list[dict[i
     decay=st.sampled_from([1.0, 0.5]),
     history=st.lists(st.integers(0, ITEMS - 1), max_size=6),
 )
-def test_scores_are_the_obvious_ones(lists: list[list[int]], neighbours: int, shrinkage: float, decay: float, history: list[int]):
+def test_scores_are_the_obvious_ones(
+    lists: list[list[int]], neighbours: int, shrinkage: float, decay: float, history: list[int]
+):
     split = leave_one_out(sequences_of([np.array([0, 1, 2, 3]), *map(np.array, lists)], ITEMS))
     model = ItemKNN(neighbours=neighbours, shrinkage=shrinkage, decay=decay, recent=4)
     model.fit(split)
@@ -46,7 +57,9 @@ def test_scores_are_the_obvious_ones(lists: list[list[int]], neighbours: int, sh
         for j, similarity in table[item].items():
             expected[j] += decay**age * similarity
     expected += FAR_BELOW * model.popularity
-    scores = model.score(Histories.from_lists([np.array([1], dtype=np.int32), np.array(history, dtype=np.int32)]))
+    scores = model.score(
+        Histories.from_lists([np.array([1], dtype=np.int32), np.array(history, dtype=np.int32)])
+    )
     assert scores[1].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
 
 
@@ -63,7 +76,8 @@ def test_counting_in_parts_changes_nothing(pairs: int, monkeypatch: pytest.Monke
 
 def test_items_that_never_occur_together():
     model = ItemKNN()
-    model.fit(leave_one_out(sequences_of([np.array([0, 1, 2]), np.array([3, 1, 2])], 4)))  # training: 0 alone and 3 alone
+    # training: 0 alone and 3 alone
+    model.fit(leave_one_out(sequences_of([np.array([0, 1, 2]), np.array([3, 1, 2])], 4)))
     assert len(model.state()["item"]) == 0
     scores = model.score(Histories.from_lists([np.array([0])]))[0]
     assert scores[0] == scores[3] > scores[1] == scores[2] > 0

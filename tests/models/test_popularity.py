@@ -55,7 +55,9 @@ def test_recent_by_time():
 
 def test_recent_days():
     day = 86_400
-    split = split_of([0, 1, 2, 5, 5], [3, 4, 0, 5, 5], times=[t * day for t in (1, 2, 3, 90, 91, 10, 11, 12, 80, 81)])
+    split = split_of(
+        [0, 1, 2, 5, 5], [3, 4, 0, 5, 5], times=[t * day for t in (1, 2, 3, 90, 91, 10, 11, 12, 80, 81)]
+    )
     assert (split.sequences.times[recent_events(split, 0.1, 1.0)] / day).tolist() == [11, 12]
 
 

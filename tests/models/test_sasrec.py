@@ -19,13 +19,22 @@ ITEMS, LENGTH = 20, 8
 
 def network(**settings) -> SASRecNetwork:
     torch.manual_seed(0)
-    return SASRecNetwork(SASRecSettings(**{"width": 12, "heads": 2, "length": LENGTH, "dropout": 0.0, **settings}), ITEMS, 5).double().eval()
+    return (
+        SASRecNetwork(
+            SASRecSettings(**{"width": 12, "heads": 2, "length": LENGTH, "dropout": 0.0, **settings}),
+            ITEMS,
+            5,
+        )
+        .double()
+        .eval()
+    )
 
 
 def all_states(net: SASRecNetwork, items: list[int]) -> torch.Tensor:
     """(len(items), width) the state after each item of one history."""
     n = len(items)
-    rows = torch.tensor([items, items])  # two rows, so that a state for each step is not mistaken for one a row
+    # two rows, so that a state for each step is not mistaken for one a row
+    rows = torch.tensor([items, items])
     at = torch.arange(2 * n)
     return net.encode(Batch(rows, torch.ones(2, n, dtype=torch.bool), at, torch.empty(0)))[:n]
 
@@ -41,7 +50,9 @@ def test_a_later_item_never_changes_an_earlier_state(blocks: int, gated: bool):
         other[changed] = 17
         after = all_states(net, other)
         torch.testing.assert_close(after[:changed], before[:changed], rtol=0, atol=1e-14)
-        assert (after[changed:] - before[changed:]).abs().amax(1).min() > 1e-6, "a state does not see its own past"
+        assert (after[changed:] - before[changed:]).abs().amax(1).min() > 1e-6, (
+            "a state does not see its own past"
+        )
 
 
 def test_states_of_a_prefix_are_those_of_the_whole():
@@ -88,7 +99,10 @@ def test_attention_by_hand():
     [
         ({"width": 10, "heads": 3}, r"sasrec\.heads: expected a divisor of the width, which is 10\. Got 3\."),
         ({"heads": 3}, r"sasrec\.heads: expected a divisor of the width, which is 64\. Got 3\."),
-        ({"width": 10, "heads": 2, "positions": "rotary"}, r"sasrec\.positions: expected 'learned' where width / heads is odd \(10 / 2\)"),
+        (
+            {"width": 10, "heads": 2, "positions": "rotary"},
+            r"sasrec\.positions: expected 'learned' where width / heads is odd \(10 / 2\)",
+        ),
         ({"width": 0, "heads": 3}, r"sasrec\.width: expected greater than or equal to 1"),
     ],
 )

@@ -1,4 +1,5 @@
-"""Models with a feature schema: what they must learn from attributes, and that everything else stays as it is."""
+"""Models with a feature schema: what they must learn from attributes, and that everything else stays as it
+is."""
 
 from __future__ import annotations
 
@@ -29,11 +30,22 @@ SMALL = {
     "gru4rec": {"width": 16, "hidden": 24, "steps": 8},
     "sasrec": {"width": 16, "length": 8, "blocks": 1, "dropout": 0.0},
 }
-EVERYTHING = {"user": ["user_id", "group"], "sequence": ["item_id", "tags"], "item": ["item_id", "kind", "kind#tags"]}
+EVERYTHING = {
+    "user": ["user_id", "group"],
+    "sequence": ["item_id", "tags"],
+    "item": ["item_id", "kind", "kind#tags"],
+}
 
 
 def make(name: str, features=None, epochs: int = 3, batch_positions: int = 128, **settings):
-    train = {"epochs": epochs, "batch_positions": batch_positions, "learning_rate": 0.02, "patience": epochs, "average": 0.9, "device": "cpu"}
+    train = {
+        "epochs": epochs,
+        "batch_positions": batch_positions,
+        "learning_rate": 0.02,
+        "patience": epochs,
+        "average": 0.9,
+        "device": "cpu",
+    }
     return models.get(name)(**{**SMALL[name], "train": train, "features": features, **settings})
 
 
@@ -41,7 +53,11 @@ def with_attributes(s: Sequences, items: dict | None = None, users: dict | None 
     def catalogue(old: Catalogue, attributes: dict | None) -> Catalogue:
         return Catalogue(old.ids, None if attributes is None else pl.DataFrame(attributes))
 
-    return replace(s, item_catalogue=catalogue(s.item_catalogue, items), user_catalogue=catalogue(s.user_catalogue, users))
+    return replace(
+        s,
+        item_catalogue=catalogue(s.item_catalogue, items),
+        user_catalogue=catalogue(s.user_catalogue, users),
+    )
 
 
 def recall(model, split: Split, k: int) -> float:
@@ -53,14 +69,17 @@ def recall(model, split: Split, k: int) -> float:
 
 
 def test_new_users_are_known_by_their_attributes():
-    """Two items of noise, and then one of ten that the user's group takes. Of those who are asked only the noise is known."""
+    """Two items of noise, and then one of ten that the user's group takes. Of those who are asked only the
+    noise is known."""
     rng = np.random.default_rng(0)
     group = rng.integers(0, 4, 500)
     lists = [np.array([rng.integers(40, 60), rng.integers(60, 80), 10 * g + rng.integers(10)]) for g in group]
     s = with_attributes(sequences_of(lists, 80), users={"group": [f"g{g}" for g in group]})
     starts, stops, asked = s.offsets[:-1], s.offsets[1:].copy(), np.arange(500) >= 300
     stops[asked] -= 1
-    split = Split(s, starts, stops, Queries.at(s, stops[300:350]), Queries.at(s, stops[350:]), {"name": "by hand"})
+    split = Split(
+        s, starts, stops, Queries.at(s, stops[300:350]), Queries.at(s, stops[350:]), {"name": "by hand"}
+    )
     for name in SMALL:
         plain, informed = (recall(make(name, f, 6, 32), split, 10) for f in (None, {"user": ["group"]}))
         assert plain < 0.4, name  # chance is .25
@@ -68,7 +87,8 @@ def test_new_users_are_known_by_their_attributes():
 
 
 def test_rare_items_are_known_by_their_attributes():
-    """The next item is any of the genre that follows the genre of the last one. With 400 items of about 5 events, ids tell little."""
+    """The next item is any of the genre that follows the genre of the last one. With 400 items of about 5
+    events, ids tell little."""
     rng = np.random.default_rng(0)
     genre = rng.integers(0, 8, 400)
     of_genre = [np.flatnonzero(genre == g) for g in range(8)]
@@ -76,7 +96,9 @@ def test_rare_items_are_known_by_their_attributes():
     for _ in range(300):
         start = rng.integers(0, 8)
         lists.append(np.array([rng.choice(of_genre[(start + step) % 8]) for step in range(7)]))
-    split = leave_one_out(with_attributes(sequences_of(lists, 400), items={"genre": [f"g{g}" for g in genre]}))
+    split = leave_one_out(
+        with_attributes(sequences_of(lists, 400), items={"genre": [f"g{g}" for g in genre]})
+    )
     features = {"sequence": ["item_id", "genre"], "item": ["item_id", "genre"]}
     for name in SMALL:
         plain, informed = (recall(make(name, f, 12), split, 60) for f in (None, features))
@@ -101,9 +123,13 @@ def test_a_schema_of_ids_is_the_plain_model(name):
 @pytest.mark.parametrize("loss", ["softmax", "sampled_softmax", "bpr_max", "bce"])
 @pytest.mark.parametrize("optimizer", ["adamw", "adagrad"])
 def test_every_path_of_the_loss(loss, optimizer):
-    """Items looked up once or each for itself, sparse gradients or dense, one table or two: the same loss and gradients."""
+    """Items looked up once or each for itself, sparse gradients or dense, one table or two: the same loss and
+    gradients."""
     split = leave_one_out(small_log())
-    for schema in ({"item": ["item_id", "tags"], "sequence": ["item_id", "tags"], "user": ["group"]}, EVERYTHING):
+    for schema in (
+        {"item": ["item_id", "tags"], "sequence": ["item_id", "tags"], "user": ["group"]},
+        EVERYTHING,
+    ):
         losses, gradients = [], []
         for form in ("fast", "plain"):
             train = {"optimizer": optimizer if form == "fast" else "adamw", "batch_positions": 32}
@@ -116,7 +142,9 @@ def test_every_path_of_the_loss(loss, optimizer):
             network = m.build(31, 60)
             batch = next(iter(network.batches(split, 32, np.random.default_rng(0))))
             sampler = Sampler(m.negatives, torch.from_numpy(split.item_counts), 0, torch.device("cpu"))
-            objective = m.objective(network, sampler) if form == "fast" else Objective(network, m.loss, sampler)
+            objective = (
+                m.objective(network, sampler) if form == "fast" else Objective(network, m.loss, sampler)
+            )
             value = objective.loss(*next(objective.drawn([batch])))
             value.backward()
             losses.append(value.item())
@@ -150,7 +178,9 @@ def test_gru4rec_knows_the_user_of_each_position(lanes, steps):
 def test_users_known_and_unknown(name):
     split = leave_one_out(small_log())
     m = make(name, {"user": ["group"], "item": ["item_id", "kind"]}).fit(split, progress=False)
-    history = Histories.from_lists([np.array([2, 3])] * 4 + [np.empty(0, np.int32)] * 4, np.array([0, 4, 1, -1] * 2, dtype=np.int32))
+    history = Histories.from_lists(
+        [np.array([2, 3])] * 4 + [np.empty(0, np.int32)] * 4, np.array([0, 4, 1, -1] * 2, dtype=np.int32)
+    )
     scores = m.score(history)
     assert torch.equal(scores[0], scores[1])  # of one group
     assert not torch.equal(scores[0], scores[2])
@@ -231,7 +261,12 @@ def test_where_a_schema_may_come_from(tmp_path):
         assert GRU4Rec(**model.configuration()).features == model.features
     with pytest.raises(SettingsError, match=r"features\.usr: unknown setting\. Did you mean 'user'"):
         GRU4Rec(features={"usr": []})
-    with pytest.raises(SettingsError, match=r"features: fpmc reads no attributes\. Leave the section out, or take hrm"):
+    with pytest.raises(
+        SettingsError, match=r"features: fpmc reads no attributes\. Leave the section out, or take hrm"
+    ):
         models.get("fpmc")(features={})
-    with pytest.raises(SettingsError, match=r"features\.user: the user attributes have no column 'grop'\. Did you mean 'group'"):
+    with pytest.raises(
+        SettingsError,
+        match=r"features\.user: the user attributes have no column 'grop'\. Did you mean 'group'",
+    ):
         GRU4Rec(features={"user": ["grop"]}).fit(leave_one_out(small_log()))

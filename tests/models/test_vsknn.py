@@ -56,7 +56,9 @@ def slowly(split: Split, history: list[int], user: int, s) -> np.ndarray:
     user=st.integers(-1, 2),
     timed=st.booleans(),
 )
-def test_scores_are_the_obvious_ones(lists: list[list[int]], neighbours: int, length: int, history: list[int], user: int, timed: bool):
+def test_scores_are_the_obvious_ones(
+    lists: list[list[int]], neighbours: int, length: int, history: list[int], user: int, timed: bool
+):
     sequences = sequences_of([np.array([0, 1, 2, 3]), *map(np.array, lists)], ITEMS)
     if timed:
         sequences = replace(sequences, times=np.random.default_rng(0).permutation(sequences.events))
@@ -66,13 +68,16 @@ def test_scores_are_the_obvious_ones(lists: list[list[int]], neighbours: int, le
     # 4 recent items: their weights are quarters (or thirds), whose sums differ by far more than rounding does
     model = VSKNN(neighbours=neighbours, length=length, recent=4)
     model.fit(split)
-    histories = Histories.from_lists([np.array([1]), np.array(history, dtype=np.int32)], np.array([-1, user], dtype=np.int32))
+    histories = Histories.from_lists(
+        [np.array([1]), np.array(history, dtype=np.int32)], np.array([-1, user], dtype=np.int32)
+    )
     expected = slowly(split, history, user, model.settings) + FAR_BELOW * model.popularity
     assert model.score(histories)[1].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
 
 
 def test_worked_example():
-    # two pieces share items with the history 0 1 2 3 (weights 1/4 1/2 3/4 1): {1, 3, 4} with 1/2 + 1 and {2, 5} with 3/4
+    # two pieces share items with the history 0 1 2 3 (weights 1/4 1/2 3/4 1): {1, 3, 4} with 1/2 + 1 and {2,
+    # 5} with 3/4
     model = VSKNN(recent=4)
     model.fit(leave_one_out(sequences_of([np.array([1, 3, 4, 6, 6]), np.array([2, 5, 6, 6])], ITEMS)))
     scores = model.score(Histories.from_lists([np.array([0, 1, 2, 3])]))[0].tolist()
@@ -85,7 +90,8 @@ def test_only_the_latest_sequences_are_looked_at():
     model = VSKNN(sample=2)
     model.fit(split)
     scores = model.score(Histories.from_lists([np.array([0])]))[0]
-    assert (scores[[1, 2, 3]] > 0.5).tolist() == [False, True, True]  # in a log without times, later in the log is later
+    # in a log without times, later in the log is later
+    assert (scores[[1, 2, 3]] > 0.5).tolist() == [False, True, True]
 
 
 def test_a_known_users_own_sequence_is_no_neighbour():
@@ -102,7 +108,9 @@ def test_sequences_are_cut_from_their_end_and_at_sessions():
     split = leave_one_out(sequences)  # training events 0 to 4, and 7
     starts, stops = pieces(split, 2)
     assert list(zip(starts.tolist(), stops.tolist())) == [(0, 1), (1, 3), (3, 5), (7, 8)]
-    with_sessions = replace(split, sequences=replace(sequences, sessions=np.array([0, 0, 1, 1, 2, 2, 2, 3, 3, 3])))
+    with_sessions = replace(
+        split, sequences=replace(sequences, sessions=np.array([0, 0, 1, 1, 2, 2, 2, 3, 3, 3]))
+    )
     starts, stops = pieces(with_sessions, 50)
     assert list(zip(starts.tolist(), stops.tolist())) == [(0, 2), (2, 4), (4, 5), (7, 8)]
 

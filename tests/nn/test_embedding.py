@@ -87,7 +87,9 @@ def test_shared_tables():
     assert sequence.values is item.values
     both = table(["item_id", "genres", "kind"])
     both.load_state_dict({"ids.weight": item.ids.weight, "values.weight": item.values.weight}, strict=False)
-    torch.testing.assert_close(sequence.weight.double(), torch.stack([plain(both, row) for row in range(ITEMS)]))
+    torch.testing.assert_close(
+        sequence.weight.double(), torch.stack([plain(both, row) for row in range(ITEMS)])
+    )
     ids_only = features(["item_id", "genres"], ["item_id"])
     assert embedding(ITEMS, WIDTH, ids_only.sequence, item) is item.ids
 
@@ -97,11 +99,24 @@ def test_users_are_added_to_the_states():
     states = torch.arange(8.0).view(4, 2)
     mask = torch.tensor([[True, True], [True, False], [False, False], [True, True]])
     at = torch.tensor([1, 2, 4, 7])
-    batch = Batch(torch.zeros(4, 2, dtype=torch.int64), mask, at, torch.empty(0, dtype=torch.int64), users=torch.tensor([2, -1, 0, 1]))
+    batch = Batch(
+        torch.zeros(4, 2, dtype=torch.int64),
+        mask,
+        at,
+        torch.empty(0, dtype=torch.int64),
+        users=torch.tensor([2, -1, 0, 1]),
+    )
     u = users.weight
-    expected = torch.stack([states[0] + u[2], states[1], u[0], states[3] + u[1]])  # the third history is empty: its state is its user
+    # the third history is empty: its state is its user
+    expected = torch.stack([states[0] + u[2], states[1], u[0], states[3] + u[1]])
     torch.testing.assert_close(add_users(states, users, batch), expected)
-    mixed = Batch(batch.items, torch.ones_like(mask), at, batch.targets, users=torch.tensor([[0, 1], [2, 0], [1, 0], [0, 2]]))
+    mixed = Batch(
+        batch.items,
+        torch.ones_like(mask),
+        at,
+        batch.targets,
+        users=torch.tensor([[0, 1], [2, 0], [1, 0], [0, 2]]),
+    )
     torch.testing.assert_close(add_users(states, users, mixed), states + u[torch.tensor([1, 2, 1, 2])])
     nobody = Batch(batch.items, mask, at, batch.targets)
     assert add_users(states, users, nobody) is states

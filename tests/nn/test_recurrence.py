@@ -32,7 +32,9 @@ def random_input() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def gradients(layer: nn.Module, x: Tensor, states: Tensor, weight: Tensor) -> list[Tensor]:
-    return list(torch.autograd.grad((states * weight).sum(), [x, *(p for p in layer.parameters() if p.requires_grad)]))
+    return list(
+        torch.autograd.grad((states * weight).sum(), [x, *(p for p in layer.parameters() if p.requires_grad)])
+    )
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -42,15 +44,26 @@ def test_states_and_gradients_are_torchs(bias: bool):
     x.requires_grad_()
     got, (expected, _) = ours(x, h0), theirs(x, h0[None])
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
-    by_name = dict(zip(["x", *(n for n, p in ours.named_parameters() if p.requires_grad)], gradients(ours, x, got, weight)))
-    by_name_theirs = dict(zip(["x", *(n.removesuffix("_l0") for n, _ in theirs.named_parameters())], gradients(theirs, x, expected, weight)))
+    by_name = dict(
+        zip(
+            ["x", *(n for n, p in ours.named_parameters() if p.requires_grad)],
+            gradients(ours, x, got, weight),
+        )
+    )
+    by_name_theirs = dict(
+        zip(
+            ["x", *(n.removesuffix("_l0") for n, _ in theirs.named_parameters())],
+            gradients(theirs, x, expected, weight),
+        )
+    )
     assert by_name.keys() == by_name_theirs.keys()
     for name, gradient in by_name.items():
         torch.testing.assert_close(gradient, by_name_theirs[name], rtol=1e-10, atol=1e-12)
 
 
 def test_resets_are_separate_sessions():
-    """Two rows with resets in the middle equal their pieces run one by one from zero; a reset at the first step drops the state carried in."""
+    """Two rows with resets in the middle equal their pieces run one by one from zero; a reset at the first
+    step drops the state carried in."""
     ours, theirs = pair()
     x, h0, weight = random_input()
     x.requires_grad_()
@@ -69,9 +82,16 @@ def test_resets_are_separate_sessions():
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
     ours_gradients = gradients(ours, x, got, weight)
-    theirs_gradients = dict(zip(["x", *(n for n, _ in theirs.named_parameters())], torch.autograd.grad(total, [x, *theirs.parameters()])))
+    theirs_gradients = dict(
+        zip(
+            ["x", *(n for n, _ in theirs.named_parameters())],
+            torch.autograd.grad(total, [x, *theirs.parameters()]),
+        )
+    )
     for name, gradient in zip(["x", *(n for n, _ in ours.named_parameters())], ours_gradients):
-        torch.testing.assert_close(gradient, theirs_gradients[name if name == "x" else f"{name}_l0"], rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(
+            gradient, theirs_gradients[name if name == "x" else f"{name}_l0"], rtol=1e-10, atol=1e-12
+        )
 
 
 def test_two_windows_with_the_state_carried_equal_one_run():
@@ -112,7 +132,8 @@ def test_without_input_weights_the_gates_come_in():
 @pytest.mark.parametrize("with_resets", [False, True])
 @pytest.mark.parametrize("input_weights", [True, False])
 def test_a_single_step_is_torchs(with_resets: bool, input_weights: bool):
-    """One step goes a shorter way: its states and gradients, with rows reset and without input weights too."""
+    """One step goes a shorter way: its states and gradients, with rows reset and without input weights
+    too."""
     ours, theirs = pair()
     x, h0, weight = (t[:1] if t.dim() == 3 else t for t in random_input())
     resets = torch.tensor([[True, False, False, True]]) if with_resets else None
@@ -127,7 +148,9 @@ def test_a_single_step_is_torchs(with_resets: bool, input_weights: bool):
         layer.weight_hh, layer.bias_ih, layer.bias_hh = ours.weight_hh, ours.bias_ih, ours.bias_hh
         got = layer(x @ ours.weight_ih.T, h0, resets)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
-    of_ours = torch.autograd.grad((got * weight).sum(), [x, ours.weight_ih, ours.weight_hh, ours.bias_ih, ours.bias_hh])
+    of_ours = torch.autograd.grad(
+        (got * weight).sum(), [x, ours.weight_ih, ours.weight_hh, ours.bias_ih, ours.bias_hh]
+    )
     for ours_gradient, theirs_gradient in zip(of_ours, of_theirs, strict=True):
         torch.testing.assert_close(ours_gradient, theirs_gradient, rtol=1e-10, atol=1e-12)
     assert not torch.equal(h0, start) or resets is None  # the state carried in stays as it was

@@ -92,6 +92,8 @@ def test_without_the_drawing_library_it_says_what_to_install(tmp_path, monkeypat
 
 
 def test_labels_do_not_cover_each_other():
-    spots = [{"model": "alike", "x": 1.0, "mean": 0.5, "high": 0.6} for _ in range(4)] + [{"model": "apart", "x": 9.0, "mean": 0.1, "high": 0.2}]
+    spots = [{"model": "alike", "x": 1.0, "mean": 0.5, "high": 0.6} for _ in range(4)] + [
+        {"model": "apart", "x": 9.0, "mean": 0.1, "high": 0.2}
+    ]
     charts.place_labels(spots, log=True)
     assert [spot["side"] for spot in spots] == ["right", "none", "none", "none", "right"]

@@ -17,7 +17,19 @@ from seqrec.samples import tables
 from seqrec.samples.tables import SampleSettings
 from seqrec.splitting import SplitSettings, last_n
 
-NAMES = ["label", "user_id", "gender", "age", "occupation", "zip", "movie_id", "recent_movie_ids", "genre", "last_movie", "last_genre"]
+NAMES = [
+    "label",
+    "user_id",
+    "gender",
+    "age",
+    "occupation",
+    "zip",
+    "movie_id",
+    "recent_movie_ids",
+    "genre",
+    "last_movie",
+    "last_genre",
+]
 GENRES = ["Action", "Comedy|Drama", "War|Comedy|Drama", None, "Action|War", "Drama", "Comedy"]
 
 
@@ -26,8 +38,19 @@ def films(users):
     s = build(users)
     about = pl.DataFrame({"title": [f"Film {i}" for i in range(7)], "genres": GENRES})
     n = s.users
-    people = pl.DataFrame({"gender": ["F", "M"] * n, "age": [25] * 2 * n, "occupation": list(range(2 * n)), "zip_code": ["02215", None] * n})[:n]
-    return replace(s, item_catalogue=Catalogue([260 + i for i in range(7)], about), user_catalogue=Catalogue([u + 1 for u in range(n)], people))
+    people = pl.DataFrame(
+        {
+            "gender": ["F", "M"] * n,
+            "age": [25] * 2 * n,
+            "occupation": list(range(2 * n)),
+            "zip_code": ["02215", None] * n,
+        }
+    )[:n]
+    return replace(
+        s,
+        item_catalogue=Catalogue([260 + i for i in range(7)], about),
+        user_catalogue=Catalogue([u + 1 for u in range(n)], people),
+    )
 
 
 def written(split, folder="memory://samples-test", **settings):
@@ -35,7 +58,10 @@ def written(split, folder="memory://samples-test", **settings):
     about = tables.write(split, folder, SampleSettings(**settings))
     from seqrec import storage
 
-    frames = {name: storage.read_parquet(storage.join(folder, f"{name}.parquet")) for name in ("train", "validation", "test", "item")}
+    frames = {
+        name: storage.read_parquet(storage.join(folder, f"{name}.parquet"))
+        for name in ("train", "validation", "test", "item")
+    }
     assert storage.read_json(storage.join(folder, "samples.json")) == json.loads(json.dumps(about))
     assert {name: len(frame) for name, frame in frames.items()} == about["rows"]
     return frames, about
@@ -73,7 +99,9 @@ def training_rows(split, recent=10):
     for user in range(s.users):
         for event in range(int(split.train_starts[user]), int(split.train_stops[user])):
             liked = split.positive is None or bool(split.positive[event])
-            rows.append(plainly(s, user, event - int(s.offsets[user]), int(s.items[event]), int(liked), recent))
+            rows.append(
+                plainly(s, user, event - int(s.offsets[user]), int(s.items[event]), int(liked), recent)
+            )
     return rows
 
 
@@ -92,13 +120,26 @@ def test_rows_are_those_of_the_obvious_implementation(users, how, recent, shuffl
     expected = training_rows(split, recent)
     assert Counter(frames["train"].rows()) == Counter(expected)
     assert shuffle or frames["train"].rows() == expected
-    asked = {int(t): (int(u), int(t) - int(s.offsets[u]), int(s.items[t]), 1) for t, u in zip(split.test.targets, split.test.users)}
+    asked = {
+        int(t): (int(u), int(t) - int(s.offsets[u]), int(s.items[t]), 1)
+        for t, u in zip(split.test.targets, split.test.users)
+    }
     if split.positive is not None:
         held = np.flatnonzero(~split.train_events & ~split.positive)
-        asked |= {int(t): (u := int(np.searchsorted(s.offsets, t, side="right")) - 1, int(t - s.offsets[u]), int(s.items[t]), 0) for t in held}
+        asked |= {
+            int(t): (
+                u := int(np.searchsorted(s.offsets, t, side="right")) - 1,
+                int(t - s.offsets[u]),
+                int(s.items[t]),
+                0,
+            )
+            for t in held
+        }
     assert frames["test"].rows() == [plainly(s, *asked[t], recent) for t in sorted(asked)]
     valid = zip(split.validation.users, split.validation.targets)
-    assert frames["validation"].rows() == [plainly(s, int(u), int(t - s.offsets[u]), int(s.items[t]), 1, recent) for u, t in valid]
+    assert frames["validation"].rows() == [
+        plainly(s, int(u), int(t - s.offsets[u]), int(s.items[t]), 1, recent) for u, t in valid
+    ]
 
 
 @settings(max_examples=40)
@@ -126,10 +167,13 @@ def test_negatives_share_a_history_of_their_user_and_nothing_that_the_user_took(
             assert row[0] == "0"
             assert (row[7], *row[9:]) in histories
             genre = GENRES[int(row[6]) - 260]
-            assert row[8] == (None if genre is None else genre.replace("|", "\x01"))  # its own, not that of the film whose history it shares
+            # its own, not that of the film whose history it shares
+            assert row[8] == (None if genre is None else genre.replace("|", "\x01"))
     assert about["users_without_negatives"] == without
     if not shuffle:  # user by user in the order of events, each before its negatives
-        places = ([(row[1], row[7]) for row in table] for table in (frames["train"].rows(), training_rows(split, 3)))
+        places = (
+            [(row[1], row[7]) for row in table] for table in (frames["train"].rows(), training_rows(split, 3))
+        )
         ours, expected = ([place for i, place in enumerate(p) if not i or p[i - 1] != place] for p in places)
         assert ours == expected
 
@@ -155,9 +199,26 @@ def test_the_example_of_the_docstring():
     liked = frames["train"].filter((pl.col("movie_id") == "262") & (pl.col("user_id") == "1"))
     assert liked.row(0)[7:] == ("260\x01261\x01264", "War\x01Comedy\x01Drama", "264", "Action\x01War")
     assert frames["train"].filter(pl.col("movie_id") == "264")["label"].unique().to_list() == ["0"]
-    assert frames["test"].row(0)[:1] + frames["test"].row(0)[6:8] == ("1", "263", "260\x01261\x01264\x01262\x01265\x01266")
+    assert frames["test"].row(0)[:1] + frames["test"].row(0)[6:8] == (
+        "1",
+        "263",
+        "260\x01261\x01264\x01262\x01265\x01266",
+    )
     assert frames["item"].columns == [*NAMES, "title"]
-    assert frames["item"].row(1) == ("0", "0", "None", "None", "None", "None", "261", "0", "Comedy\x01Drama", "0", "None", "Film 1")
+    assert frames["item"].row(1) == (
+        "0",
+        "0",
+        "None",
+        "None",
+        "None",
+        "None",
+        "261",
+        "0",
+        "Comedy\x01Drama",
+        "0",
+        "None",
+        "Film 1",
+    )
     assert about["split_hash"] == last_n(s, n=1, min_rating=2).hash
     assert about["settings"]["alpha"] == 0.75
 
@@ -167,7 +228,8 @@ def test_any_reader_sees_plain_text(tmp_path):
     for name in ("train", "validation", "test", "item"):
         schema = pq.read_schema(tmp_path / f"{name}.parquet")
         assert set(schema.types) == {pa.string()}
-        assert schema.names == ["label", "user_id", "movie_id", "recent_movie_ids", "last_movie"]  # a log without attributes lacks their columns
+        # a log without attributes lacks their columns
+        assert schema.names == ["label", "user_id", "movie_id", "recent_movie_ids", "last_movie"]
     column = pq.ParquetFile(tmp_path / "train.parquet").metadata.row_group(0).column(3)
     assert "RLE_DICTIONARY" in column.encodings  # though short lists repeat among users
 
@@ -196,38 +258,78 @@ def test_probabilities_instead_of_negatives():
     assert about["negatives"] == 0
     assert len(train) == 8
     assert train["sample_weight"].unique().to_list() == [1.0]
-    assert dict(train.select("movie_id", "sampling_prob").unique().rows()) == pytest.approx({"a": 4 / 8, "b": 3 / 8, "d": 1 / 8})
+    assert dict(train.select("movie_id", "sampling_prob").unique().rows()) == pytest.approx(
+        {"a": 4 / 8, "b": 3 / 8, "d": 1 / 8}
+    )
     assert frames["test"].columns == train.columns[:-2]
     half = written(split, kind="prob", alpha=0.5)[0]["train"]
     total = 2 + 3**0.5 + 1
-    assert dict(half.select("movie_id", "sampling_prob").unique().rows()) == pytest.approx({"a": 2 / total, "b": 3**0.5 / total, "d": 1 / total})
+    assert dict(half.select("movie_id", "sampling_prob").unique().rows()) == pytest.approx(
+        {"a": 2 / total, "b": 3**0.5 / total, "d": 1 / total}
+    )
 
 
 def test_histories_that_end_before_the_target():
     """With ``targets: all`` every query of a user knows the same."""
     s = replace(of_items("abcdefgh", "hgfedcba", times=[list(range(1, 9))] * 2))
     split = SplitSettings(name="global_temporal", validation_cut=4.0, test_cut=6.0, targets="all").apply(s)
-    assert set(written(split)[0]["test"].filter(pl.col("user_id") == "1")["recent_movie_ids"]) == {"a\x01b\x01c\x01d\x01e"}
+    assert set(written(split)[0]["test"].filter(pl.col("user_id") == "1")["recent_movie_ids"]) == {
+        "a\x01b\x01c\x01d\x01e"
+    }
 
 
 def test_other_names(tmp_path):
     s = films([[(0, 1, 5), (1, 2, 5), (2, 3, 5), (3, 4, 5)]] * 2)
-    frames, _ = written(last_n(s, n=1), item="sku", users={"gender": "sex"}, items={"title": "name", "genres": "kind"}, negatives=0, missing="None")
-    names = ["label", "user_id", "sex", "sku_id", "recent_sku_ids", "name", "kind", "last_sku", "last_name", "last_kind"]
+    frames, _ = written(
+        last_n(s, n=1),
+        item="sku",
+        users={"gender": "sex"},
+        items={"title": "name", "genres": "kind"},
+        negatives=0,
+        missing="None",
+    )
+    names = [
+        "label",
+        "user_id",
+        "sex",
+        "sku_id",
+        "recent_sku_ids",
+        "name",
+        "kind",
+        "last_sku",
+        "last_name",
+        "last_kind",
+    ]
     assert frames["train"].columns == frames["item"].columns == names
-    assert frames["train"].filter(pl.col("sku_id") == "260").row(0)[4:] == ("None", "Film 0", "Action", "None", "None", "None")
+    assert frames["train"].filter(pl.col("sku_id") == "260").row(0)[4:] == (
+        "None",
+        "Film 0",
+        "Action",
+        "None",
+        "None",
+        "None",
+    )
 
 
 def test_attributes_that_are_lists_are_joined():
     s = of_items("abcd")
-    s = replace(s, item_catalogue=Catalogue(s.item_catalogue.ids, pl.DataFrame({"genres": [["x", "y"], ["z"], [], None]})))
+    s = replace(
+        s,
+        item_catalogue=Catalogue(
+            s.item_catalogue.ids, pl.DataFrame({"genres": [["x", "y"], ["z"], [], None]})
+        ),
+    )
     assert written(last_n(s, n=1))[0]["item"]["genre"].to_list() == ["x\x01y", "z", "", None]
 
 
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"users": {"gendre": "gender"}}, SettingsError, "samples.users: .*no attribute 'gendre'. Did you mean 'gender'"),
+        (
+            {"users": {"gendre": "gender"}},
+            SettingsError,
+            "samples.users: .*no attribute 'gendre'. Did you mean 'gender'",
+        ),
         ({"items": {"year": "year"}}, SettingsError, "samples.items: .*no attribute 'year'"),
     ],
 )

@@ -24,7 +24,8 @@ def test_weights_are_proportional_and_items_without_counts_have_none():
     assert weights[0] == 0
     assert weights / weights.sum() == pytest.approx([0, 1 / 36, 8 / 36, 27 / 36], rel=1e-9)
     assert (unseen.weights_of(np.array([0, 1, 5]), 0.0)[1:] == unseen.SCALE // 2).all()
-    assert unseen.weights_of(np.array([0, 10**18, 1]), 2.0).tolist()[2] == 1  # never nothing for an item that has a count
+    # never nothing for an item that has a count
+    assert unseen.weights_of(np.array([0, 10**18, 1]), 2.0).tolist()[2] == 1
 
 
 @given(
@@ -37,7 +38,9 @@ def test_what_is_drawn_was_never_taken(users, counts, wanted, block):
     counts = np.array(counts) + np.bincount([i for items in users for i in items], minlength=6)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(unseen, "BLOCK", block)
-        for taken, (items, events) in zip(users, drawn(users, unseen.weights_of(counts, 0.75), [wanted] * len(users))):
+        for taken, (items, events) in zip(
+            users, drawn(users, unseen.weights_of(counts, 0.75), [wanted] * len(users))
+        ):
             left = {i for i in range(6) if counts[i]} - set(taken)
             assert len(items) == len(events) == (wanted if left else 0)
             assert set(items) <= left
@@ -47,10 +50,13 @@ def test_what_is_drawn_was_never_taken(users, counts, wanted, block):
 @pytest.mark.parametrize("taken", [[3], [0, 5, 5], [1, 2, 3, 4], [7], [0, 1, 2, 3, 4, 5, 6]])
 @pytest.mark.parametrize("alpha", [0.0, 0.75, 1.0])
 def test_the_distribution_is_that_of_the_items_left(taken, alpha):
-    """Chi-square over ten seeds, beside another user whose draws must not matter; its expectation is the degrees of freedom."""
+    """Chi-square over ten seeds, beside another user whose draws must not matter; its expectation is the
+    degrees of freedom."""
     counts = np.array([5, 40, 1, 100, 7, 300, 2, 9])
     n, seeds = 10_000, 10
-    found = [drawn([[6, 1], taken], unseen.weights_of(counts, alpha), [50, n], seed)[1] for seed in range(seeds)]
+    found = [
+        drawn([[6, 1], taken], unseen.weights_of(counts, alpha), [50, n], seed)[1] for seed in range(seeds)
+    ]
     expected = counts.astype(float) ** alpha
     expected[taken] = 0
     expected *= n / expected.sum()
@@ -58,7 +64,9 @@ def test_the_distribution_is_that_of_the_items_left(taken, alpha):
     left = expected > 0
     assert seen[:, ~left].sum() == 0
     freedom = seeds * (left.sum() - 1)
-    assert abs((np.square(seen - expected)[:, left] / expected[left]).sum() - freedom) <= 4 * np.sqrt(2 * freedom)
+    assert abs((np.square(seen - expected)[:, left] / expected[left]).sum() - freedom) <= 4 * np.sqrt(
+        2 * freedom
+    )
     each = np.array([np.bincount(events, minlength=len(taken)) for _, events in found])
     assert abs(each - n / len(taken)).max() < 4 * np.sqrt(n)
 

@@ -39,7 +39,11 @@ def test_saving_again_replaces_the_whole(ring, tmp_path):
     Popularity().fit(ring).save(tmp_path / "model", histories=False)
     again = seqrec.load(tmp_path / "model")
     assert again.name == "popularity"
-    assert sorted(p.name.split("-")[0] for p in (tmp_path / "model").iterdir()) == ["items", "model.json", "weights"]
+    assert sorted(p.name.split("-")[0] for p in (tmp_path / "model").iterdir()) == [
+        "items",
+        "model.json",
+        "weights",
+    ]
     with pytest.raises(SeqrecError, match="without its users' histories"):
         again.recommend(users=["u1"])
 

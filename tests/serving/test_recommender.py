@@ -56,7 +56,9 @@ def test_a_user_whose_id_is_nothing_is_asked_for_too(form):
     ],
 )
 def test_sequences_in_any_form(model, sequences):
-    assert model.recommend(sequences, k=np.int64(2)).equals(model.recommend([["i3", "i4"], ["i5", "i6"]], k=2))
+    assert model.recommend(sequences, k=np.int64(2)).equals(
+        model.recommend([["i3", "i4"], ["i5", "i6"]], k=2)
+    )
 
 
 def test_seen_items_are_filtered_and_short_lists_end(model):
@@ -67,11 +69,17 @@ def test_seen_items_are_filtered_and_short_lists_end(model):
 
 
 def test_unknown_items(model):
-    with pytest.raises(UnknownIdError, match=r"sequence 1 has 1 item\(s\) that the model has never seen: \['x'\]"):
+    with pytest.raises(
+        UnknownIdError, match=r"sequence 1 has 1 item\(s\) that the model has never seen: \['x'\]"
+    ):
         model.recommend([["i1"], ["i3", "x"]])
     with pytest.warns(UserWarning, match="never seen"):
         warned = model.recommend([["i3", "x"]], k=1, on_unknown="warn")
-    assert warned["item_id"].to_list() == model.recommend([["i3", "x"]], k=1, on_unknown="ignore")["item_id"].to_list() == ["i4"]
+    assert (
+        warned["item_id"].to_list()
+        == model.recommend([["i3", "x"]], k=1, on_unknown="ignore")["item_id"].to_list()
+        == ["i4"]
+    )
     with pytest.raises(UnknownIdError, match=r"Ids here are str, such as 'i0'"):
         model.recommend([[3]])
 
@@ -95,12 +103,18 @@ def test_empty_history_gets_popular_items(ring):
         ({"sequences": [["i1"]], "users": ["u1"]}, "Got both"),
         ({"sequences": ["i1"]}, "list of lists"),
         ({"sequences": [["i1"]], "on_unknown": "panic"}, "on_unknown"),
-        ({"sequences": [3, 4]}, r"sequences: sequence 0: expected a list of item ids, as in a list of lists .*Got 3\."),
+        (
+            {"sequences": [3, 4]},
+            r"sequences: sequence 0: expected a list of item ids, as in a list of lists .*Got 3\.",
+        ),
         ({"sequences": "i1"}, r"sequences: expected a list of lists of item ids.* Got 'i1'\."),
         ({"sequences": 5}, r"sequences: expected a list of lists of item ids.* Got 5\."),
         ({"sequences": [[["i1"]]]}, r"sequence 0: expected a list of item ids.* Got \['i1'\] in it"),
         ({"sequences": pl.DataFrame({"item_id": ["i1"]})}, "sequences: expected a list of lists"),
-        ({"sequences": {"ann": ["i1"], 2: ["i3"]}}, r"sequences: expected ids of one type.* Got \['ann', 2\]"),
+        (
+            {"sequences": {"ann": ["i1"], 2: ["i3"]}},
+            r"sequences: expected ids of one type.* Got \['ann', 2\]",
+        ),
         ({"users": 5}, r"users: expected a list of user ids, \[...\]. Got 5\."),
         ({"users": "u1"}, r"users: expected a list of user ids, \[...\]. Got 'u1'\."),
         ({"users": np.array("u1")}, "users: expected a list of user ids"),

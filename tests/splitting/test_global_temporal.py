@@ -12,7 +12,9 @@ from seqrec.errors import DataError, SettingsError
 from seqrec.splitting import global_temporal
 
 # The example of the docstring: validation from 10 on, test from 20 on.
-EXAMPLE = of_items("abcdefg", "ab", "abc", "ab", times=[[1, 2, 3, 11, 12, 21, 22], [2, 21], [11, 12, 20], [1, 9]])
+EXAMPLE = of_items(
+    "abcdefg", "ab", "abc", "ab", times=[[1, 2, 3, 11, 12, 21, 22], [2, 21], [11, 12, 20], [1, 9]]
+)
 
 
 def obvious_window(times: list[int], begin: float, end: float, targets: str) -> list[tuple[int, int]]:
@@ -60,7 +62,10 @@ def test_worked_example():
 
 
 def test_last_targets_are_the_last_of_the_successive_ones():
-    assert global_temporal(EXAMPLE, 10, 20, "successive").test.last().targets.tolist() == global_temporal(EXAMPLE, 10, 20).test.targets.tolist()
+    assert (
+        global_temporal(EXAMPLE, 10, 20, "successive").test.last().targets.tolist()
+        == global_temporal(EXAMPLE, 10, 20).test.targets.tolist()
+    )
 
 
 def test_validation_users():
@@ -79,7 +84,8 @@ def test_validation_users():
     assert split.retrain().train_events.sum() == sum(before_cut)
     hashes = {global_temporal(EXAMPLE, None, 20, validation_users=2, seed=seed).hash for seed in range(8)}
     assert len(hashes) > 1
-    assert global_temporal(EXAMPLE, None, 20, validation_users=0.67).validation.users.shape == (2,)  # of the three who can be asked
+    # of the three who can be asked
+    assert global_temporal(EXAMPLE, None, 20, validation_users=0.67).validation.users.shape == (2,)
 
 
 def test_quantiles_are_of_all_events():
@@ -99,8 +105,14 @@ def test_quantiles_are_of_all_events():
         ({"validation_cut": 0.8, "test_cut": 0.3}, "validation_cut: expected a moment before test_cut"),
         ({"validation_cut": None}, "expected one of the two"),
         ({"validation_users": 0.1}, "expected one of the two"),
-        ({"validation_cut": None, "test_cut": 20, "validation_users": 4}, "validation_users: expected at least 1 and fewer than the 3 users"),
-        ({"validation_cut": None, "test_cut": 20, "validation_users": 1.5}, "validation_users: expected a share below 1, or a whole number"),
+        (
+            {"validation_cut": None, "test_cut": 20, "validation_users": 4},
+            "validation_users: expected at least 1 and fewer than the 3 users",
+        ),
+        (
+            {"validation_cut": None, "test_cut": 20, "validation_users": 1.5},
+            "validation_users: expected a share below 1, or a whole number",
+        ),
     ],
 )
 def test_wrong_arguments(arguments, message):
@@ -136,7 +148,10 @@ def test_ml_100k_protocol(shared_data):
     for events in log:
         times = sorted(t for _, t, _ in events)
         train = [i for i, t in enumerate(times) if t < cuts[0]]
-        windows = [obvious_window(times, cuts[0], cuts[1], "successive"), obvious_window(times, cuts[1], np.inf, "successive")]
+        windows = [
+            obvious_window(times, cuts[0], cuts[1], "successive"),
+            obvious_window(times, cuts[1], np.inf, "successive"),
+        ]
         expected.append({"train": train, "validation": windows[0], "test": windows[1]})
     sequences = build(log, items=1682)
     split = global_temporal(sequences, targets="successive")

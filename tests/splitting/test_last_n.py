@@ -39,7 +39,11 @@ def test_worked_example():
 
 
 def test_worked_example_with_ratings():
-    split = last_n(build([[(i % 7, i + 1, rating) for i, rating in enumerate([5, 5, 1, 4, 4, 2, 5, 4])]]), n=3, min_rating=2)
+    split = last_n(
+        build([[(i % 7, i + 1, rating) for i, rating in enumerate([5, 5, 1, 4, 4, 2, 5, 4])]]),
+        n=3,
+        min_rating=2,
+    )
     (user,) = plain(split)
     assert user["test"] == [(6, 6), (7, 7)]
     assert np.flatnonzero(split.positive & split.train_events)[1:].tolist() == [1, 3]
@@ -53,6 +57,8 @@ def test_ratings_are_needed_for_a_rating_rule():
 def test_an_event_without_a_rating_is_neither_liked_nor_disliked():
     sequences = build([[(i % 7, i + 1, rating) for i, rating in enumerate([5, 1, 4, 5, 2, 4])]])
     sequences.ratings[[0, 3]] = np.nan
-    with pytest.raises(DataError, match=r"min_rating=2.*: expected a rating for every event. Got 2 of 6 without one"):
+    with pytest.raises(
+        DataError, match=r"min_rating=2.*: expected a rating for every event. Got 2 of 6 without one"
+    ):
         last_n(sequences, n=2, min_rating=2)
     assert last_n(sequences, n=2).positive is None

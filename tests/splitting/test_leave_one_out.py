@@ -9,7 +9,11 @@ from seqrec.splitting import leave_one_out
 def obvious(length: int) -> dict[str, list]:
     if length < 3:
         return {"train": list(range(length)), "validation": [], "test": []}
-    return {"train": list(range(length - 2)), "validation": [(length - 2, length - 2)], "test": [(length - 1, length - 1)]}
+    return {
+        "train": list(range(length - 2)),
+        "validation": [(length - 2, length - 2)],
+        "test": [(length - 1, length - 1)],
+    }
 
 
 @given(logs)

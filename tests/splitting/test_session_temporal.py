@@ -32,8 +32,11 @@ def test_against_the_obvious(log, validation, test):
 
 
 def test_worked_example():
-    hours = [[1, 2, 3, 4], [40, 41, 49], [55, 56], [71, 74, 75], [96]]  # validation from 48 on, test from 72 on
-    split = session_temporal(of_items("abcd", "abc", "ab", "abc", "a", times=[[3600 * h for h in session] for session in hours]))
+    # validation from 48 on, test from 72 on
+    hours = [[1, 2, 3, 4], [40, 41, 49], [55, 56], [71, 74, 75], [96]]
+    split = session_temporal(
+        of_items("abcd", "abc", "ab", "abc", "a", times=[[3600 * h for h in session] for session in hours])
+    )
     assert plain(split) == [
         {"train": [0, 1, 2, 3], "validation": [], "test": []},
         {"train": [], "validation": [(1, 1), (2, 2)], "test": []},
@@ -46,7 +49,8 @@ def test_worked_example():
 
 def test_each_user_is_one_session():
     sequences = of_items("abc", "ab", "ab", times=[[1, 2, 3], [DAY * 2 - 1, DAY * 2 - 1], [DAY * 3, DAY * 3]])
-    one = replace(sequences, sessions=np.array([4, 4, 4, 7, 7, 7, 7]))  # neighbours may share a number: they are other users
+    # neighbours may share a number: they are other users
+    one = replace(sequences, sessions=np.array([4, 4, 4, 7, 7, 7, 7]))
     assert session_temporal(one).hash == session_temporal(sequences).hash
     with pytest.raises(DataError, match="several of one user"):
         session_temporal(replace(sequences, sessions=np.array([4, 4, 5, 7, 7, 7, 7])))

@@ -34,7 +34,8 @@ def test_every_split_is_listed_in_the_properties():
 @pytest.mark.parametrize("settings", EVERY_SPLIT, ids=lambda s: "-".join(map(str, s.model_dump().values())))
 @given(log=logs | busy_logs)
 def test_properties(settings, log):
-    """Roles are disjoint, histories end before their targets, nothing after a cut trains: whatever the log."""
+    """Roles are disjoint, histories end before their targets, nothing after a cut trains: whatever the
+    log."""
     sequences = build(log)
     try:
         split = settings.apply(sequences)
@@ -43,7 +44,11 @@ def test_properties(settings, log):
     s, train = split.sequences, np.flatnonzero(split.train_events)
     parts = [train, split.validation.targets, split.test.targets]
     assert len(np.unique(np.concatenate(parts))) == sum(map(len, parts))
-    assert ((s.offsets[:-1] <= split.train_starts) & (split.train_starts <= split.train_stops) & (split.train_stops <= s.offsets[1:])).all()
+    assert (
+        (s.offsets[:-1] <= split.train_starts)
+        & (split.train_starts <= split.train_stops)
+        & (split.train_stops <= s.offsets[1:])
+    ).all()
     for queries in (split.validation, split.test):
         assert (s.offsets[queries.users] < queries.history_stops).all()
         assert (queries.history_stops <= queries.targets).all()
@@ -52,7 +57,10 @@ def test_properties(settings, log):
         assert np.array_equal(split.histories(queries).users, queries.users)
     if "temporal" in settings.name:
         # A session belongs where it ends, and may begin before the cut; a window holds events.
-        moments = [s.times[s.offsets[q.users + 1] - 1 if settings.name == "session_temporal" else q.targets] for q in (split.validation, split.test)]
+        moments = [
+            s.times[s.offsets[q.users + 1] - 1 if settings.name == "session_temporal" else q.targets]
+            for q in (split.validation, split.test)
+        ]
         assert s.times[train].max() < moments[1].min()
         assert s.times[split.retrain().train_events].max() < moments[1].min()
         if not settings.arguments.get("validation_users"):
@@ -81,7 +89,10 @@ def test_hash_does_not_see_ids(log, order):
 
 
 def test_hash_sees_order_items_lengths_roles_and_labels():
-    hashes = [leave_one_out(of_items(*words)).hash for words in (["abcd", "ab"], ["abdc", "ab"], ["abcd", "ba"], ["abcd", "aa"], ["abc", "dab"])]
+    hashes = [
+        leave_one_out(of_items(*words)).hash
+        for words in (["abcd", "ab"], ["abdc", "ab"], ["abcd", "ba"], ["abcd", "aa"], ["abc", "dab"])
+    ]
     assert len(set(hashes)) == 4  # the second renames c and d of the first: no difference
     assert hashes[0] == hashes[1]
     rated = build([[(0, 1, 5), (1, 2, 1), (2, 3, 5), (3, 4, 5)]])
@@ -109,7 +120,10 @@ def test_histories_hold_what_is_known():
     s = of_items("abcdef")
     split = replace(leave_one_out(s), test=Queries.until(s, [3, 5], np.array([4])))
     histories = split.histories(split.test)
-    assert [s.items[a:b].tolist() for a, b in zip(histories.starts, histories.stops)] == [[0, 1, 2], [0, 1, 2, 3]]
+    assert [s.items[a:b].tolist() for a, b in zip(histories.starts, histories.stops)] == [
+        [0, 1, 2],
+        [0, 1, 2, 3],
+    ]
     assert split.targets(split.test).tolist() == [3, 5]
     assert split.train_positions == 3
 
@@ -120,7 +134,8 @@ def test_histories_say_whose_they_are_and_the_split_who_trained():
     assert not split.trained_users[split.test.users].any()
     assert split.trained_users.sum() == 3
     assert split.retrain().trained_users[split.validation.users].all()
-    assert leave_one_out(of_items("abc", "abcd")).trained_users.tolist() == [False, True]  # one training event is no target
+    # one training event is no target
+    assert leave_one_out(of_items("abc", "abcd")).trained_users.tolist() == [False, True]
 
 
 def test_retraining_is_for_splits_that_have_it():

@@ -23,20 +23,33 @@ def test_name_and_arguments_make_the_split():
     sequences = of_items("abcdef", "bcdefa")
     assert SplitSettings(name="last_n", n=2).apply(sequences).hash == last_n(sequences, n=2).hash
     assert SplitSettings().apply(sequences).hash == leave_one_out(sequences).hash
-    assert Run.of({"split": {"name": "last_n", "n": 2}}, "").split.apply(sequences).settings == {"name": "last_n", "n": 2, "min_rating": None}
+    assert Run.of({"split": {"name": "last_n", "n": 2}}, "").split.apply(sequences).settings == {
+        "name": "last_n",
+        "n": 2,
+        "min_rating": None,
+    }
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"name": "last_n", "nn": 3}, r"split.nn: expected an argument of last_n \(did you mean 'n'\?\). Got 3."),
+        (
+            {"name": "last_n", "nn": 3},
+            r"split.nn: expected an argument of last_n \(did you mean 'n'\?\). Got 3.",
+        ),
         ({"name": "leave_one_out", "n": 3}, r"split.n: expected an argument of leave_one_out"),
         ({"name": "last_m"}, r"split.name: expected a split \(did you mean 'last_n'\?\). Got 'last_m'."),
         ({"nmae": "last_n"}, r"split.nmae: .*did you mean 'name'"),
         ({"name": "last_n", "n": 0}, r"split.n: expected greater than or equal to 1. Got 0."),
-        ({"name": "global_temporal", "targets": "lsat"}, r"split.targets: expected 'last', 'successive' or 'all'. Got 'lsat'."),
+        (
+            {"name": "global_temporal", "targets": "lsat"},
+            r"split.targets: expected 'last', 'successive' or 'all'. Got 'lsat'.",
+        ),
         ({"name": "global_temporal", "test_cut": -1}, r"split.test_cut: expected a quantile .* Got -1."),
-        ({"name": "global_temporal", "test_cut": "soon"}, r"split.test_cut: expected .*date such as .* Got 'soon'."),
+        (
+            {"name": "global_temporal", "test_cut": "soon"},
+            r"split.test_cut: expected .*date such as .* Got 'soon'.",
+        ),
         ({"name": "user_holdout", "test_users": 0}, r"split.test_users: expected greater than 0. Got 0."),
         ({"name": "session_temporal", "test_days": "x"}, r"split.test_days: expected a valid number"),
     ],
@@ -56,14 +69,27 @@ def test_direct_calls_check_their_arguments_too():
         last_n(of_items("abc"), nn=3)
 
 
-@pytest.mark.parametrize("date", ["2003-02-01", datetime.date(2003, 2, 1), datetime.datetime(2003, 2, 1), "2003-02-01T00:00:00+00:00"])
+@pytest.mark.parametrize(
+    "date",
+    ["2003-02-01", datetime.date(2003, 2, 1), datetime.datetime(2003, 2, 1), "2003-02-01T00:00:00+00:00"],
+)
 def test_dates_are_cuts(date):
     moment = int(datetime.datetime(2003, 2, 1, tzinfo=datetime.UTC).timestamp())
-    sequences = of_items("abcd", "abcd", times=[[moment - 3, moment - 2, moment - 1, moment], [moment - 3, moment - 2, moment - 1, moment - 1]])
+    sequences = of_items(
+        "abcd",
+        "abcd",
+        times=[
+            [moment - 3, moment - 2, moment - 1, moment],
+            [moment - 3, moment - 2, moment - 1, moment - 1],
+        ],
+    )
     split = global_temporal(sequences, validation_cut=moment - 1, test_cut=date)
     assert split.test.targets.tolist() == [3]
     assert split.settings["test_cut"] == "2003-02-01T00:00:00+00:00"
-    assert SplitSettings(name="global_temporal", validation_cut=moment - 1, test_cut=date).apply(sequences).hash == split.hash
+    assert (
+        SplitSettings(name="global_temporal", validation_cut=moment - 1, test_cut=date).apply(sequences).hash
+        == split.hash
+    )
 
 
 def test_every_split_draws_its_time_axis_with_open_and_closed_ends():
@@ -76,7 +102,8 @@ def test_a_split_with_no_query_is_refused_and_says_why():
     for settings in (SplitSettings(name="last_n", n=50), SplitSettings()):
         sequences = of_items("abcdefgh", "abc") if settings.arguments else of_items("ab", "ba")
         with pytest.raises(
-            DataError, match=rf"split '{settings.name}': expected at least one validation query. Got none.*the longest of 2 sequences has"
+            DataError,
+            match=rf"split '{settings.name}': expected at least one validation query. Got none.*the longest of 2 sequences has",
         ):
             settings.apply(sequences)
 

@@ -41,7 +41,11 @@ def test_seed_decides_and_shares_are_of_the_users_that_can_be_asked():
     split = user_holdout(sequences, 0.1, 0.2, seed=1)
     assert (len(split.validation), len(split.test)) == (5, 10)
     assert max(split.test.users.max(), split.validation.users.max()) < 50
-    assert user_holdout(sequences, 0.1, 0.2, seed=1).hash == split.hash != user_holdout(sequences, 0.1, 0.2, seed=2).hash
+    assert (
+        user_holdout(sequences, 0.1, 0.2, seed=1).hash
+        == split.hash
+        != user_holdout(sequences, 0.1, 0.2, seed=2).hash
+    )
 
 
 def test_the_test_users_stay_out_of_retraining():
@@ -52,5 +56,8 @@ def test_the_test_users_stay_out_of_retraining():
 def test_too_many_users():
     with pytest.raises(SettingsError, match=r"expected at most 4 in all, who have more than 1 events. Got 5"):
         user_holdout(of_items(*["ab"] * 4), 2, 3)
-    with pytest.raises(SettingsError, match=r"test_users: expected at least 1 and fewer than the 4 users.*Got 0.1, which is 0"):
+    with pytest.raises(
+        SettingsError,
+        match=r"test_users: expected at least 1 and fewer than the 4 users.*Got 0.1, which is 0",
+    ):
         user_holdout(of_items(*["ab"] * 4), 1, 0.1)

@@ -38,7 +38,9 @@ def proxy(s3_server: str) -> Iterator[MisbehavingS3]:
 
 
 @pytest.fixture
-def faulty(s3_bucket: str, proxy: MisbehavingS3, quick: None, monkeypatch: pytest.MonkeyPatch) -> MisbehavingS3:
+def faulty(
+    s3_bucket: str, proxy: MisbehavingS3, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> MisbehavingS3:
     """The way to ``s3_bucket`` leads through a proxy that can fail."""
     proxy.faults.clear()
     proxy.requests.clear()
@@ -68,12 +70,16 @@ def test_round_trips(s3_bucket):
     storage.write_array(array, storage.join(folder, "deep", "f.npy"))
     np.testing.assert_array_equal(storage.read_array(storage.join(folder, "deep", "f.npy")), array)
     assert storage.names(folder) == ["deep", "f.json", "f.parquet"]
-    assert storage.files_below(s3_bucket) == [f"{folder}/{name}" for name in ("deep/f.npy", "f.json", "f.parquet")]
+    assert storage.files_below(s3_bucket) == [
+        f"{folder}/{name}" for name in ("deep/f.npy", "f.json", "f.parquet")
+    ]
     assert storage.is_folder(folder)
     assert storage.is_folder(s3_bucket)
     assert storage.exists(s3_bucket)
     assert not storage.is_folder(storage.join(folder, "f.json"))
-    assert content(storage.sibling(storage.join(folder, "f.json"), "f.json").replace("s3://", "s3a://")).startswith(b"{")
+    assert content(
+        storage.sibling(storage.join(folder, "f.json"), "f.json").replace("s3://", "s3a://")
+    ).startswith(b"{")
 
 
 def test_what_is_written_is_listed_at_once_and_what_is_removed_is_not(s3_bucket):
@@ -84,7 +90,8 @@ def test_what_is_written_is_listed_at_once_and_what_is_removed_is_not(s3_bucket)
     server = storage.s3.filesystem().call_s3  # another program
     server("put_object", Bucket=s3_bucket.removeprefix("s3://"), Key="run/b.txt", Body=b"b")
     assert storage.names(f"{s3_bucket}/run") == ["a.txt", "b.txt"]
-    server("put_object", Bucket=s3_bucket.removeprefix("s3://"), Key="run/", Body=b"")  # as AWS's console makes a folder
+    # as AWS's console makes a folder
+    server("put_object", Bucket=s3_bucket.removeprefix("s3://"), Key="run/", Body=b"")
     storage.remove(f"{s3_bucket}/run/a.txt")
     storage.remove(f"{s3_bucket}/run/a.txt")
     assert storage.names(f"{s3_bucket}/run") == ["b.txt"]
@@ -94,7 +101,8 @@ def test_what_is_written_is_listed_at_once_and_what_is_removed_is_not(s3_bucket)
 
 @pytest.mark.parametrize("part", [s3.PART, 5 << 20])
 def test_an_error_while_writing_writes_nothing(s3_bucket, s3_server, monkeypatch, part):
-    """Neither a small file, sent at once, nor one that is sent in parts: leaving fsspec's own block would complete both."""
+    """Neither a small file, sent at once, nor one that is sent in parts: leaving fsspec's own block would
+    complete both."""
     monkeypatch.setattr(s3, "PART", part)
     path = f"{s3_bucket}/model/weights"
     storage.write_text("old", path)
@@ -124,7 +132,9 @@ def test_large_files_go_in_parts_and_come_back_whole(faulty, s3_bucket, monkeypa
 def test_logs_are_streamed(s3_bucket, monkeypatch, kind):
     monkeypatch.setattr(s3, "AHEAD", 1 << 14)
     monkeypatch.setattr(files, "BLOCK", 1 << 14)
-    frame = pl.DataFrame({"user_id": [f"u{i % 97}" for i in range(5000)], "item_id": [f"i{i % 31}" for i in range(5000)]})
+    frame = pl.DataFrame(
+        {"user_id": [f"u{i % 97}" for i in range(5000)], "item_id": [f"i{i % 31}" for i in range(5000)]}
+    )
     path = f"{s3_bucket}/log.{kind}"
     with storage.open_write(path) as stream:
         if kind == "parquet":
@@ -157,7 +167,9 @@ def test_a_wrong_bucket_is_named(s3_bucket):
         lambda: seqrec.load(f"{wrong}/model"),
         lambda: seqrec.Sequences.load(f"{wrong}/prepared"),
     ):
-        with pytest.raises(StorageError, match=f"there is no bucket '{wrong.removeprefix('s3://')}' at http://127.0.0.1"):
+        with pytest.raises(
+            StorageError, match=f"there is no bucket '{wrong.removeprefix('s3://')}' at http://127.0.0.1"
+        ):
             attempt()
     with pytest.raises(DataError, match="no such file"):
         content(f"{s3_bucket}/log.csv")
@@ -170,7 +182,11 @@ def test_a_wrong_bucket_is_named(s3_bucket):
 def test_no_credentials(s3_bucket, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    for attempt in (lambda: content(f"{s3_bucket}/x"), lambda: storage.write_text("x", f"{s3_bucket}/x"), lambda: storage.exists(f"{s3_bucket}/x")):
+    for attempt in (
+        lambda: content(f"{s3_bucket}/x"),
+        lambda: storage.write_text("x", f"{s3_bucket}/x"),
+        lambda: storage.exists(f"{s3_bucket}/x"),
+    ):
         with pytest.raises(StorageError, match=r"/x: no AWS credentials .*Set AWS_ACCESS_KEY_ID"):
             attempt()
     monkeypatch.setenv("AWS_PROFILE", "nobody")
@@ -181,7 +197,11 @@ def test_no_credentials(s3_bucket, monkeypatch):
 def test_no_permission(faulty, s3_bucket):
     storage.write_text("x", f"{s3_bucket}/x")
     faulty.inject("refuse", times=100)
-    for attempt in (lambda: content(f"{s3_bucket}/x"), lambda: storage.write_text("x", f"{s3_bucket}/x"), lambda: storage.exists(f"{s3_bucket}/x")):
+    for attempt in (
+        lambda: content(f"{s3_bucket}/x"),
+        lambda: storage.write_text("x", f"{s3_bucket}/x"),
+        lambda: storage.exists(f"{s3_bucket}/x"),
+    ):
         with pytest.raises(StorageError, match=r"/x: access denied .*Check the credentials"):
             attempt()
 
@@ -192,7 +212,8 @@ def test_a_server_out_of_reach_is_given_up(s3_bucket, quick, monkeypatch):
         storage.exists(f"{s3_bucket}/x")
     monkeypatch.setattr(s3, "CONNECT_SECONDS", 0.1)
     monkeypatch.setattr(s3, "STALL_SECONDS", 0.1)
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:  # the system accepts, and nobody answers
+    # the system accepts, and nobody answers
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         begin = time.monotonic()
         with pytest.raises(StorageError, match=r"/x: the connection to http://127.0.0.1:\d+ failed"):
@@ -209,7 +230,14 @@ def test_without_s3fs_one_line_says_what_to_install(s3_bucket, monkeypatch):
 
 def test_addresses_that_are_none(s3_bucket, monkeypatch):
     for wrong in ("s3://", "s3:///key", "s3://no bucket/key"):
-        for attempt in (storage.exists, storage.is_folder, storage.names, storage.remove, content, lambda path: storage.write_text("x", path)):
+        for attempt in (
+            storage.exists,
+            storage.is_folder,
+            storage.names,
+            storage.remove,
+            content,
+            lambda path: storage.write_text("x", path),
+        ):
             with pytest.raises(DataError, match=r"expected s3://bucket/key\. Got .* as the bucket"):
                 attempt(wrong)
     for attempt in (storage.remove, content, lambda path: storage.write_text("x", path)):
@@ -229,7 +257,15 @@ def test_other_addresses_that_cannot_be_opened():
 
 
 @pytest.mark.parametrize(
-    ("kind", "method"), [("503", ""), ("503", "GET"), ("503", "PUT"), ("cut request", "PUT"), ("cut answer", "GET"), ("lost answer", "")]
+    ("kind", "method"),
+    [
+        ("503", ""),
+        ("503", "GET"),
+        ("503", "PUT"),
+        ("cut request", "PUT"),
+        ("cut answer", "GET"),
+        ("lost answer", ""),
+    ],
 )
 def test_faults_that_pass_are_outlasted(faulty, s3_bucket, kind, method):
     """Each is tried again until it succeeds, and nobody notices."""
@@ -254,9 +290,17 @@ def test_a_part_of_an_upload_is_tried_again(faulty, s3_bucket, monkeypatch, kind
 
 
 @pytest.mark.parametrize(
-    ("kind", "part"), [("503", "partNumber=2"), ("cut request", "partNumber=2"), ("503", "uploadId"), ("cut request", "uploads")]
+    ("kind", "part"),
+    [
+        ("503", "partNumber=2"),
+        ("cut request", "partNumber=2"),
+        ("503", "uploadId"),
+        ("cut request", "uploads"),
+    ],
 )
-def test_an_upload_that_fails_for_good_leaves_what_was_there(faulty, s3_bucket, s3_server, monkeypatch, kind, part):
+def test_an_upload_that_fails_for_good_leaves_what_was_there(
+    faulty, s3_bucket, s3_server, monkeypatch, kind, part
+):
     monkeypatch.setattr(s3, "PART", 5 << 20)
     storage.write_text("old", f"{s3_bucket}/x")
     fault = faulty.inject(kind, times=1000, method="POST" if part == "uploads" else "PUT", part=part)
@@ -277,7 +321,10 @@ def test_a_server_that_goes_on_failing_is_named(faulty, s3_bucket):
     storage.write_text("x", f"{s3_bucket}/x.parquet")
     for kind in ("503", "cut request", "cut answer"):
         fault = faulty.inject(kind, times=1000, method="GET")
-        for attempt in (lambda: content(f"{s3_bucket}/x.parquet"), lambda: seqrec.Interactions.read(f"{s3_bucket}/x.parquet")):
+        for attempt in (
+            lambda: content(f"{s3_bucket}/x.parquet"),
+            lambda: seqrec.Interactions.read(f"{s3_bucket}/x.parquet"),
+        ):
             with pytest.raises(StorageError, match=r"x\.parquet: "):
                 attempt()
         assert fault.injected >= 2 * s3.TRIES
@@ -288,11 +335,18 @@ def test_a_log_is_read_through_faults_or_not_at_all(faulty, s3_bucket, monkeypat
     """A cut is never taken for the end of the file, nor for a damaged one."""
     monkeypatch.setattr(s3, "AHEAD", 1 << 15)
     monkeypatch.setattr(files, "BLOCK", 1 << 15)
-    frame = pl.DataFrame({"user_id": [f"u{i % 97}" for i in range(20_000)], "item_id": np.random.default_rng(0).integers(0, 99, 20_000)})
+    frame = pl.DataFrame(
+        {
+            "user_id": [f"u{i % 97}" for i in range(20_000)],
+            "item_id": np.random.default_rng(0).integers(0, 99, 20_000),
+        }
+    )
     path = f"{s3_bucket}/log.{kind}"
     with storage.open_write(path) as stream:
         text = frame.write_csv().encode()
-        stream.write(gzip.compress(text) if kind == "csv.gz" else text) if kind != "parquet" else frame.write_parquet(stream)
+        stream.write(
+            gzip.compress(text) if kind == "csv.gz" else text
+        ) if kind != "parquet" else frame.write_parquet(stream)
     assert seqrec.Interactions.read(path).frame["item_id"].to_list() == frame["item_id"].to_list()
     for fails in ("503", "cut answer"):
         fault = faulty.inject(fails, times=4, method="GET", part="log", after=1)
@@ -334,7 +388,8 @@ def test_whenever_a_save_over_another_model_fails_a_whole_model_is_there(faulty,
         loaded.append(found.name)
         expected = old if found.name == old.name else new
         assert found.recommend(users=["u3"]).equals(expected.recommend(users=["u3"]))
-        assert len(storage.names(folder)) <= 5 + (n == 4) * 4  # the marker may have arrived: its files stay until the next save
+        # the marker may have arrived: its files stay until the next save
+        assert len(storage.names(folder)) <= 5 + (n == 4) * 4
     assert loaded == ["popularity"] * 3 + ["hrm"]  # four files and the marker
     new.save(f"{s3_bucket}/model-4")
     assert len(storage.names(f"{s3_bucket}/model-4")) == 5
@@ -362,7 +417,8 @@ def test_prepared_sequences(faulty, s3_bucket, ring):
     """Prepared again over others: those are there until the new ones are whole."""
     from conftest import ring_sequences
 
-    other = ring_sequences(users=60, seed=1)  # as many users and events: only the files themselves tell them apart
+    # as many users and events: only the files themselves tell them apart
+    other = ring_sequences(users=60, seed=1)
     for n in (0, 2, 5):
         folder = f"{s3_bucket}/prepared-{n}"
         ring.save(folder)

@@ -43,7 +43,8 @@ def test_the_last_state_is_what_is_there_and_other_files_stay(tmp_path):
 @pytest.mark.parametrize("operation", ["replace", "unlink"])
 @pytest.mark.parametrize("n", range(4))
 def test_stopped_at_any_step_one_whole_state_is_there(tmp_path, monkeypatch, operation, n):
-    """Killed at the n-th file that is put in place or removed: nothing after it happens, cleaning up included."""
+    """Killed at the n-th file that is put in place or removed: nothing after it happens, cleaning up
+    included."""
     save(tmp_path, "old")
     steps = []
 
@@ -100,7 +101,13 @@ def test_models_of_format_1_are_read_and_replaced(ring, tmp_path):
     model.save(tmp_path)
     about = with_fixed_names(tmp_path, "model.json")
     storage.write_json(about | {"files": about.pop("sha256")}, tmp_path / "model.json")
-    assert storage.names(tmp_path) == ["histories.safetensors", "items.parquet", "model.json", "users.parquet", "weights.safetensors"]
+    assert storage.names(tmp_path) == [
+        "histories.safetensors",
+        "items.parquet",
+        "model.json",
+        "users.parquet",
+        "weights.safetensors",
+    ]
     assert seqrec.load(tmp_path).recommend(users=["u3"]).equals(model.recommend(users=["u3"]))
     (tmp_path / "items.parquet").write_bytes(b"")
     with pytest.raises(DataError, match="checksum"):

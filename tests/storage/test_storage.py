@@ -47,7 +47,10 @@ def test_remote_paths_take_the_same_way():
 
 
 def test_what_is_missing_or_broken_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"nothing\.txt: no such file"), storage.open_read(tmp_path / "nothing.txt"):
+    with (
+        pytest.raises(DataError, match=r"nothing\.txt: no such file"),
+        storage.open_read(tmp_path / "nothing.txt"),
+    ):
         pass
     with pytest.raises(DataError, match="no such file"):
         storage.read_array(tmp_path / "nothing.npy")

@@ -1,4 +1,5 @@
-"""Batches against what they promise. In these sequences every event has its own item, so that a batch tells which events it holds."""
+"""Batches against what they promise. In these sequences every event has its own item, so that a batch tells
+which events it holds."""
 
 from __future__ import annotations
 
@@ -18,15 +19,25 @@ from seqrec.splitting import Queries, Split
 from seqrec.training import batching
 
 
-def build(ranges: list[tuple[int, int, int]], times: np.ndarray | None = None, positive: np.ndarray | None = None) -> Split:
+def build(
+    ranges: list[tuple[int, int, int]], times: np.ndarray | None = None, positive: np.ndarray | None = None
+) -> Split:
     """A split of users with (events before training, training events, events after)."""
     ranges_ = np.array(ranges, dtype=np.int64).reshape(-1, 3)
     offsets = np.concatenate([[0], np.cumsum(ranges_.sum(1))])
     events = int(offsets[-1])
-    sequences = Sequences(np.arange(events, dtype=np.int32), offsets, Catalogue(np.arange(events)), Catalogue(np.arange(len(ranges))), times=times)
+    sequences = Sequences(
+        np.arange(events, dtype=np.int32),
+        offsets,
+        Catalogue(np.arange(events)),
+        Catalogue(np.arange(len(ranges))),
+        times=times,
+    )
     starts = offsets[:-1] + ranges_[:, 0]
     none = Queries.at(sequences, np.empty(0))
-    return Split(sequences, starts, starts + ranges_[:, 1], none, none, {"name": "by hand"}, positive=positive)
+    return Split(
+        sequences, starts, starts + ranges_[:, 1], none, none, {"name": "by hand"}, positive=positive
+    )
 
 
 def of_lengths(*lengths: int) -> Split:
@@ -39,7 +50,8 @@ splits = st.builds(build, users).filter(lambda split: split.train_positions > 0)
 
 @dataclass
 class Position:
-    """One training target: the event read last before it, the target's event, its row and step in the batch."""
+    """One training target: the event read last before it, the target's event, its row and step in the
+    batch."""
 
     read: int
     target: int
@@ -51,20 +63,32 @@ def positions(batch: Batch) -> list[Position]:
     steps = batch.items.shape[1]
     assert batch.items.shape == batch.mask.shape
     assert not batch.items[~batch.mask].any()  # padding is item 0
-    return [Position(int(batch.items.ravel()[at]), int(target), int(at) // steps, int(at) % steps) for at, target in zip(batch.at, batch.targets)]
+    return [
+        Position(int(batch.items.ravel()[at]), int(target), int(at) // steps, int(at) % steps)
+        for at, target in zip(batch.at, batch.targets)
+    ]
 
 
 def trainable(split: Split) -> list[int]:
-    """Every event that is a training target: a training event with a training event of the same user before it."""
-    return [e for a, b in zip(split.train_starts.tolist(), split.train_stops.tolist()) for e in range(a + 1, b)]
+    """Every event that is a training target: a training event with a training event of the same user before
+    it."""
+    return [
+        e for a, b in zip(split.train_starts.tolist(), split.train_stops.tolist()) for e in range(a + 1, b)
+    ]
 
 
 def user_of(split: Split, event: int) -> int:
-    return next(u for u in range(split.sequences.users) if split.sequences.offsets[u] <= event < split.sequences.offsets[u + 1])
+    return next(
+        u
+        for u in range(split.sequences.users)
+        if split.sequences.offsets[u] <= event < split.sequences.offsets[u + 1]
+    )
 
 
 def same(a: Batch, b: Batch) -> bool:
-    return a.items.shape == b.items.shape and torch.equal(a.items, b.items) and torch.equal(a.targets, b.targets)
+    return (
+        a.items.shape == b.items.shape and torch.equal(a.items, b.items) and torch.equal(a.targets, b.targets)
+    )
 
 
 @given(splits, st.integers(1, 6), st.integers(1, 20), st.integers(0, 99))
@@ -74,11 +98,13 @@ def test_windows(split, steps, batch_positions, seed):
         assert batch.items.shape[1] <= steps
         assert 0 < batch.positions < batch_positions + steps
         lengths = batch.mask.sum(1)
-        assert torch.equal(batch.mask, torch.arange(batch.items.shape[1]) < lengths[:, None])  # padding is on the right
+        # padding is on the right
+        assert torch.equal(batch.mask, torch.arange(batch.items.shape[1]) < lengths[:, None])
         assert batch.positions == int(lengths.sum())
         for p in positions(batch):
             assert p.target == p.read + 1
-            assert p.step == 0 or int(batch.items[p.row, p.step - 1]) == p.read - 1  # a piece is a run of events
+            # a piece is a run of events
+            assert p.step == 0 or int(batch.items[p.row, p.step - 1]) == p.read - 1
             assert int(batch.users[p.row]) == user_of(split, p.read) == user_of(split, p.target)
             trained.append(p.target)
     assert sorted(trained) == trainable(split)
@@ -89,7 +115,10 @@ def test_windows_worked_example():
     split = of_lengths(5)
     cuts = []
     for seed in range(60):
-        pieces = [batch.items[0][batch.mask[0]].tolist() for batch in batching.windows(split, 3, 1, np.random.default_rng(seed))]
+        pieces = [
+            batch.items[0][batch.mask[0]].tolist()
+            for batch in batching.windows(split, 3, 1, np.random.default_rng(seed))
+        ]
         cuts.append(tuple(sorted(map(tuple, pieces))))
     assert set(cuts) == {((0,), (1, 2, 3)), ((0, 1), (2, 3)), ((0, 1, 2), (3,))}
     assert min(cuts.count(cut) for cut in set(cuts)) > 8
@@ -98,13 +127,15 @@ def test_windows_worked_example():
 def test_windows_of_like_length_stand_together():
     split = of_lengths(*[3] * 40, *[60] * 40)
     for batch in batching.windows(split, 64, 500, np.random.default_rng(0)):
-        if 2 not in batch.mask.sum(1) or 59 not in batch.mask.sum(1):  # all but the one batch where short meets long
+        # all but the one batch where short meets long
+        if 2 not in batch.mask.sum(1) or 59 not in batch.mask.sum(1):
             assert bool(batch.mask.all())
 
 
 @given(splits, st.integers(1, 5), st.integers(1, 4), st.sampled_from(["random", "start"]), st.integers(0, 99))
 def test_lanes(split, count, steps, order, seed):
-    """Read as a recurrent encoder reads them: a row's state is carried from batch to batch, and zeroed at resets."""
+    """Read as a recurrent encoder reads them: a row's state is carried from batch to batch, and zeroed at
+    resets."""
     trained, begun = [], []
     state = [-1] * count  # the event that each row read last
     rows_before = count
@@ -128,7 +159,8 @@ def test_lanes(split, count, steps, order, seed):
             assert p.target == p.read + 1
             trained.append(p.target)
         for row in range(rows):
-            assert int(lengths[row]) == width or state[row] + 2 in split.train_stops  # short only where the lane ends
+            # short only where the lane ends
+            assert int(lengths[row]) == width or state[row] + 2 in split.train_stops
     assert sorted(trained) == trainable(split)
     assert sorted(begun) == split.train_starts[split.train_stops - split.train_starts > 1].tolist()
 
@@ -160,13 +192,20 @@ def test_lanes_take_sequences_by_the_time_of_their_first_event():
     split = build([(0, 3, 0), (0, 3, 0), (0, 3, 0)], times=np.array([20, 21, 22, 0, 1, 2, 10, 11, 12]))
     (batch,) = batching.lanes(split, 1, 100, "start", np.random.default_rng(0))
     assert batch.items[0].tolist() == [3, 4, 6, 7, 0, 1]
-    orders = {tuple(next(iter(batching.lanes(split, 1, 100, "random", np.random.default_rng(seed)))).items[0].tolist()) for seed in range(50)}
+    orders = {
+        tuple(
+            next(iter(batching.lanes(split, 1, 100, "random", np.random.default_rng(seed)))).items[0].tolist()
+        )
+        for seed in range(50)
+    }
     assert len(orders) == 6
 
 
 def test_lanes_are_filled_evenly():
     split = of_lengths(*np.random.default_rng(0).integers(2, 40, 500))
-    rows = [batch.items.shape[0] for batch in batching.lanes(split, 16, 1, "random", np.random.default_rng(0))]
+    rows = [
+        batch.items.shape[0] for batch in batching.lanes(split, 16, 1, "random", np.random.default_rng(0))
+    ]
     assert sum(rows) == split.train_positions
     assert np.mean([r == 16 for r in rows]) > 0.9
 
@@ -237,6 +276,12 @@ def test_nothing_to_train_on_is_an_error(walk):
 def test_batches_move_as_a_whole():
     batch = next(iter(batching.lanes(of_lengths(5, 6), 2, 2, "random", np.random.default_rng(0))))
     moved = batch.to(torch.device("meta"))
-    assert {moved.items.device.type, moved.mask.device.type, moved.at.device.type, moved.targets.device.type, moved.resets.device.type} == {"meta"}
+    assert {
+        moved.items.device.type,
+        moved.mask.device.type,
+        moved.at.device.type,
+        moved.targets.device.type,
+        moved.resets.device.type,
+    } == {"meta"}
     assert moved.users is None
     assert batch.to(torch.device("cpu")) is batch

@@ -36,7 +36,8 @@ def naive_bce(p: float, n: list[float]) -> float:
     return -math.log(sig(p)) - sum(math.log(1 - sig(x)) for x in n)
 
 
-def naive_gbce(p: float, n: list[float]) -> float:  # 100 items, t = 0.75; masked negatives were sampled all the same
+# 100 items, t = 0.75; masked negatives were sampled all the same
+def naive_gbce(p: float, n: list[float]) -> float:
     alpha = M / 99
     beta = alpha * (0.75 * (1 - 1 / alpha) + 1 / alpha)
     return -math.log(sig(p) ** beta) - sum(math.log(1 - sig(x)) for x in n)
@@ -55,7 +56,9 @@ def naive_top1_max(p: float, n: list[float]) -> float:
 
 
 def naive_bpr_max(p: float, n: list[float]) -> float:
-    return -math.log(sum(w * sig(p - x) for w, x in zip(weights(n), n))) + 0.7 * sum(w * x * x for w, x in zip(weights(n), n))
+    return -math.log(sum(w * sig(p - x) for w, x in zip(weights(n), n))) + 0.7 * sum(
+        w * x * x for w, x in zip(weights(n), n)
+    )
 
 
 def naive_bpr_max_elu(p: float, n: list[float]) -> float:
@@ -143,7 +146,10 @@ def test_a_position_without_a_counted_negative_stays_finite(name: str):
 def test_bce_counts_disliked_targets_as_negatives():
     p, n = scores(4)
     labels = torch.tensor([True, False, True, True, False])
-    expected = [-math.log(sig(a if liked else -a)) - sum(math.log(1 - sig(x)) for x in row) for a, row, liked in zip(p.tolist(), n.tolist(), labels)]
+    expected = [
+        -math.log(sig(a if liked else -a)) - sum(math.log(1 - sig(x)) for x in row)
+        for a, row, liked in zip(p.tolist(), n.tolist(), labels)
+    ]
     assert losses.bce(p, n, labels).item() == pytest.approx(sum(expected) / N, rel=1e-12)
 
 
@@ -205,7 +211,9 @@ def test_softmax_in_bfloat16_is_near():
     near = losses.softmax(states, vectors, targets, 0.1, bfloat16=True)
     exact = losses.softmax(states, vectors, targets, 0.1)
     assert near.item() == pytest.approx(exact.item(), rel=1e-2)
-    for a, b in zip(torch.autograd.grad(near, (states, vectors)), torch.autograd.grad(exact, (states, vectors))):
+    for a, b in zip(
+        torch.autograd.grad(near, (states, vectors)), torch.autograd.grad(exact, (states, vectors))
+    ):
         assert a.dtype == torch.float32
         assert (a - b).norm() < 0.02 * b.norm()
 
@@ -216,7 +224,9 @@ def test_weights_are_not_rounded_in_bfloat16():
     states, vectors = 0.01 * states.detach(), vectors.detach()
     log_weight = torch.linspace(-20.3, -19.1, len(vectors))
     weights = log_weight, log_weight[targets], torch.full((len(targets),), -torch.inf)
-    exact, near = (losses.shared_sampled_softmax(states, vectors, targets, weights, bfloat16=b) for b in (False, True))
+    exact, near = (
+        losses.shared_sampled_softmax(states, vectors, targets, weights, bfloat16=b) for b in (False, True)
+    )
     assert near.item() == pytest.approx(exact.item(), rel=1e-4)
 
 
@@ -225,18 +235,24 @@ def test_sampled_softmax_over_all_other_items_is_softmax():
     all_scores = states @ vectors.T
     positive = all_scores.gather(1, targets[:, None])[:, 0]
     negative = all_scores.masked_fill(torch.arange(len(vectors)) == targets[:, None], -torch.inf)
-    assert losses.sampled_softmax(positive, negative).item() == pytest.approx(losses.softmax(states, vectors, targets).item(), rel=1e-12)
+    assert losses.sampled_softmax(positive, negative).item() == pytest.approx(
+        losses.softmax(states, vectors, targets).item(), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sampled softmax", "bpr-max"])
 @pytest.mark.parametrize("rows", [5, 300])
 def test_a_last_column_is_the_items_bias(loss: str, rows: int):
-    """The same as with a 1 at the end of each state: values and gradients, in one chunk of rows and in several."""
+    """The same as with a 1 at the end of each state: values and gradients, in one chunk of rows and in
+    several."""
     generator = torch.Generator().manual_seed(3)
     states = torch.randn(rows, 4, generator=generator, dtype=torch.float64).requires_grad_()
     vectors = torch.randn(9, 5, generator=generator, dtype=torch.float64).requires_grad_()
     targets = torch.randint(9, (rows,), generator=generator)
-    weights = torch.randn(9, generator=generator, dtype=torch.float64), *torch.randn(2, rows, generator=generator, dtype=torch.float64)
+    weights = (
+        torch.randn(9, generator=generator, dtype=torch.float64),
+        *torch.randn(2, rows, generator=generator, dtype=torch.float64),
+    )
 
     def value(s: Tensor) -> Tensor:
         if loss == "softmax":
@@ -248,7 +264,11 @@ def test_a_last_column_is_the_items_bias(loss: str, rows: int):
     with_one = torch.cat([states, torch.ones(rows, 1, dtype=torch.float64)], 1)
     got, expected = value(states), value(with_one)
     torch.testing.assert_close(got, expected)
-    for ours, theirs in zip(torch.autograd.grad(got, [states, vectors]), torch.autograd.grad(expected, [states, vectors]), strict=True):
+    for ours, theirs in zip(
+        torch.autograd.grad(got, [states, vectors]),
+        torch.autograd.grad(expected, [states, vectors]),
+        strict=True,
+    ):
         torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(losses.scores(states, vectors), losses.scores(with_one, vectors))
     own = vectors[targets][:, None]

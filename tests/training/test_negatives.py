@@ -35,7 +35,8 @@ def test_draws_come_as_often_as_they_say(alpha):
     expected = share(COUNTS, alpha)
     assert np.exp(sampler.log_p.numpy()) == pytest.approx(expected, abs=1e-6)
     seen = np.bincount(sampler.draw((n,)).numpy(), minlength=len(COUNTS))
-    assert (abs(seen - n * expected) <= 5 * np.sqrt(n * expected * (1 - expected))).all()  # exact where the probability is 0
+    # exact where the probability is 0
+    assert (abs(seen - n * expected) <= 5 * np.sqrt(n * expected * (1 - expected))).all()
 
 
 def test_items_never_trained_on_are_never_drawn_unless_uniform():
@@ -77,7 +78,8 @@ def test_shapes_and_order_of_negatives(shared, shape):
     both = make(count=6, alpha=1, shared=shared, in_batch=True).sample(TARGETS)
     assert both.items.shape == both.log_q.shape == (*shape[:-1], 10)
     assert (both.items[..., :4] == TARGETS).all()
-    assert torch.equal(both.items[..., 4:], only_sampled.items)  # the same draw for a seed, whatever comes beside it
+    # the same draw for a seed, whatever comes beside it
+    assert torch.equal(both.items[..., 4:], only_sampled.items)
     batch_only = make(count=0, in_batch=True, shared=shared).sample(TARGETS)
     assert batch_only.items.shape == (*shape[:-1], 4)
 
@@ -89,7 +91,9 @@ def test_log_q_is_how_often_an_item_is_expected(in_batch, count):
     sampler, n, batches = make(count=count, alpha=0.5, in_batch=in_batch), 4, 5_000
     if not count and not in_batch:
         return  # no negatives at all
-    targets = torch.multinomial(COUNTS.double(), n * batches, replacement=True, generator=torch.Generator().manual_seed(5)).reshape(batches, n)
+    targets = torch.multinomial(
+        COUNTS.double(), n * batches, replacement=True, generator=torch.Generator().manual_seed(5)
+    ).reshape(batches, n)
     seen, said = np.zeros(len(COUNTS)), {}
     for row in targets:
         negatives = sampler.sample(row)
@@ -111,7 +115,8 @@ def test_log_q_as_the_authors_of_gru4rec_have_it():
 
 
 def test_log_q_correction_makes_sampled_softmax_estimate_the_full_one():
-    """With every item drawn about as often as it says, the corrected sum of exponentials is that of the catalogue."""
+    """With every item drawn about as often as it says, the corrected sum of exponentials is that of the
+    catalogue."""
     scores = torch.linspace(-1, 1, 8, dtype=torch.float64)
     counts = torch.tensor([3, 1, 2, 4, 8, 16, 5, 9])
     negatives = make(counts, count=400_000, alpha=1).sample(TARGETS)
@@ -125,12 +130,21 @@ def test_log_q_correction_makes_sampled_softmax_estimate_the_full_one():
 @pytest.mark.parametrize("logq", [0.0, 0.5, 1.0])
 def test_distinct_negatives_weigh_what_the_draws_do(logq, in_batch, count, logq_form, mask_targets):
     """Each item once with its weight, or every draw for itself: the same softmax, for each position."""
-    settings = {"count": count, "alpha": 0.75, "in_batch": in_batch, "logq": logq, "logq_form": logq_form, "mask_targets": mask_targets}
+    settings = {
+        "count": count,
+        "alpha": 0.75,
+        "in_batch": in_batch,
+        "logq": logq,
+        "logq_form": logq_form,
+        "mask_targets": mask_targets,
+    }
     draws, (once,) = make(**settings).sample(TARGETS), make(**settings).distinct([TARGETS])
     assert once.items.tolist() == sorted(set(TARGETS.tolist()) | set(draws.items.tolist()))
     assert torch.equal(once.items[once.at], TARGETS)
     generator = torch.Generator().manual_seed(3)
-    states, vectors = (torch.randn(rows, 3, generator=generator, dtype=torch.float64) for rows in (4, len(COUNTS)))
+    states, vectors = (
+        torch.randn(rows, 3, generator=generator, dtype=torch.float64) for rows in (4, len(COUNTS))
+    )
     total = []
     for i, target in enumerate(TARGETS.tolist()):
         positive = math.exp(float(states[i] @ vectors[target]) - logq * float(draws.target_log_q[i]))
@@ -151,9 +165,21 @@ def test_distinct_negatives_weigh_what_the_draws_do(logq, in_batch, count, logq_
 @pytest.mark.parametrize(("in_batch", "count"), [(False, 20), (True, 20), (True, 0)])
 @pytest.mark.parametrize("beside", [True, False])
 def test_many_batches_at_once_are_each_of_them(beside, in_batch, count, logq_form, mask_targets):
-    settings = {"count": count, "alpha": 0.75, "in_batch": in_batch, "logq": 0.5, "logq_form": logq_form, "mask_targets": mask_targets}
+    settings = {
+        "count": count,
+        "alpha": 0.75,
+        "in_batch": in_batch,
+        "logq": 0.5,
+        "logq_form": logq_form,
+        "mask_targets": mask_targets,
+    }
     targets = [TARGETS, TARGETS[:1], TARGETS[:0], TARGETS.flip(0)]
-    others = [torch.tensor([[0], [7]]), torch.tensor([5]), torch.tensor([3, 3]), torch.zeros(0, dtype=torch.int64)]
+    others = [
+        torch.tensor([[0], [7]]),
+        torch.tensor([5]),
+        torch.tensor([3, 3]),
+        torch.zeros(0, dtype=torch.int64),
+    ]
     one_by_one, together = make(**settings), make(**settings).distinct(targets, others if beside else None)
     for i, got in enumerate(together):
         (expected,) = one_by_one.distinct([targets[i]], [others[i]] if beside else None)
@@ -161,7 +187,8 @@ def test_many_batches_at_once_are_each_of_them(beside, in_batch, count, logq_for
             a, b = getattr(got, field.name), getattr(expected, field.name)
             assert (a is None) == (b is None)
             if a is not None:
-                torch.testing.assert_close(a, b, equal_nan=True)  # nan: weights of a batch without targets, which nobody uses
+                # nan: weights of a batch without targets, which nobody uses
+                torch.testing.assert_close(a, b, equal_nan=True)
         assert torch.equal(got.items[got.at], targets[i])
         if beside:
             assert torch.equal(got.items[got.beside], others[i].flatten())
@@ -171,13 +198,16 @@ def test_many_batches_at_once_are_each_of_them(beside, in_batch, count, logq_for
 @pytest.mark.parametrize("in_batch", [True, False])
 @pytest.mark.parametrize("mask_targets", [True, False])
 def test_which_negatives_do_not_count(mask_targets, in_batch, shared):
-    """With masked targets every copy of the position's own target; without, only the position's own place in the batch."""
+    """With masked targets every copy of the position's own target; without, only the position's own place in
+    the batch."""
     sampler = make(count=50, in_batch=in_batch, shared=shared, mask_targets=mask_targets)
     negatives = sampler.sample(TARGETS)
     excluded = sampler.excluded(negatives, TARGETS).expand(4, negatives.items.shape[-1])
     items = negatives.items.expand(4, -1).tolist()
     for i, target in enumerate(TARGETS.tolist()):
-        expected = [item == target if mask_targets else in_batch and m == i for m, item in enumerate(items[i])]
+        expected = [
+            item == target if mask_targets else in_batch and m == i for m, item in enumerate(items[i])
+        ]
         assert excluded[i].tolist() == expected
 
 
@@ -201,7 +231,9 @@ def test_targets_never_counted_have_a_finite_log_q():
         assert torch.isfinite(negatives.log_q).all()
 
 
-@pytest.mark.parametrize("wrong", [{"count": -1}, {"alpha": 2.5}, {"logq": 1.5}, {"logq_form": "count"}, {"in_bach": True}])
+@pytest.mark.parametrize(
+    "wrong", [{"count": -1}, {"alpha": 2.5}, {"logq": 1.5}, {"logq_form": "count"}, {"in_bach": True}]
+)
 def test_wrong_settings(wrong):
     with pytest.raises(SettingsError, match=f"negatives.{next(iter(wrong))}"):
         NegativesSettings.of(wrong, "negatives")

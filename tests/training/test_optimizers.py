@@ -26,7 +26,9 @@ def dense(start: torch.Tensor, gradients: list[torch.Tensor], momentum: float) -
     return torch.tensor(p, dtype=start.dtype).view_as(start)
 
 
-def by_rows(start: torch.Tensor, gradients: list[tuple[list[int], torch.Tensor]], momentum: float) -> torch.Tensor:
+def by_rows(
+    start: torch.Tensor, gradients: list[tuple[list[int], torch.Tensor]], momentum: float
+) -> torch.Tensor:
     """The formula for the rows that occur in a gradient; what else there is stays as it is."""
     p, a, m = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
     for rows, values in gradients:
@@ -57,17 +59,25 @@ def test_dense_gradients(momentum: float):
 def test_sparse_gradients(updates: list[list[int]], momentum: float):
     """Any rows in any order, repeated or not, and none at all."""
     p = torch.nn.Parameter(random(5, 3))
-    start, gradients = p.detach().clone(), [(rows, random(len(rows), 3, seed=i)) for i, rows in enumerate(updates)]
+    start, gradients = (
+        p.detach().clone(),
+        [(rows, random(len(rows), 3, seed=i)) for i, rows in enumerate(updates)],
+    )
     optimizer = AdagradMomentum([p], lr=LR, momentum=momentum, eps=EPS)
     for rows, values in gradients:
-        p.grad = torch.sparse_coo_tensor(torch.tensor([rows], dtype=torch.int64), values, (5, 3), check_invariants=True)
+        p.grad = torch.sparse_coo_tensor(
+            torch.tensor([rows], dtype=torch.int64), values, (5, 3), check_invariants=True
+        )
         optimizer.step()
     torch.testing.assert_close(p.detach(), by_rows(start, gradients, momentum))
 
 
 def test_without_momentum_sparse_and_dense_agree():
     """An embedding table trained with sparse gradients ends where one with dense gradients does."""
-    tables = [torch.nn.Embedding.from_pretrained(random(6, 3), freeze=False, sparse=sparse) for sparse in (True, False)]
+    tables = [
+        torch.nn.Embedding.from_pretrained(random(6, 3), freeze=False, sparse=sparse)
+        for sparse in (True, False)
+    ]
     for table in tables:
         optimizer = AdagradMomentum(table.parameters(), lr=LR)
         for rows in ([0, 2, 2, 5], [1, 2, 4], [5, 0]):
@@ -106,7 +116,9 @@ def test_parameters_without_a_gradient_stay():
     assert torch.equal(p, before)
 
 
-@pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"lr": -1.0}, {"momentum": 1.0}, {"momentum": -0.1}, {"eps": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"lr": 0.0}, {"lr": -1.0}, {"momentum": 1.0}, {"momentum": -0.1}, {"eps": 0.0}]
+)
 def test_values_out_of_range(wrong: dict[str, float]):
     with pytest.raises(SettingsError, match=next(iter(wrong))):
         AdagradMomentum([torch.nn.Parameter(torch.zeros(1))], **wrong)
@@ -132,7 +144,9 @@ class Ftrl:
             self.w = -(self.z - sign * self.l1) / ((self.beta + math.sqrt(self.n)) / self.alpha + self.l2)
 
 
-def ftrl_by_number(start: torch.Tensor, gradients: list[torch.Tensor], settings: dict[str, float]) -> torch.Tensor:
+def ftrl_by_number(
+    start: torch.Tensor, gradients: list[torch.Tensor], settings: dict[str, float]
+) -> torch.Tensor:
     numbers = [Ftrl(w, **settings) for w in start.flatten().tolist()]
     for gradient in gradients:
         for number, g in zip(numbers, gradient.flatten().tolist()):
@@ -159,15 +173,23 @@ def test_ftrl_dense_gradients(settings: dict[str, float]):
     torch.testing.assert_close(p.detach(), ftrl_by_number(start, gradients, settings))
 
 
-@given(st.lists(st.lists(st.integers(0, 4), max_size=7), min_size=1, max_size=4), st.sampled_from(FTRL_SETTINGS))
+@given(
+    st.lists(st.lists(st.integers(0, 4), max_size=7), min_size=1, max_size=4), st.sampled_from(FTRL_SETTINGS)
+)
 @example([[3, 0, 3], [1], [], [0, 1]], FTRL_SETTINGS[1])
 def test_ftrl_sparse_gradients(updates: list[list[int]], settings: dict[str, float]):
-    """Any rows in any order, repeated or not, and none at all: as if the gradient were dense, and rows never touched stay as they are."""
+    """Any rows in any order, repeated or not, and none at all: as if the gradient were dense, and rows never
+    touched stay as they are."""
     p = torch.nn.Parameter(random(5, 3))
     start, dense_gradients = p.detach().clone(), []
     optimizer = FTRL([p], **settings)
     for i, rows in enumerate(updates):
-        p.grad = torch.sparse_coo_tensor(torch.tensor([rows], dtype=torch.int64), random(len(rows), 3, seed=i), (5, 3), check_invariants=True)
+        p.grad = torch.sparse_coo_tensor(
+            torch.tensor([rows], dtype=torch.int64),
+            random(len(rows), 3, seed=i),
+            (5, 3),
+            check_invariants=True,
+        )
         dense_gradients.append(p.grad.to_dense())
         optimizer.step()
     torch.testing.assert_close(p.detach(), ftrl_by_number(start, dense_gradients, settings))
@@ -176,7 +198,8 @@ def test_ftrl_sparse_gradients(updates: list[list[int]], settings: dict[str, flo
 
 
 def test_ftrl_l1_makes_exact_zeros():
-    """Least squares on ten features of which two count: the others' weights are exactly 0 with l1, and not without."""
+    """Least squares on ten features of which two count: the others' weights are exactly 0 with l1, and not
+    without."""
     x = random(200, 10)
     y = x[:, 0] - 2 * x[:, 1]
 
@@ -194,7 +217,8 @@ def test_ftrl_l1_makes_exact_zeros():
 
 
 def test_ftrl_without_regularisation_is_adagrad():
-    """With beta, l1 and l2 at 0 the weights go as Adagrad's do from the same start (the paper's section 3)."""
+    """With beta, l1 and l2 at 0 the weights go as Adagrad's do from the same start (the paper's section
+    3)."""
     ours, theirs = torch.nn.Parameter(random(4, 2)), torch.nn.Parameter(random(4, 2))
     ftrl, adagrad = FTRL([ours], alpha=0.1, beta=0.0), torch.optim.Adagrad([theirs], lr=0.1, eps=0.0)
     for i in range(5):

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -78,7 +78,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(ring, tmp_path, monkeypatch, 
 
 
 def test_a_checkpoint_survives_kill_9(tmp_path):
-    """A process is killed without warning while it trains; what it left behind is a whole checkpoint, from which the run goes on."""
+    """A process is killed without warning while it trains; what it left behind is a whole checkpoint, from
+    which the run goes on."""
     checkpoint = tmp_path / "checkpoint.safetensors"
     program = textwrap.dedent(
         f"""
@@ -151,7 +152,9 @@ def test_validation_that_tells_nothing_chooses_nothing(ring, caplog):
 def test_stop_after_validates_nothing_and_trains_as_long(ring):
     model = make("gru4rec")
     model.fit(leave_one_out(ring), progress=False, stop_after=3)
-    assert [set(p) for p in model.fit_report["curve"]] == [{"epoch", "loss", "positions_per_second", "seconds"}] * 3
+    assert [set(p) for p in model.fit_report["curve"]] == [
+        {"epoch", "loss", "positions_per_second", "seconds"}
+    ] * 3
 
 
 def test_stop_after_knows_no_time_limit(ring):
@@ -165,7 +168,9 @@ def test_stop_after_knows_no_time_limit(ring):
 
 @pytest.mark.parametrize("stop_after", [0, 5])
 def test_stop_after_is_within_the_epochs(ring, stop_after):
-    with pytest.raises(SettingsError, match=rf"stop_after: expected from 1 to train.epochs \(4\). Got {stop_after}"):
+    with pytest.raises(
+        SettingsError, match=rf"stop_after: expected from 1 to train.epochs \(4\). Got {stop_after}"
+    ):
         make("hrm").fit(leave_one_out(ring), progress=False, stop_after=stop_after)
 
 
@@ -177,7 +182,9 @@ def test_training_again_has_the_schedule_of_the_first_time(ring, monkeypatch):
     limited.fit(split, progress=False)
     report = limited.fit_report
     points.clear()
-    make("hrm", epochs=100_000, minutes=0.01).fit(split, progress=False, stop_after=report["epochs"], schedule_epochs=report["schedule_epochs"])
+    make("hrm", epochs=100_000, minutes=0.01).fit(
+        split, progress=False, stop_after=report["epochs"], schedule_epochs=report["schedule_epochs"]
+    )
     assert 0.5 < points[-1] < 1  # by train.epochs it would still be at its very beginning
     whole = make("hrm")
     whole.fit(split, progress=False)
@@ -198,7 +205,10 @@ def test_divergence_is_an_error_and_leaves_the_checkpoint(ring, tmp_path, monkey
     monkeypatch.setattr(losses, "softmax", lambda *a, **k: softmax(*a, **k) * (float("nan") if epochs else 1))
     save = state.Run.save
     monkeypatch.setattr(state.Run, "save", lambda self, *a: (save(self, *a), epochs.append(self.epoch)))
-    with pytest.raises(TrainingError, match=r"epoch 2: the loss is not finite. Lower train.learning_rate .* is of the last whole epoch and good"):
+    with pytest.raises(
+        TrainingError,
+        match=r"epoch 2: the loss is not finite. Lower train.learning_rate .* is of the last whole epoch and good",
+    ):
         make("hrm").fit(leave_one_out(ring), progress=False, checkpoint=checkpoint)
     monkeypatch.undo()
     resumed, whole = make("hrm"), make("hrm")
@@ -207,14 +217,19 @@ def test_divergence_is_an_error_and_leaves_the_checkpoint(ring, tmp_path, monkey
     assert equal(weights(resumed), weights(whole))
 
 
-@pytest.mark.parametrize("settings", [{"epochs": 0}, {"learning_rate": -1}, {"device": "warp"}, {"metric": "ndgc@10"}, {"epoch": 3}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"epochs": 0}, {"learning_rate": -1}, {"device": "warp"}, {"metric": "ndgc@10"}, {"epoch": 3}],
+)
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(SettingsError):
         device.choose_device(TrainSettings.of(settings, "train").device)
 
 
 def test_unknown_setting_has_a_neighbour():
-    with pytest.raises(SettingsError, match=r"train.learning_rat: unknown setting. Did you mean 'learning_rate'"):
+    with pytest.raises(
+        SettingsError, match=r"train.learning_rat: unknown setting. Did you mean 'learning_rate'"
+    ):
         TrainSettings.of({"learning_rat": 1}, "train")
 
 
@@ -236,19 +251,30 @@ def test_tables_have_an_optimizer_of_their_own():
         network = model.build(12, 60)
         run = state.Run(network, model.train, torch.device("cpu"))
         assert list(run.optimizers) == (["optimizer", "tables"] if has_more else ["tables"])
-        trained = {key: [p for group in o.param_groups for p in group["params"]] for key, o in run.optimizers.items()}
-        assert {id(p) for p in trained["tables"]} == {id(m.weight) for m in network.modules() if isinstance(m, torch.nn.Embedding)}
-        assert sorted(id(p) for ps in trained.values() for p in ps) == sorted(id(p) for p in network.parameters())
+        trained = {
+            key: [p for group in o.param_groups for p in group["params"]] for key, o in run.optimizers.items()
+        }
+        assert {id(p) for p in trained["tables"]} == {
+            id(m.weight) for m in network.modules() if isinstance(m, torch.nn.Embedding)
+        }
+        assert sorted(id(p) for ps in trained.values() for p in ps) == sorted(
+            id(p) for p in network.parameters()
+        )
         run.set_rates(0.5)
         assert [g["alpha"] for g in run.optimizers["tables"].param_groups] == [0.5]  # FTRL's falls by itself
-        assert {g["lr"] for key, o in run.optimizers.items() for g in o.param_groups if key == "optimizer"} == ({0.125} if has_more else set())
+        assert {
+            g["lr"] for key, o in run.optimizers.items() for g in o.param_groups if key == "optimizer"
+        } == ({0.125} if has_more else set())
 
 
 def test_the_schedule_is_that_of_both_optimizers():
     model = make("gru4rec", tables={"optimizer": "adagrad", "learning_rate": 0.4}, learning_rate=0.2)
     run = state.Run(model.build(12, 60), model.train, torch.device("cpu"))
     run.set_rates(0.5)
-    assert {key: {g["lr"] for g in o.param_groups} for key, o in run.optimizers.items()} == {"optimizer": {0.1}, "tables": {0.2}}
+    assert {key: {g["lr"] for g in o.param_groups} for key, o in run.optimizers.items()} == {
+        "optimizer": {0.1},
+        "tables": {0.2},
+    }
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -256,7 +282,16 @@ def test_ftrl_learns_and_l1_empties_tables(ring, name):
     """The ring is learnt; with an l1 above any gradient every number that has been trained is exactly 0."""
     split = leave_one_out(ring)
     tables = {"learning_rate": 1.0, "beta": 0.1}
-    model = make(name, epochs=20, learning_rate=0.02, tables=tables, average=0.0, patience=20, metric="recall@1", filter_seen=False)
+    model = make(
+        name,
+        epochs=20,
+        learning_rate=0.02,
+        tables=tables,
+        average=0.0,
+        patience=20,
+        metric="recall@1",
+        filter_seen=False,
+    )
     model.fit(split, progress=False)
     assert max(p["recall@1"] for p in model.fit_report["curve"]) > 0.9
     model = make(name, epochs=1, tables={"l1": 1e6}, average=0.0)
@@ -267,13 +302,17 @@ def test_ftrl_learns_and_l1_empties_tables(ring, name):
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 def test_tables_get_sparse_gradients_unless_they_are_clipped(clip):
     network = make("hrm", tables={}, clip=clip).build(12, 60)
-    assert {table.sparse for table in network.modules() if isinstance(table, torch.nn.Embedding)} == {clip == 0.0}
+    assert {table.sparse for table in network.modules() if isinstance(table, torch.nn.Embedding)} == {
+        clip == 0.0
+    }
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_adagrad_for_all_has_sparse_gradients_in_gru4rec_only(name):
     network = make(name, optimizer="adagrad", momentum=0.5).build(12, 60)
-    assert {table.sparse for table in network.modules() if isinstance(table, torch.nn.Embedding)} == {name == "gru4rec"}
+    assert {table.sparse for table in network.modules() if isinstance(table, torch.nn.Embedding)} == {
+        name == "gru4rec"
+    }
 
 
 @pytest.mark.parametrize(

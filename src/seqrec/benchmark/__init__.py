@@ -1,6 +1,7 @@
 """Benchmarks: versioned protocols, runs that resume, one result file a run, a leaderboard made from them.
 
-python -c "from seqrec import benchmark; benchmark.run('ml-100k-leave-one-out-v1', models=['popularity', 'gru4rec'])"
+python -c "from seqrec import benchmark; benchmark.run('ml-100k-leave-one-out-v1', models=['popularity',
+'gru4rec'])"
 """
 
 from seqrec.benchmark.results import Result, collect

@@ -32,9 +32,19 @@ def row_of(row: Row, group: Group) -> dict[str, Any]:
     """The cells of one model."""
     main, other = row.intervals(group.headline), row.values(not group.filter_seen)
     test = group.compared[row.model]
-    cells: dict[str, Any] = {"model": row.model, "seeds": len(row.seeds), **{name: main[name] for name in group.headline}}
+    cells: dict[str, Any] = {
+        "model": row.model,
+        "seeds": len(row.seeds),
+        **{name: main[name] for name in group.headline},
+    }
     cells["±"] = row.spread(group.headline[0])
-    cells["vs best"] = "best" if test.model == next(iter(group.compared)) else f"≈ (p {p_value(test.p)})" if test.like_best else p_value(test.p)
+    cells["vs best"] = (
+        "best"
+        if test.model == next(iter(group.compared))
+        else f"≈ (p {p_value(test.p)})"
+        if test.like_best
+        else p_value(test.p)
+    )
     for name in group.headline[:2]:
         cells[beside(name, group.filter_seen)] = other.mean(name)
     for variant in group.variants:
@@ -49,7 +59,8 @@ def row_of(row: Row, group: Group) -> dict[str, Any]:
 
 
 def most_ties(runs: Iterable[Result], filter_seen: bool) -> int | None:
-    """The most ties of any run under the headline's filter; None where a run has not counted them (older files count under the filter only)."""
+    """The most ties of any run under the headline's filter; None where a run has not counted them (older
+    files count under the filter only)."""
     counts = [run.get("ties" if filter_seen else "ties_unfiltered") for run in runs]
     return None if None in counts else max(counts)
 
@@ -69,7 +80,9 @@ def p_value(p: float) -> str:
 def table_of(group: Group) -> Table:
     """One protocol's table."""
     rows = [row_of(row, group) for row in group.rows]
-    formats: dict[str, Any] = {beside(name, group.filter_seen): fraction for name in group.headline} | {"±": fraction}
+    formats: dict[str, Any] = {beside(name, group.filter_seen): fraction for name in group.headline} | {
+        "±": fraction
+    }
     formats |= {"train s": seconds} | dict.fromkeys(("peak MB", "positions/s"), lambda n: f"{n:,.0f}")
     return Table(group.title, list(rows[0]), rows, notes=facts(group), formats=formats)
 
@@ -78,23 +91,38 @@ def facts(group: Group) -> list[str]:
     """What else a reader must know: candidates, queries, split, machine, code, data."""
     first = group.runs[0]
     ties = most_ties(group.runs, group.filter_seen)
-    in_all = {None: " Where it says –, they were not counted.", 0: " There is none: lists written as top-k files score the same."}
+    in_all = {
+        None: " Where it says –, they were not counted.",
+        0: " There is none: lists written as top-k files score the same.",
+    }
     lines = [
-        f"{first['items']:,} candidates, {first['users']:,} users, {first.get('queries', 0):,} test queries, split `{first['split_hash']}`; "
+        f"{first['items']:,} candidates, {first['users']:,} users, {first.get('queries', 0):,} test "
+        f"queries, split `{first['split_hash']}`; "
         f"the history is {'filtered' if group.filter_seen else 'not filtered'}.",
-        "*ties*: queries in which a score equal to the target's reaches the first 20 (most of any seed)." + in_all.get(ties, ""),
+        "*ties*: queries in which a score equal to the target's reaches the first 20 (most of any seed)."
+        + in_all.get(ties, ""),
     ]
     if first.get("cold_targets"):
         rule = " and count as misses" if first.get("cold_targets_miss") else ""
         lines.append(f"{first['cold_targets']:.1%} of the targets were never seen in training{rule}.")
     for variant in group.variants:
         cold = first.get(f"cold_targets_{variant}") or 0.0
-        lines.append(f"*{variant}*: {first.get(f'queries_{variant}', 0):,} queries, {cold:.1%} of them never seen in training.")
+        lines.append(
+            f"*{variant}*: {first.get(f'queries_{variant}', 0):,} queries, {cold:.1%} of them never seen "
+            "in training."
+        )
     if first.get("retrained"):
-        lines.append("After selection each model was trained again on training and validation events, for the chosen number of epochs.")
+        lines.append(
+            "After selection each model was trained again on training and validation events, for the "
+            "chosen number of epochs."
+        )
     data = [f"{d['name']}, {d['revision']}, from {d['source']}" for d in group.all_of("data") if d]
     commits = [re.sub(r"^([0-9a-f]{12})[0-9a-f]{28}", r"\1", commit) for commit in group.all_of("commit")]
-    lines += [f"Data: {'; '.join(data)}.", f"Hardware: {'; '.join(group.all_of('hardware'))}.", f"Code: {'; '.join(commits)}."]
+    lines += [
+        f"Data: {'; '.join(data)}.",
+        f"Hardware: {'; '.join(group.all_of('hardware'))}.",
+        f"Code: {'; '.join(commits)}.",
+    ]
     dates = sorted(run["date"][:10] for run in group.runs)
     lines.append(f"Run {dates[0]}." if dates[0] == dates[-1] else f"Run {dates[0]} to {dates[-1]}.")
     return [f"- {line}" for line in lines]
@@ -109,7 +137,9 @@ def table(results: str | Path | Iterable[str | Path | Result], protocol: str | P
     name = load_protocol(protocol).name
     found = groups(r for r in collect(results) if r["protocol"] == name)
     if not found:
-        raise DataError(f"{results}: expected results of {name}. Got none. Run seqrec benchmark {protocol} first.")
+        raise DataError(
+            f"{results}: expected results of {name}. Got none. Run seqrec benchmark {protocol} first."
+        )
     return table_of(found[0])
 
 
@@ -117,11 +147,17 @@ def render(results: str | Path | Iterable[str | Path | Result]) -> str:
     """The page as Markdown."""
     parts = [HEADER.format(resamples=RESAMPLES)]
     for group in groups(collect(results)):
-        parts.append(f"## {group.protocol}\n\n{group.title}. {group.description.strip()}".rstrip() + f"\n\n{table_of(group).markdown()}")
+        parts.append(
+            f"## {group.protocol}\n\n{group.title}. {group.description.strip()}".rstrip()
+            + f"\n\n{table_of(group).markdown()}"
+        )
     return "\n".join(parts)
 
 
-def write(results: str | Path | Iterable[str | Path | Result] = "benchmarks/results", path: str | Path = "benchmarks/LEADERBOARD.md") -> None:
+def write(
+    results: str | Path | Iterable[str | Path | Result] = "benchmarks/results",
+    path: str | Path = "benchmarks/LEADERBOARD.md",
+) -> None:
     """Writes the leaderboard of all results in a folder.
 
     Raises:

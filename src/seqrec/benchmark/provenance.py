@@ -13,16 +13,21 @@ LIBRARIES = ("seqrec", "torch", "numpy", "polars", "safetensors")
 
 
 def commit() -> str:
-    """The commit of the code that runs, with ``-dirty`` where its source has changes; the version where it is installed from a package."""
+    """The commit of the code that runs, with ``-dirty`` where its source has changes; the version where it is
+    installed from a package."""
     source = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(source), *arguments], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(source), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
 
     try:
         if not git("ls-files", "__init__.py"):
             raise OSError  # installed below some other repository
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no", ".") else "")
+        return git("rev-parse", "HEAD") + (
+            "-dirty" if git("status", "--porcelain", "--untracked-files=no", ".") else ""
+        )
     except (OSError, subprocess.SubprocessError):
         return f"seqrec {libraries().get('seqrec', '?')}"
 

@@ -1,7 +1,7 @@
 """Result files: one JSON document a run, whole and portable, and the rows of a table made from them.
 
-Per-query ranks are kept, so that any metric, interval or paired test can be computed later without running anything again. They are
-packed (smallest unsigned type, zlib, base64): 6,040 ranks are about 12 KB.
+Per-query ranks are kept, so that any metric, interval or paired test can be computed later without running
+anything again. They are packed (smallest unsigned type, zlib, base64): 6,040 ranks are about 12 KB.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ from seqrec.evaluation.ranking import Ranks
 from seqrec.experiment.protocol import Protocol, load_protocol, names
 
 WHAT = ("protocol", "model", "seed", "settings", "filter_seen", "items", "users", "split_hash")
-MEASURED = ("metrics", "validation_metrics", "ranks", "train_seconds", "peak_memory_mb", "positions_per_second")
+MEASURED = (
+    "metrics",
+    "validation_metrics",
+    "ranks",
+    "train_seconds",
+    "peak_memory_mb",
+    "positions_per_second",
+)
 WHENCE = ("commit", "hardware", "date")
 REQUIRED = (*WHAT, *MEASURED, *WHENCE)
 BINS = 5
@@ -49,19 +56,31 @@ def unpack(value: Mapping[str, Any]) -> np.ndarray:
         data = zlib.decompress(base64.b64decode(value["zlib_base64"]))
         array = np.frombuffer(data, dtype=np.dtype(value["dtype"]).newbyteorder("<")).astype(np.int64)
     except (KeyError, TypeError, ValueError, zlib.error, binascii.Error) as error:
-        raise DataError(f"packed array: not readable ({error}). Run the benchmark again for this file.") from error
+        raise DataError(
+            f"packed array: not readable ({error}). Run the benchmark again for this file."
+        ) from error
     if len(array) != value.get("length"):
-        raise DataError(f"packed array: expected {value.get('length')} values. Got {len(array)}. Run the benchmark again for this file.")
+        raise DataError(
+            f"packed array: expected {value.get('length')} values. Got {len(array)}. Run the benchmark "
+            "again for this file."
+        )
     return array
 
 
 def pack_ranks(ranks: Ranks) -> dict[str, Any]:
     """Filtered and unfiltered rank, and user, of every query (users as differences, which are small)."""
-    return {"filtered": pack(ranks.filtered), "unfiltered": pack(ranks.unfiltered), "users": pack(np.diff(ranks.users, prepend=0))}
+    return {
+        "filtered": pack(ranks.filtered),
+        "unfiltered": pack(ranks.unfiltered),
+        "users": pack(np.diff(ranks.users, prepend=0)),
+    }
 
 
-def by_bin(values: np.ndarray, ranks: np.ndarray, names: Iterable[str], bins: int = BINS) -> list[dict[str, Any]]:
-    """Metrics of the queries in bins of a property, of about as many queries each; what has value 0 is a bin of its own.
+def by_bin(
+    values: np.ndarray, ranks: np.ndarray, names: Iterable[str], bins: int = BINS
+) -> list[dict[str, Any]]:
+    """Metrics of the queries in bins of a property, of about as many queries each; what has value 0 is a bin
+    of its own.
 
     Args:
         values: (queries,) the property (history length, training events of the target).
@@ -71,13 +90,27 @@ def by_bin(values: np.ndarray, ranks: np.ndarray, names: Iterable[str], bins: in
         one dictionary a bin: ``low`` and ``high`` (both included), ``queries``, and each metric.
     """
     some = np.sort(values[values > 0])
-    edges = np.unique(some[[-(-len(some) * i // bins) - 1 for i in range(1, bins + 1)]]) if len(some) else some  # the last of each bin
+    # the last of each bin
+    edges = (
+        np.unique(some[[-(-len(some) * i // bins) - 1 for i in range(1, bins + 1)]]) if len(some) else some
+    )
     group = np.where(values > 0, np.searchsorted(edges, values) + 1, 0)
     result = []
     for g in np.unique(group):
         inside = group == g
-        row = {"low": int(values[inside].min()), "high": int(values[inside].max()), "queries": int(inside.sum())}
-        result.append(row | {name: float(function(ranks[inside], k).mean()) for name in names for function, k in [metrics.parse(name)]})
+        row = {
+            "low": int(values[inside].min()),
+            "high": int(values[inside].max()),
+            "queries": int(inside.sum()),
+        }
+        result.append(
+            row
+            | {
+                name: float(function(ranks[inside], k).mean())
+                for name in names
+                for function, k in [metrics.parse(name)]
+            }
+        )
     return result
 
 
@@ -106,23 +139,34 @@ class Result:
             DataError: not a result file, or not a whole one.
         """
         content = storage.read_json(path)
-        missing = [key for key in REQUIRED if key not in content] if isinstance(content, dict) else list(REQUIRED)
+        missing = (
+            [key for key in REQUIRED if key not in content] if isinstance(content, dict) else list(REQUIRED)
+        )
         if missing:
-            raise DataError(f"{path}: expected a result file of seqrec benchmark. Missing keys: {', '.join(missing)}.")
+            raise DataError(
+                f"{path}: expected a result file of seqrec benchmark. Missing keys: {', '.join(missing)}."
+            )
         return cls(content, str(path))
 
     def ranks(self, filter_seen: bool, variant: str = "") -> np.ndarray:
         """(queries,) int64 ranks."""
-        return unpack(self.content[f"ranks_{variant}" if variant else "ranks"]["filtered" if filter_seen else "unfiltered"])
+        return unpack(
+            self.content[f"ranks_{variant}" if variant else "ranks"][
+                "filtered" if filter_seen else "unfiltered"
+            ]
+        )
 
-    def values(self, filter_seen: bool, cutoffs: Sequence[int] = metrics.CUTOFFS, variant: str = "") -> UserValues:
+    def values(
+        self, filter_seen: bool, cutoffs: Sequence[int] = metrics.CUTOFFS, variant: str = ""
+    ) -> UserValues:
         """Every metric by user."""
         users = np.cumsum(unpack(self.content[f"ranks_{variant}" if variant else "ranks"]["users"]))
         return comparison.by_user(metrics.from_ranks(self.ranks(filter_seen, variant), tuple(cutoffs)), users)
 
 
 def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]:
-    """All result files of a folder (and the folders in it), or of several files and folders, in a stable order.
+    """All result files of a folder (and the folders in it), or of several files and folders, in a stable
+    order.
 
     Raises:
         DataError: a folder or file that does not exist, or a JSON file that is no result.
@@ -132,19 +176,28 @@ def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]
         if isinstance(entry, Result):
             found.append(entry)
         elif storage.is_folder(entry):
-            found += [Result.read(path) for path in storage.files_below(entry) if path.endswith(".json") and not Path(path).name.startswith(".")]
+            found += [
+                Result.read(path)
+                for path in storage.files_below(entry)
+                if path.endswith(".json") and not Path(path).name.startswith(".")
+            ]
         else:
             found.append(Result.read(entry))
     return sorted(found, key=lambda r: (r["protocol"], r["model"], r["seed"]))
 
 
 def same_settings(one: Any, other: Any) -> bool:
-    """Whether the settings of two results agree. None is as good as absent: what an older result does not know yet was not set."""
+    """Whether the settings of two results agree. None is as good as absent: what an older result does not
+    know yet was not set."""
     return bool(_set(one) == _set(other))
 
 
 def _set(settings: Any) -> Any:
-    return {key: _set(value) for key, value in settings.items() if value is not None} if isinstance(settings, dict) else settings
+    return (
+        {key: _set(value) for key, value in settings.items() if value is not None}
+        if isinstance(settings, dict)
+        else settings
+    )
 
 
 @lru_cache
@@ -178,10 +231,14 @@ class Row:
     def headline(self) -> UserValues:
         return self.values()
 
-    def intervals(self, names: Sequence[str], filter_seen: bool | None = None, variant: str = "") -> dict[str, dict[str, float]]:
+    def intervals(
+        self, names: Sequence[str], filter_seen: bool | None = None, variant: str = ""
+    ) -> dict[str, dict[str, float]]:
         """Mean over seeds with 95% interval over users, of some metrics."""
         values = self.values(filter_seen, variant)
-        return comparison.intervals(UserValues(values.users, values.counts, {name: values.sums[name] for name in names}))
+        return comparison.intervals(
+            UserValues(values.users, values.counts, {name: values.sums[name] for name in names})
+        )
 
     def spread(self, name: str) -> float | None:
         """Standard deviation of a headline metric over seeds; None with fewer than two."""
@@ -219,14 +276,18 @@ class Group:
 
     def all_of(self, key: str) -> list[Any]:
         """The distinct values of a key over all runs."""
-        return [json.loads(text) for text in sorted({json.dumps(run.get(key), sort_keys=True) for run in self.runs})]
+        return [
+            json.loads(text)
+            for text in sorted({json.dumps(run.get(key), sort_keys=True) for run in self.runs})
+        ]
 
 
 def groups(results: Iterable[Result]) -> list[Group]:
     """Results put together by protocol and model.
 
     Raises:
-        DataError: runs that cannot stand in one table: another split, other candidates, other settings among the seeds of a model, a seed twice.
+        DataError: runs that cannot stand in one table: another split, other candidates, other settings among
+            the seeds of a model, a seed twice.
     """
     by_protocol: dict[str, dict[str, list[Result]]] = {}
     for result in results:
@@ -246,17 +307,33 @@ def group(protocol: str, by_model: dict[str, list[Result]]) -> Group:
         for run in runs:
             for key, value in expected.items():
                 if run[key] != value:
-                    raise DataError(f"{run.path}: {key}: expected {value!r} as in the other results of {protocol}. Got {run[key]!r}. Run it again.")
+                    raise DataError(
+                        f"{run.path}: {key}: expected {value!r} as in the other results of {protocol}. "
+                        f"Got {run[key]!r}. Run it again."
+                    )
             if not same_settings(run["settings"], runs[0]["settings"]):
-                raise DataError(f"{run.path}: settings: expected those of {runs[0].path}. Remove the files of settings no longer wanted.")
+                raise DataError(
+                    f"{run.path}: settings: expected those of {runs[0].path}. Remove the files of "
+                    "settings no longer wanted."
+                )
         if len({run["seed"] for run in runs}) < len(runs):
-            raise DataError(f"{runs[0].path}: {protocol}, {model}: a seed has several result files. Keep one of each.")
+            raise DataError(
+                f"{runs[0].path}: {protocol}, {model}: a seed has several result files. Keep one of each."
+            )
         rows.append(Row(model, tuple(runs), first["filter_seen"]))
-    headline = tuple(declared.headline) if declared is not None else tuple(first.get("headline") or ("ndcg@10", "recall@10"))
+    headline = (
+        tuple(declared.headline)
+        if declared is not None
+        else tuple(first.get("headline") or ("ndcg@10", "recall@10"))
+    )
     try:
-        compared = {c.model: c for c in comparison.compare({row.model: row.headline for row in rows}, headline[0])}
+        compared = {
+            c.model: c for c in comparison.compare({row.model: row.headline for row in rows}, headline[0])
+        }
     except SettingsError as error:
-        raise DataError(f"{protocol}: results that asked different queries cannot stand in one table ({error})") from error
+        raise DataError(
+            f"{protocol}: results that asked different queries cannot stand in one table ({error})"
+        ) from error
     rows.sort(key=lambda row: list(compared).index(row.model))
     return Group(
         protocol,

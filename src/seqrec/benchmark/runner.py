@@ -1,4 +1,5 @@
-"""Runs a protocol: each model and seed in a process of its own, one result file each; what is done already is not run again.
+"""Runs a protocol: each model and seed in a process of its own, one result file each; what is done already is
+not run again.
 
 A process of its own, because its peak memory is then that of one run from the log to the test metrics.
 """
@@ -36,7 +37,8 @@ class Config(Settings):
     negatives: dict[str, Any] | None = None
     """Neural models: the negatives of losses that sample."""
     train: dict[str, Any] | None = None
-    """Neural models: how it is trained. The seed comes with the run, the validation metric with the protocol."""
+    """Neural models: how it is trained. The seed comes with the run, the validation metric with the
+    protocol."""
     features: str | dict[str, Any] | None = None
     """Neural models: which attributes are read beside the ids."""
 
@@ -44,9 +46,16 @@ class Config(Settings):
 def labels(protocol: str, configs: str | Path | None = None) -> list[str]:
     """The rows that have settings under a protocol, simple models first."""
     folder = storage.join(configs or FOLDER, protocol)
-    found = [name.removesuffix(".yaml") for name in storage.names(folder) if name.endswith(".yaml")] if storage.is_folder(folder) else []
+    found = (
+        [name.removesuffix(".yaml") for name in storage.names(folder) if name.endswith(".yaml")]
+        if storage.is_folder(folder)
+        else []
+    )
     known = list(MODELS)
-    return sorted(found, key=lambda label: (known.index(m) if (m := label.split("-")[0]) in known else len(known), label))
+    return sorted(
+        found,
+        key=lambda label: (known.index(m) if (m := label.split("-")[0]) in known else len(known), label),
+    )
 
 
 def load_config(protocol: str, label: str, configs: str | Path | None = None) -> Config:
@@ -60,7 +69,8 @@ def load_config(protocol: str, label: str, configs: str | Path | None = None) ->
         return Config.of(yaml_file.read(path), f"{protocol}/{label}")
     if label not in MODELS:
         raise SettingsError(
-            f"models: {label!r} is neither a model nor has it settings under {protocol}.{did_you_mean(label, labels(protocol, configs) or MODELS)}"
+            f"models: {label!r} is neither a model nor has it settings under "
+            f"{protocol}.{did_you_mean(label, labels(protocol, configs) or MODELS)}"
         )
     return Config(model=label)
 
@@ -73,7 +83,10 @@ def model_of(protocol: Protocol, label: str, config: Config, seed: int) -> Model
     training = {**protocol.select.model_dump(), "seed": seed}
     train = config.train or {}
     if issubclass(get(own["name"]), NeuralModel) and (fixed := [key for key in training if key in train]):
-        raise SettingsError(f"{label}: train.{fixed[0]}: the protocol or the run sets it. Got {train[fixed[0]]!r}. Leave it out.")
+        raise SettingsError(
+            f"{label}: train.{fixed[0]}: the protocol or the run sets it. Got {train[fixed[0]]!r}. Leave "
+            "it out."
+        )
     return make_model(own, config.loss, config.negatives, config.train, config.features, training)
 
 
@@ -96,8 +109,11 @@ def is_done(path: str, protocol: Protocol, settings: dict[str, Any]) -> bool:
     return same_settings(result["settings"], settings) and protocol.split_hash in (None, result["split_hash"])
 
 
-def check_split(protocol: Protocol, results_dir: str | Path, data_dir: str | None, replaced: Iterable[str]) -> None:
-    """That a protocol's results are of the split which its data gives now. Only a protocol without a pinned hash needs its data for that.
+def check_split(
+    protocol: Protocol, results_dir: str | Path, data_dir: str | None, replaced: Iterable[str]
+) -> None:
+    """That a protocol's results are of the split which its data gives now. Only a protocol without a pinned
+    hash needs its data for that.
 
     Args:
         replaced: paths of results that will be run again, whatever they are of.
@@ -116,8 +132,10 @@ def check_split(protocol: Protocol, results_dir: str | Path, data_dir: str | Non
     for result in kept:
         if result["split_hash"] != now:
             raise DataError(
-                f"{result.path}: expected a result of the split that the data of {protocol.name} gives now, {now}. Got one of "
-                f"{result['split_hash']}: the data or the protocol's split has changed. Run all models and seeds of this folder with --again "
+                f"{result.path}: expected a result of the split that the data of {protocol.name} gives "
+                f"now, {now}. Got one of "
+                f"{result['split_hash']}: the data or the protocol's split has changed. Run all models "
+                "and seeds of this folder with --again "
                 "(again=True) to replace them, remove the file, or name another folder with --results."
             )
 
@@ -135,7 +153,8 @@ def run(
     again: bool = False,
     progress: bool = True,
 ) -> list[str]:
-    """Runs models under a protocol and writes a result file for each seed. Runs that are done, with the same settings, are skipped.
+    """Runs models under a protocol and writes a result file for each seed. Runs that are done, with the same
+    settings, are skipped.
 
     Args:
         protocol: a shipped protocol's name, or the path of a YAML file.
@@ -143,7 +162,8 @@ def run(
         seeds: a number n for 0 .. n-1, or the seeds themselves.
         data_dir: where the data set's files are; else they are looked for as ``seqrec.sources`` does.
         configs: a folder of your own with ``<protocol>/<label>.yaml``.
-        topk_dir: also write each run's top-k lists there, as ``<protocol>/<label>-seed-<n>.csv``, for another judge.
+        topk_dir: also write each run's top-k lists there, as ``<protocol>/<label>-seed-<n>.csv``, for another
+            judge.
         threads: of each run; None for what torch chooses.
         again: run also what is done, and replace its results.
 
@@ -152,13 +172,17 @@ def run(
 
     Raises:
         SettingsError: an unknown protocol, model or setting; before anything runs.
-        DataError: there are results of another split than the data gives now, and they are not run again; before anything runs.
+        DataError: there are results of another split than the data gives now, and they are not run again;
+            before anything runs.
         TrainingError: some runs failed; the others are done, and their files are there.
     """
     declared = load_protocol(protocol)
     chosen = list(models) if models is not None else labels(declared.name, configs)
     if not chosen:
-        raise SettingsError(f"models: {declared.name} has no settings files. Name models to run with their defaults: {', '.join(MODELS)}.")
+        raise SettingsError(
+            f"models: {declared.name} has no settings files. Name models to run with their defaults: "
+            f"{', '.join(MODELS)}."
+        )
     numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     runs = []
     for label in chosen:
@@ -166,12 +190,22 @@ def run(
         for seed in numbers:
             settings = settings_of(model_of(declared, label, config, seed))
             runs.append((label, config, seed, settings, result_path(results_dir, declared.name, label, seed)))
-    check_split(declared, results_dir, None if data_dir is None else str(data_dir), [path for *_, path in runs] if again else [])
+    check_split(
+        declared,
+        results_dir,
+        None if data_dir is None else str(data_dir),
+        [path for *_, path in runs] if again else [],
+    )
     failed = []
     for number, (label, config, seed, settings, path) in enumerate(runs, 1):
         done = not again and is_done(path, declared, settings)
         if progress:
-            print(f"[{number}/{len(runs)}] {declared.name}: {label}, seed {seed}{', done before' if done else ''}", file=sys.stderr, flush=True)
+            print(
+                f"[{number}/{len(runs)}] {declared.name}: {label}, seed "
+                f"{seed}{', done before' if done else ''}",
+                file=sys.stderr,
+                flush=True,
+            )
         if done:
             continue
         request = {
@@ -181,16 +215,28 @@ def run(
             "seed": seed,
             "path": path,
             "data_dir": None if data_dir is None else str(data_dir),
-            "topk": None if topk_dir is None else storage.join(topk_dir, declared.name, f"{label}-seed-{seed}.csv"),
+            "topk": None
+            if topk_dir is None
+            else storage.join(topk_dir, declared.name, f"{label}-seed-{seed}.csv"),
             "progress": progress,
         }
         environment = dict(os.environ) if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
         command = [sys.executable, "-m", "seqrec.benchmark.worker"]
-        finished = subprocess.run(command, input=json.dumps(request), text=True, env=environment, stderr=None if progress else subprocess.PIPE)
+        finished = subprocess.run(
+            command,
+            input=json.dumps(request),
+            text=True,
+            env=environment,
+            stderr=None if progress else subprocess.PIPE,
+        )
         if finished.returncode:
-            failed.append(f"{label}, seed {seed}" + (f" ({finished.stderr.strip().splitlines()[-1]})" if finished.stderr else ""))
+            failed.append(
+                f"{label}, seed {seed}"
+                + (f" ({finished.stderr.strip().splitlines()[-1]})" if finished.stderr else "")
+            )
     if failed:
         raise TrainingError(
-            f"{declared.name}: {len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}. Results of the others are in {results_dir}."
+            f"{declared.name}: {len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}. Results of "
+            f"the others are in {results_dir}."
         )
     return [path for *_, path in runs]

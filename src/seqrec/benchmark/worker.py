@@ -1,4 +1,5 @@
-"""One run in its own process: data, training, selection on validation, one look at the test queries, one result file.
+"""One run in its own process: data, training, selection on validation, one look at the test queries, one
+result file.
 
 Started by ``runner.run`` with a request on standard input.
 """
@@ -46,18 +47,29 @@ def train(
         return model, model, report
     final = model_of(protocol, label, config, seed)
     # As many epochs, at the rates that those had.
-    options = {"stop_after": report["best_epoch"], "schedule_epochs": report["schedule_epochs"], "progress": progress} if neural else {}
+    options = (
+        {
+            "stop_after": report["best_epoch"],
+            "schedule_epochs": report["schedule_epochs"],
+            "progress": progress,
+        }
+        if neural
+        else {}
+    )
     final.fit(split.retrain(), **options)
     return model, final, report | {"retrain_seconds": final.fit_report["train_seconds"]}
 
 
 def measure(ranks: Ranks, filter_seen: bool, cutoffs: list[int]) -> dict[str, dict[str, float]]:
     """All metrics with intervals over users."""
-    return comparison.intervals(comparison.by_user(metrics.from_ranks(ranks.headline(filter_seen), tuple(cutoffs)), ranks.users))
+    return comparison.intervals(
+        comparison.by_user(metrics.from_ranks(ranks.headline(filter_seen), tuple(cutoffs)), ranks.users)
+    )
 
 
 def describe_lists(ranks: Ranks, split: Split, filter_seen: bool) -> dict[str, float]:
-    """Measures of the recommended lists as a whole, at 10; none where nothing is recommended, since everyone has seen everything."""
+    """Measures of the recommended lists as a whole, at 10; none where nothing is recommended, since everyone
+    has seen everything."""
     lists = (ranks.lists if filter_seen else ranks.lists_unfiltered)[:, :10]
     if not (lists >= 0).any():
         return {}
@@ -71,7 +83,8 @@ def describe_lists(ranks: Ranks, split: Split, filter_seen: bool) -> dict[str, f
 
 
 def samples(ranks: Ranks, split: Split, queries: Queries, filter_seen: bool) -> list[dict[str, Any]]:
-    """A few queries as one would read them: the end of the history, what was recommended, what came. The same queries for every model."""
+    """A few queries as one would read them: the end of the history, what was recommended, what came. The same
+    queries for every model."""
     catalogue = split.sequences.item_catalogue
     attributes = catalogue.attributes
     names = attributes["title"] if attributes is not None and "title" in attributes.columns else catalogue.ids
@@ -85,7 +98,9 @@ def samples(ranks: Ranks, split: Split, queries: Queries, filter_seen: bool) -> 
     return [
         {
             "user": str(split.sequences.user_catalogue.ids[int(queries.users[q])]),
-            "history": named(histories.items[max(histories.starts[q], histories.stops[q] - 5) : histories.stops[q]]),
+            "history": named(
+                histories.items[max(histories.starts[q], histories.stops[q] - 5) : histories.stops[q]]
+            ),
             "recommended": named(lists[q, :5]),
             "target": named(split.targets(queries)[q : q + 1])[0],
             "rank": int(ranks.headline(filter_seen)[q]),
@@ -96,7 +111,8 @@ def samples(ranks: Ranks, split: Split, queries: Queries, filter_seen: bool) -> 
 
 def run_one(request: dict[str, Any]) -> dict[str, Any]:
     """The whole run. Returns the content of the result file, which it has written."""
-    begin, commit = time.perf_counter(), provenance.commit()  # now: while a long run goes on, the files may change
+    # now: while a long run goes on, the files may change
+    begin, commit = time.perf_counter(), provenance.commit()
     protocol = load_protocol(request["protocol"])
     config = Config.of(request["config"], request["label"])
     sequences, source = load_sequences(protocol.data, protocol.ties, request["data_dir"])
@@ -104,10 +120,14 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     settings = settings_of(model_of(protocol, request["label"], config, request["seed"]))
     path, progress = str(request["path"]), request["progress"]
     # A run that was interrupted goes on from its last epoch.
-    digest = hashlib.sha256(json.dumps([settings, split.hash, sequences.ids_digest], sort_keys=True).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(
+        json.dumps([settings, split.hash, sequences.ids_digest], sort_keys=True).encode()
+    ).hexdigest()[:8]
     hidden = f".{Path(path).stem}-"
     checkpoint = storage.sibling(path, f"{hidden}{digest}.safetensors")
-    model, final, report = train(protocol, request["label"], config, request["seed"], split, checkpoint, progress)
+    model, final, report = train(
+        protocol, request["label"], config, request["seed"], split, checkpoint, progress
+    )
 
     validation = ranking.rank(model, split, split.validation, lists=False)
     known = split.retrain() if protocol.retrain else split
@@ -135,7 +155,11 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
         "evaluation_seconds": evaluation_seconds,
         "peak_memory_mb": peak,
         "positions_per_second": report.get("positions_per_second"),
-        "training": {k: v for k, v in report.items() if k in ("epochs", "best_epoch", "updates", "parameters", "device", "precision", "threads")},
+        "training": {
+            k: v
+            for k, v in report.items()
+            if k in ("epochs", "best_epoch", "updates", "parameters", "device", "precision", "threads")
+        },
         "curve": report.get("curve", []),
         "items": len(sequences.item_catalogue),
         "users": sequences.users,
@@ -150,7 +174,9 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
         "split": split.settings,
         "split_hash": split.hash,
         "data": {"name": protocol.data.name, "revision": protocol.data.revision, "source": source_of(source)},
-        "by_history_length": results.by_bin(split.histories(split.test).lengths, test.headline(filter_seen), names),
+        "by_history_length": results.by_bin(
+            split.histories(split.test).lengths, test.headline(filter_seen), names
+        ),
         "by_item_popularity": results.by_bin(known.item_counts[targets], test.headline(filter_seen), names),
         "samples": samples(test, known, split.test, filter_seen),
         "ranks": results.pack_ranks(test),
@@ -192,7 +218,11 @@ def source_of(source: str) -> str:
 
 def main() -> int:
     request = json.loads(sys.stdin.read())
-    logging.basicConfig(level=logging.INFO if request["progress"] else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO if request["progress"] else logging.WARNING,
+        format="%(message)s",
+        stream=sys.stderr,
+    )
     try:
         run_one(request)
     except SeqrecError as error:

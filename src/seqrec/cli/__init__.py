@@ -1,4 +1,5 @@
-"""The command line: thin, a file a command. Each reads its options, calls one function and prints what it returns."""
+"""The command line: thin, a file a command. Each reads its options, calls one function and prints what it
+returns."""
 
 from __future__ import annotations
 
@@ -28,7 +29,10 @@ def main() -> None:
         _fail(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}. See to the path, its permissions and the space left on its disk.")
+        _fail(
+            f"{where}{error.strerror or error}. See to the path, its permissions and the space left on "
+            "its disk."
+        )
 
 
 def _fail(message: str) -> None:
@@ -48,7 +52,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _start(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no log lines.")] = False,
 ) -> None:
     handler: logging.Handler
@@ -66,5 +72,13 @@ data_commands = typer.Typer(help="Look at logs, and fetch known data sets.", no_
 data_commands.command("check")(data.check)
 data_commands.command("download")(data.download)
 app.add_typer(data_commands, name="data")
-for command in (prepare.prepare, train.train, migrate.migrate, evaluate.evaluate, benchmark.benchmark, report.report, recommend.recommend):
+for command in (
+    prepare.prepare,
+    train.train,
+    migrate.migrate,
+    evaluate.evaluate,
+    benchmark.benchmark,
+    report.report,
+    recommend.recommend,
+):
     app.command()(command)

@@ -11,13 +11,20 @@ from seqrec.cli.options import DataDir, Write, check_pages, check_write
 
 def benchmark(
     protocol: Annotated[str, typer.Argument(help="A protocol by name, or your own as a YAML file.")],
-    models: Annotated[str | None, typer.Option(help="Comma-separated models or variants; all that have settings by default.")] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated models or variants; all that have settings by default."),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs a model, with seeds 0, 1, ...")] = 3,
     results: Annotated[str, typer.Option(help="Folder of the result files.")] = "benchmarks/results",
     leaderboard: Annotated[str | None, typer.Option(help="Write the leaderboard here (.md).")] = None,
     report: Annotated[str | None, typer.Option(help="Write the HTML report here.")] = None,
-    topk_dir: Annotated[str | None, typer.Option(help="Also write every run's top-k lists into this folder.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Run also what is done, and replace its results.")] = False,
+    topk_dir: Annotated[
+        str | None, typer.Option(help="Also write every run's top-k lists into this folder.")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Run also what is done, and replace its results.")
+    ] = False,
     data_dir: DataDir = None,
     write: Write = None,
 ) -> None:
@@ -33,7 +40,15 @@ def benchmark(
         if folder is not None:
             storage.check_folder(folder)
     names = [name.strip() for name in models.split(",")] if models else None
-    benchmarks.run(protocol, models=names, seeds=range(seeds), results_dir=results, data_dir=data_dir, topk_dir=topk_dir, again=again)
+    benchmarks.run(
+        protocol,
+        models=names,
+        seeds=range(seeds),
+        results_dir=results,
+        data_dir=data_dir,
+        topk_dir=topk_dir,
+        again=again,
+    )
     table = leaderboards.table(results, protocol)
     table.print()
     if write:

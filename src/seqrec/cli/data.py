@@ -10,7 +10,9 @@ from seqrec.cli.options import Columns, DataDir, Delimiter, Encoding, Format, Wr
 
 
 def check(
-    source: Annotated[str, typer.Argument(help="A log, a prepared folder, or a known data set such as ml-100k.")],
+    source: Annotated[
+        str, typer.Argument(help="A log, a prepared folder, or a known data set such as ml-100k.")
+    ],
     format: Format = "auto",
     column: Columns = None,
     delimiter: Delimiter = None,
@@ -24,7 +26,9 @@ def check(
     from seqrec.experiment.settings import DataSettings
 
     check_write(write)
-    settings = DataSettings.of(data_section(source, format, column, data_dir, delimiter=delimiter, encoding=encoding), "data")
+    settings = DataSettings.of(
+        data_section(source, format, column, data_dir, delimiter=delimiter, encoding=encoding), "data"
+    )
     sequences, origin = read_sequences(settings)
     table = checks.check(sequences).table(origin)
     table.print()

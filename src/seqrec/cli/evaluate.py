@@ -11,11 +11,20 @@ from seqrec.errors import SettingsError
 
 
 def evaluate(
-    folder: Annotated[str, typer.Argument(help="Output folder of a run, or a top-k file of any library (with --protocol).")],
-    write_topk: Annotated[str | None, typer.Option("--write-topk", help="Write the 20 best items of each test query (.csv or .parquet).")] = None,
+    folder: Annotated[
+        str, typer.Argument(help="Output folder of a run, or a top-k file of any library (with --protocol).")
+    ],
+    write_topk: Annotated[
+        str | None,
+        typer.Option("--write-topk", help="Write the 20 best items of each test query (.csv or .parquet)."),
+    ] = None,
     protocol: Annotated[str | None, typer.Option(help="Protocol by which a top-k file is judged.")] = None,
-    unfiltered: Annotated[bool, typer.Option("--unfiltered", help="Do not leave out what a user has seen.")] = False,
-    data: Annotated[str | None, typer.Option("--data", help="Where the run's log is now, if not where it was.")] = None,
+    unfiltered: Annotated[
+        bool, typer.Option("--unfiltered", help="Do not leave out what a user has seen.")
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Where the run's log is now, if not where it was.")
+    ] = None,
     data_dir: DataDir = None,
     write: Write = None,
 ) -> None:
@@ -26,7 +35,10 @@ def evaluate(
     if protocol is not None:
         for option, given in (("--write-topk", write_topk), ("--data", data)):
             if given is not None:
-                raise SettingsError(f"{option}: expected nothing beside --protocol, which judges a file of lists. Got {given!r}. Leave it out.")
+                raise SettingsError(
+                    f"{option}: expected nothing beside --protocol, which judges a file of lists. Got "
+                    f"{given!r}. Leave it out."
+                )
         table = judge.judge(folder, protocol, data_dir, False if unfiltered else None)
     else:
         table = judge.evaluate(folder, write_topk, data_dir, False if unfiltered else None, data)

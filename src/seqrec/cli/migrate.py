@@ -11,9 +11,16 @@ from seqrec.errors import SettingsError
 
 
 def migrate(
-    file: Annotated[str, typer.Argument(help="A run file (YAML) of MetaSpore's sequential demo or of RecBole.")],
-    additions: Annotated[list[str] | None, typer.Argument(help="Keys that the file leaves to a command line, as model=GRU4Rec.")] = None,
-    output: Annotated[str | None, typer.Option("--output", "-o", help="Write the run file here instead of printing it.")] = None,
+    file: Annotated[
+        str, typer.Argument(help="A run file (YAML) of MetaSpore's sequential demo or of RecBole.")
+    ],
+    additions: Annotated[
+        list[str] | None,
+        typer.Argument(help="Keys that the file leaves to a command line, as model=GRU4Rec."),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Write the run file here instead of printing it.")
+    ] = None,
     write: Write = None,
 ) -> None:
     """Turns another project's run file into one of seqrec, and says what became of each of its keys."""

@@ -13,15 +13,26 @@ Columns = Annotated[
     list[str] | None,
     typer.Option(
         "--column",
-        help="Which column is which, as user_id=customer; user_id=0 numbers the columns of a file without a header; timestamp= leaves time out. "
+        help="Which column is which, as user_id=customer; user_id=0 numbers the columns of a file without "
+        "a header; timestamp= leaves time out. "
         "Repeatable.",
     ),
 ]
-Delimiter = Annotated[str | None, typer.Option(help="What separates the columns of a text file; told from the header if nothing is said.")]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(help="What separates the columns of a text file; told from the header if nothing is said."),
+]
 Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file; UTF-8 if nothing is said.")]
-Format = Annotated[str, typer.Option(help="Format of the log; auto tells it from the name and the first line.")]
-DataDir = Annotated[str | None, typer.Option("--data-dir", envvar="SEQREC_DATA", help="Where the files of known data sets are.")]
-Write = Annotated[str | None, typer.Option("--write", help="Also write the table to this file (.json, .csv or .md).")]
+Format = Annotated[
+    str, typer.Option(help="Format of the log; auto tells it from the name and the first line.")
+]
+DataDir = Annotated[
+    str | None,
+    typer.Option("--data-dir", envvar="SEQREC_DATA", help="Where the files of known data sets are."),
+]
+Write = Annotated[
+    str | None, typer.Option("--write", help="Also write the table to this file (.json, .csv or .md).")
+]
 
 
 def mapping(pairs: list[str] | None) -> dict[str, str | int | None]:
@@ -35,8 +46,11 @@ def mapping(pairs: list[str] | None) -> dict[str, str | int | None]:
     return mapping
 
 
-def data_section(source: str, format: str, columns: list[str] | None, data_dir: str | None = None, **more: Any) -> dict[str, Any]:
-    """The ``data`` section for a source that is a file, a prepared folder, or the name of a known data set."""
+def data_section(
+    source: str, format: str, columns: list[str] | None, data_dir: str | None = None, **more: Any
+) -> dict[str, Any]:
+    """The ``data`` section for a source that is a file, a prepared folder, or the name of a known data
+    set."""
     from seqrec import sources, storage
 
     more |= {"format": format, "columns": mapping(columns)}
@@ -44,7 +58,10 @@ def data_section(source: str, format: str, columns: list[str] | None, data_dir: 
         return {"path": source, **more}
     if re.fullmatch(r"[\w-]+", source):  # a name, not a file's
         if source not in sources.DATASETS:
-            raise DataError(f"{source}: no such file or folder, and no known data set of that name.{did_you_mean(source, sources.DATASETS)}")
+            raise DataError(
+                f"{source}: no such file or folder, and no known data set of that "
+                f"name.{did_you_mean(source, sources.DATASETS)}"
+            )
         return {"name": source, "folder": data_dir, **more}
     return {"path": source, **more}
 
@@ -54,7 +71,11 @@ def refuse_beside_conf(columns: list[str] | None, **options: Any) -> None:
     from seqrec.experiment import data, settings
 
     options |= {"columns": mapping(columns)}
-    data.refuse_settings(settings.DataSettings.of(options, "data"), options, "--conf names a file that says it (data.KEY=VALUE replaces what it says)")
+    data.refuse_settings(
+        settings.DataSettings.of(options, "data"),
+        options,
+        "--conf names a file that says it (data.KEY=VALUE replaces what it says)",
+    )
 
 
 def check_write(path: str | None, more: tuple[str, ...] = ()) -> None:

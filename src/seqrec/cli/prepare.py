@@ -16,13 +16,21 @@ def prepare(
         list[str] | None,
         typer.Argument(
             metavar="LOG FOLDER | [FOLDER] [section.key=value ...]",
-            help="A log or a known data set, and the folder for sequences and catalogues. With --conf: that folder "
+            help="A log or a known data set, and the folder for sequences and catalogues. With --conf: "
+            "that folder "
             "(by default sequences in output.folder), and settings that replace those of the file.",
         ),
     ] = None,
-    conf: Annotated[str | None, typer.Option("--conf", help="YAML file of a run: its data, split and samples are prepared.")] = None,
+    conf: Annotated[
+        str | None,
+        typer.Option("--conf", help="YAML file of a run: its data, split and samples are prepared."),
+    ] = None,
     samples: Annotated[
-        str | None, typer.Option("--samples", help="Also write tables of samples here, one row an event: train, validation, test, item.")
+        str | None,
+        typer.Option(
+            "--samples",
+            help="Also write tables of samples here, one row an event: train, validation, test, item.",
+        ),
     ] = None,
     format: Format = "auto",
     column: Columns = None,
@@ -33,7 +41,8 @@ def prepare(
     min_item_count: Annotated[int, typer.Option(help="Leave out items with fewer events.")] = 0,
     min_user_count: Annotated[int, typer.Option(help="Leave out users with fewer events.")] = 0,
 ) -> None:
-    """Turns a log into sequences and catalogues on disk, which everything else opens at once; and into tables of samples, if asked."""
+    """Turns a log into sequences and catalogues on disk, which everything else opens at once; and into tables
+    of samples, if asked."""
     from seqrec.experiment import prepare, settings
     from seqrec.settings import yaml_file
 
@@ -51,7 +60,9 @@ def prepare(
         overrides = [argument for argument in given if re.match(r"[a-z_]+(\.[a-z_0-9]+)*=", argument)]
         folders = [argument for argument in given if argument not in overrides]
         if len(folders) > 1:
-            raise SettingsError(f"expected one folder beside --conf, for the sequences. Got {', '.join(folders)}.")
+            raise SettingsError(
+                f"expected one folder beside --conf, for the sequences. Got {', '.join(folders)}."
+            )
         content = yaml_file.read(conf, overrides)
         if data_dir is not None:
             content.setdefault("data", {}).setdefault("folder", data_dir)

@@ -11,20 +11,38 @@ from seqrec.errors import SettingsError
 
 
 def recommend(
-    source: Annotated[str, typer.Argument(help="A trained model's folder; or a log, on which a model is trained first.")],
-    sequence: Annotated[list[str] | None, typer.Option("--sequence", "-s", help="A history: item ids, oldest first, as a,b,c. Repeatable.")] = None,
-    user: Annotated[list[str] | None, typer.Option("--user", "-u", help="A user of the training data. Repeatable.")] = None,
+    source: Annotated[
+        str, typer.Argument(help="A trained model's folder; or a log, on which a model is trained first.")
+    ],
+    sequence: Annotated[
+        list[str] | None,
+        typer.Option("--sequence", "-s", help="A history: item ids, oldest first, as a,b,c. Repeatable."),
+    ] = None,
+    user: Annotated[
+        list[str] | None, typer.Option("--user", "-u", help="A user of the training data. Repeatable.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
-    model: Annotated[str | None, typer.Option(help="With a log: which model to train; sasrec if nothing is said.")] = None,
-    save: Annotated[str | None, typer.Option(help="With a log: keep the trained model in this folder.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="With a log: which model to train; sasrec if nothing is said.")
+    ] = None,
+    save: Annotated[
+        str | None, typer.Option(help="With a log: keep the trained model in this folder.")
+    ] = None,
     seen: Annotated[bool, typer.Option("--seen", help="Also recommend what is in the history.")] = False,
-    on_unknown: Annotated[str, typer.Option(help="raise, warn or ignore ids that the model never saw.")] = "raise",
+    on_unknown: Annotated[
+        str, typer.Option(help="raise, warn or ignore ids that the model never saw.")
+    ] = "raise",
     format: Format = "auto",
     column: Columns = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
     data_dir: DataDir = None,
-    write: Annotated[str | None, typer.Option("--write", help="Write the table (.csv, .json, .md or .parquet) instead of printing it.")] = None,
+    write: Annotated[
+        str | None,
+        typer.Option(
+            "--write", help="Write the table (.csv, .json, .md or .parquet) instead of printing it."
+        ),
+    ] = None,
 ) -> None:
     """Recommends next items: for histories given by hand, for users, or (with a log) for all its users."""
     from seqrec.experiment import recommend

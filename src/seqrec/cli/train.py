@@ -11,14 +11,29 @@ from seqrec.errors import SettingsError
 
 
 def train(
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings that replace those of the file, as train.epochs=3.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings that replace those of the file, as train.epochs=3.")
+    ] = None,
     conf: Annotated[str | None, typer.Option("--conf", help="YAML file of the run.")] = None,
-    data: Annotated[str | None, typer.Option("--data", help="Without a file: a log, a prepared folder or a known data set.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Without a file: a log, a prepared folder or a known data set."),
+    ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Without a file: which model.")] = None,
-    output: Annotated[str | None, typer.Option("--output", "-o", help="Folder for the model, its metrics and its checkpoint.")] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Train anew, and replace the run that is in the output folder.")] = False,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Folder for the model, its metrics and its checkpoint."),
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Train anew, and replace the run that is in the output folder.")
+    ] = False,
     refit: Annotated[
-        bool, typer.Option("--refit", help="After the test, also fit a model on all events, held-out ones included, which seqrec recommend uses.")
+        bool,
+        typer.Option(
+            "--refit",
+            help="After the test, also fit a model on all events, held-out ones included, which seqrec "
+            "recommend uses.",
+        ),
     ] = False,
     format: Format = "auto",
     column: Columns = None,
@@ -28,8 +43,8 @@ def train(
 ) -> None:
     """Trains a model, tests it, prints its metrics. A run that was stopped goes on from its checkpoint.
 
-    A run file of MetaSpore's sequential demo or of RecBole is understood too: it is converted as by seqrec migrate, and the table of what became of
-    its keys is printed.
+    A run file of MetaSpore's sequential demo or of RecBole is understood too: it is converted as by seqrec
+    migrate, and the table of what became of its keys is printed.
     """
     from seqrec import migrate as migrations
     from seqrec.experiment import train as experiments
@@ -37,11 +52,15 @@ def train(
     from seqrec.settings import yaml_file
 
     if (conf is None) == (data is None):
-        raise SettingsError("expected either --conf FILE or --data LOG (with --model). See seqrec train --help.")
+        raise SettingsError(
+            "expected either --conf FILE or --data LOG (with --model). See seqrec train --help."
+        )
     content: dict[str, Any]
     if conf is not None:
         if model is not None:
-            raise SettingsError("--model: a run file names its model. Write model.name=... to replace it, or use --data.")
+            raise SettingsError(
+                "--model: a run file names its model. Write model.name=... to replace it, or use --data."
+            )
         refuse_beside_conf(column, format=format, delimiter=delimiter, encoding=encoding)
         if migrations.recognise(yaml_file.parse(conf)[0]) is None:
             content = yaml_file.read(conf, overrides or ())

@@ -32,7 +32,9 @@ class Catalogue:
     def __init__(self, ids: pl.Series | Sequence[Any] | np.ndarray, attributes: pl.DataFrame | None = None):
         self.ids = (ids if isinstance(ids, pl.Series) else pl.Series("id", ids)).alias("id").rechunk()
         if self.ids.null_count() or self.ids.n_unique() != len(self.ids):
-            raise DataError("ids: a catalogue needs distinct ids without missing values. Drop duplicates and nulls first.")
+            raise DataError(
+                "ids: a catalogue needs distinct ids without missing values. Drop duplicates and nulls first."
+            )
         if attributes is not None and len(attributes) != len(self.ids):
             raise DataError(f"attributes: expected {len(self.ids)} rows, one an id. Got {len(attributes)}.")
         if attributes is not None and "id" in attributes.columns:
@@ -60,12 +62,14 @@ class Catalogue:
         Args:
             ids: (m,) raw ids.
         Returns:
-            (m,) int32, ``UNKNOWN`` (-1) where an id is not in the catalogue; a string never stands for a number, nor a number for a string.
+            (m,) int32, ``UNKNOWN`` (-1) where an id is not in the catalogue; a string never stands for a
+                number, nor a number for a string.
         """
         if isinstance(ids, pl.Series) and _alike(ids.dtype, self.ids.dtype):
             return _look_up(ids.cast(self.ids.dtype, strict=False), self._known)
         get = self.index.get
-        values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)  # numpy's own scalars would not be found
+        # numpy's own scalars would not be found
+        values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
         return np.fromiter((get(raw, UNKNOWN) for raw in values), dtype=np.int32, count=len(values))
 
     def decode(self, indices: np.ndarray) -> pl.Series:
@@ -107,7 +111,8 @@ class Catalogue:
 
 
 class Numbering:
-    """Ids numbered 0, 1, 2 ... as they first appear, some at a time: a catalogue that grows while a log is read."""
+    """Ids numbered 0, 1, 2 ... as they first appear, some at a time: a catalogue that grows while a log is
+    read."""
 
     def __init__(self) -> None:
         self._known: pl.DataFrame | None = None
@@ -124,11 +129,16 @@ class Numbering:
         if self._known is None:
             self._known = pl.DataFrame({"id": ids.clear(), "index": pl.Series([], dtype=pl.Int32)})
         if ids.dtype != self._known["id"].dtype:
-            raise DataError(f"column {ids.name!r}: ids are {self._known['id'].dtype} first and {ids.dtype} later. Write all of them alike.")
+            raise DataError(
+                f"column {ids.name!r}: ids are {self._known['id'].dtype} first and {ids.dtype} later. "
+                "Write all of them alike."
+            )
         numbers = _look_up(ids, self._known)
         if (numbers == UNKNOWN).any():
             new = ids.filter(numbers == UNKNOWN).unique(maintain_order=True)
-            added = pl.DataFrame({"id": new, "index": np.arange(len(self), len(self) + len(new), dtype=np.int32)})
+            added = pl.DataFrame(
+                {"id": new, "index": np.arange(len(self), len(self) + len(new), dtype=np.int32)}
+            )
             self._known = pl.concat([self._known, added], rechunk=True)
             numbers = _look_up(ids, self._known)
         return numbers

@@ -1,4 +1,5 @@
-"""The columns of a log: their names, aliases and types. What does not fit is refused here, once, naming file, row and column."""
+"""The columns of a log: their names, aliases and types. What does not fit is refused here, once, naming file,
+row and column."""
 
 from __future__ import annotations
 
@@ -13,18 +14,32 @@ from seqrec.errors import DataError, did_you_mean
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "user_id": ("userid", "user", "uid", "customerid", "customer", "visitorid", "reviewerid"),
-    "item_id": ("itemid", "item", "iid", "movieid", "movie", "productid", "product", "asin", "articleid", "trackid", "bookid"),
+    "item_id": (
+        "itemid",
+        "item",
+        "iid",
+        "movieid",
+        "movie",
+        "productid",
+        "product",
+        "asin",
+        "articleid",
+        "trackid",
+        "bookid",
+    ),
     "timestamp": ("timestamp", "time", "datetime", "ts", "unixtime", "unixreviewtime", "eventtime", "date"),
     "position": ("position",),
     "rating": ("rating", "overall", "stars"),
     "basket_id": ("basketid", "basket", "orderid", "transactionid", "invoiceid"),
     "session_id": ("sessionid", "session"),
 }
-"""Canonical column -> names by which it also goes, without case, spaces and punctuation, the likeliest first."""
+"""Canonical column -> names by which it also goes, without case, spaces and punctuation, the likeliest
+first."""
 
 IDS = ("user_id", "item_id", "basket_id", "session_id")
 YEAR_10000 = 253_402_300_800
-"""In seconds; so many milliseconds are in 1978. A time this late is in milliseconds, one a thousand times as late in microseconds, and so on."""
+"""In seconds; so many milliseconds are in 1978. A time this late is in milliseconds, one a thousand times as
+late in microseconds, and so on."""
 UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
 COMPACT_DATES = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 """Dates written as integers, by their digits."""
@@ -34,38 +49,51 @@ logger = logging.getLogger(__name__)
 
 
 def resolve(
-    found: Sequence[str], columns: Mapping[str, str | int | None] | None, name: str, required: Sequence[str] = ("user_id", "item_id")
+    found: Sequence[str],
+    columns: Mapping[str, str | int | None] | None,
+    name: str,
+    required: Sequence[str] = ("user_id", "item_id"),
 ) -> dict[str, str]:
     """Which column of the file is which of the log.
 
     Args:
         found: the columns of the file.
-        columns: what the caller says, ``{"item_id": "sku"}``; ``None`` as a column means "leave this one out"; an integer is a column's
-            number in a file without a header. What is not said is found by alias. A log without users but with sessions is a log whose
-            users are its sessions.
+        columns: what the caller says, ``{"item_id": "sku"}``; ``None`` as a column means "leave this one
+            out"; an integer is a column's number in a file without a header. What is not said is found by
+            alias. A log without users but with sessions is a log whose users are its sessions.
         name: the file, for messages.
     Returns:
         canonical name -> name in the file.
     Raises:
-        DataError: a column that is named is not there, or a required one is not found; with what was meant, probably.
+        DataError: a column that is named is not there, or a required one is not found; with what was meant,
+            probably.
     """
     chosen: dict[str, str] = {}
     said = dict(columns or {})
     for canonical, source in said.items():
         if canonical not in ALIASES:
-            raise DataError(f"columns: {canonical!r} is no column of a log.{did_you_mean(canonical, ALIASES)}")
+            raise DataError(
+                f"columns: {canonical!r} is no column of a log.{did_you_mean(canonical, ALIASES)}"
+            )
         if source is None:
             continue
         if str(source) not in found:
             near = did_you_mean(str(source), found)
-            raise DataError(f"{name}: no column {source!r} for {canonical}. The file has: {', '.join(found)}.{near if 'Did' in near else ''}")
+            raise DataError(
+                f"{name}: no column {source!r} for {canonical}. The file has: "
+                f"{', '.join(found)}.{near if 'Did' in near else ''}"
+            )
         chosen[canonical] = str(source)
     taken = set(chosen.values())
     plain = {column: re.sub(r"[^a-z0-9]", "", column.lower()) for column in found}
     for canonical, aliases in ALIASES.items():
         if canonical in said:
             continue
-        matches = [canonical] if canonical in found else [c for alias in aliases for c in found if plain[c] == alias]
+        matches = (
+            [canonical]
+            if canonical in found
+            else [c for alias in aliases for c in found if plain[c] == alias]
+        )
         free = [column for column in matches if column not in taken]
         if free:
             chosen[canonical] = free[0]
@@ -77,8 +105,10 @@ def resolve(
             free = [c for c in found if c not in taken] or list(found)
             near = did_you_mean(canonical, free)
             raise DataError(
-                f"{name}: no column for {canonical}. The file has: {', '.join(found)}.{near if 'Did' in near else ''} "
-                f"Say which it is, for example columns={{{canonical!r}: {free[0]!r}}} (--column {canonical}={free[0]}); of a file without a header "
+                f"{name}: no column for {canonical}. The file has: "
+                f"{', '.join(found)}.{near if 'Did' in near else ''} "
+                f"Say which it is, for example columns={{{canonical!r}: {free[0]!r}}} (--column "
+                f"{canonical}={free[0]}); of a file without a header "
                 f"by number (--column {canonical}=0)."
             )
     return {canonical: chosen[canonical] for canonical in ALIASES if canonical in chosen}
@@ -93,20 +123,31 @@ def key_of(found: Sequence[str], key: str, name: str) -> str:
     try:
         return resolve(found, None, name, required=[key])[key]
     except DataError as error:
-        raise DataError(f"{name}: no column for {key}. The file has: {', '.join(found)}. Rename its column of ids to {key}.") from error
+        raise DataError(
+            f"{name}: no column for {key}. The file has: {', '.join(found)}. Rename its column of ids to "
+            f"{key}."
+        ) from error
 
 
-def validated(frame: pl.DataFrame, mapping: Mapping[str, str], name: str, text: bool, first_row: int = 0, features: bool = True) -> pl.DataFrame:
+def validated(
+    frame: pl.DataFrame,
+    mapping: Mapping[str, str],
+    name: str,
+    text: bool,
+    first_row: int = 0,
+    features: bool = True,
+) -> pl.DataFrame:
     """The frame with canonical columns of canonical types.
 
     Args:
         mapping: canonical name -> column of the frame, as ``resolve`` gives it.
-        text: the values come from a text file: strings that may be numbers or times. Ids stay strings; see ``integers``.
+        text: the values come from a text file: strings that may be numbers or times. Ids stay strings; see
+            ``integers``.
         first_row: rows before this frame in the same file, so that messages name the file's rows.
         features: keep the other columns too.
     Raises:
-        DataError: an id is missing or of no usable type; a time or position that cannot be read, is negative, or is missing where
-            nothing else orders the events; names the row.
+        DataError: an id is missing or of no usable type; a time or position that cannot be read, is negative,
+            or is missing where nothing else orders the events; names the row.
     """
     columns = {}
     for canonical, source in mapping.items():
@@ -128,15 +169,25 @@ def validated(frame: pl.DataFrame, mapping: Mapping[str, str], name: str, text: 
 
 
 def integers(ids: pl.Series) -> pl.Series:
-    """Ids read from text, as integers if every one of them is written as an integer is (``7``, not ``07`` or ``7.0``)."""
-    if ids.dtype == pl.String and ids.head(100).str.contains(CANONICAL_INTEGER).all() and ids.str.contains(CANONICAL_INTEGER).all():
+    """Ids read from text, as integers if every one of them is written as an integer is (``7``, not ``07`` or
+    ``7.0``)."""
+    if (
+        ids.dtype == pl.String
+        and ids.head(100).str.contains(CANONICAL_INTEGER).all()
+        and ids.str.contains(CANONICAL_INTEGER).all()
+    ):
         return ids.cast(pl.Int64)
     return ids
 
 
 def typed(series: pl.Series) -> pl.Series:
-    """A feature read from text: Int64 or Float64 if all its values are such, else as it is. Codes (``02215``) stay text."""
-    if series.dtype != pl.String or series.null_count() == len(series) or series.str.contains(r"^-?0\d").any():
+    """A feature read from text: Int64 or Float64 if all its values are such, else as it is. Codes (``02215``)
+    stay text."""
+    if (
+        series.dtype != pl.String
+        or series.null_count() == len(series)
+        or series.str.contains(r"^-?0\d").any()
+    ):
         return series
     for dtype in (pl.Int64, pl.Float64):
         cast = series.cast(dtype, strict=False)
@@ -163,19 +214,31 @@ def _ids(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series
     if series.dtype == pl.String:
         missing = missing | (series.str.strip_chars() == "").fill_null(True)
     if (at := _first(missing)) is not None:
-        raise _refuse(name, column, first_row + at + 1, "missing id. Every event needs one; drop the row or fill it in.")
+        raise _refuse(
+            name, column, first_row + at + 1, "missing id. Every event needs one; drop the row or fill it in."
+        )
     if series.dtype.is_integer():
         try:
             return series.cast(pl.Int64)
         except pl.exceptions.InvalidOperationError as error:
-            raise DataError(f"{name}, column {column!r}: an id is beyond 2^63. Read the column as strings.") from error
+            raise DataError(
+                f"{name}, column {column!r}: an id is beyond 2^63. Read the column as strings."
+            ) from error
     if series.dtype.is_float():
         whole = (series == series.round()) & (series.abs() < 2.0**53)
         if (at := _first(~whole)) is not None:
-            raise _refuse(name, column, first_row + at + 1, f"expected an integer or a string as id. Got {series[at]!r}.")
+            raise _refuse(
+                name,
+                column,
+                first_row + at + 1,
+                f"expected an integer or a string as id. Got {series[at]!r}.",
+            )
         return series.cast(pl.Int64)
     if series.dtype != pl.String:
-        raise DataError(f"{name}, column {column!r}: expected integers or strings as ids. Got {series.dtype}. Convert the column first.")
+        raise DataError(
+            f"{name}, column {column!r}: expected integers or strings as ids. Got {series.dtype}. Convert "
+            "the column first."
+        )
     return series
 
 
@@ -183,7 +246,11 @@ def _numbers(series: pl.Series, name: str, column: str, first_row: int) -> pl.Se
     """Float64 (or Float32 as it was), null where missing."""
     if series.dtype == pl.Float32:
         return series.fill_nan(None)
-    numbers = series.str.strip_chars().cast(pl.Float64, strict=False) if series.dtype == pl.String else series.cast(pl.Float64, strict=False)
+    numbers = (
+        series.str.strip_chars().cast(pl.Float64, strict=False)
+        if series.dtype == pl.String
+        else series.cast(pl.Float64, strict=False)
+    )
     if (at := _first(numbers.is_null() & series.is_not_null())) is not None:
         raise _refuse(name, column, first_row + at + 1, f"expected a number. Got {series[at]!r}.")
     return numbers.fill_nan(None)
@@ -192,16 +259,23 @@ def _numbers(series: pl.Series, name: str, column: str, first_row: int) -> pl.Se
 def _positions(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series:
     numbers = series if series.dtype.is_integer() else _numbers(series, name, column, first_row)
     if (at := _first(numbers.is_null() | (numbers != numbers.round()).fill_null(False))) is not None:
-        raise _refuse(name, column, first_row + at + 1, f"expected a whole number, the event's place in its user's sequence. Got {series[at]!r}.")
+        raise _refuse(
+            name,
+            column,
+            first_row + at + 1,
+            f"expected a whole number, the event's place in its user's sequence. Got {series[at]!r}.",
+        )
     return numbers.cast(pl.Int64)
 
 
 def _times(series: pl.Series, name: str, column: str, first_row: int, may_be_missing: bool) -> pl.Series:
-    """Numbers as they are, see ``in_seconds``; dates as seconds since 1970, UTC where they do not say: Int64, or Float64 where one has a fraction."""
+    """Numbers as they are, see ``in_seconds``; dates as seconds since 1970, UTC where they do not say: Int64,
+    or Float64 where one has a fraction."""
     seconds = _seconds(series, name, column, first_row)
     if not may_be_missing and (at := _first(seconds.is_null())) is not None:
         what = (
-            "missing time. A partly empty time column needs a position column to order the events; or leave time out: columns={'timestamp': None} "
+            "missing time. A partly empty time column needs a position column to order the events; or "
+            "leave time out: columns={'timestamp': None} "
             "(--column timestamp=)."
         )
         raise _refuse(name, column, first_row + at + 1, what)
@@ -221,17 +295,24 @@ def _seconds(series: pl.Series, name: str, column: str, first_row: int) -> pl.Se
         parsed = series.cast(pl.Float64).fill_nan(None)
         series = parsed  # NaN is a missing time, not one that cannot be read
     else:
-        raise DataError(f"{name}, column {column!r}: expected seconds since 1970 or dates. Got {series.dtype}. Convert the column first.")
+        raise DataError(
+            f"{name}, column {column!r}: expected seconds since 1970 or dates. Got {series.dtype}. "
+            "Convert the column first."
+        )
     unreadable = (parsed.is_null() | (parsed.abs() >= 2**62).fill_null(False)) & series.is_not_null()
     if (at := _first(unreadable)) is not None:
         raise _refuse(
-            name, column, first_row + at + 1, f"expected seconds since 1970 or an ISO date such as 2020-01-31T10:00:00Z. Got {series[at]!r}."
+            name,
+            column,
+            first_row + at + 1,
+            f"expected seconds since 1970 or an ISO date such as 2020-01-31T10:00:00Z. Got {series[at]!r}.",
         )
     return whole(parsed)
 
 
 def in_seconds(times: pl.Series, name: str) -> pl.Series:
-    """The times of a whole log as seconds since 1970, where they may be in a finer unit, or dates written as integers (20200131).
+    """The times of a whole log as seconds since 1970, where they may be in a finer unit, or dates written as
+    integers (20200131).
 
     Smaller numbers stay as they are: they may be no more than an order.
 
@@ -245,23 +326,33 @@ def in_seconds(times: pl.Series, name: str) -> pl.Series:
     if (dates := _compact_dates(times, first, last)) is not None:
         seconds, what = dates, "dates such as 20200131"
     else:
-        unit, unit_of_last = (next(i for i in range(len(UNITS)) if time < YEAR_10000 * 1000**i) for time in (first, last))
+        unit, unit_of_last = (
+            next(i for i in range(len(UNITS)) if time < YEAR_10000 * 1000**i) for time in (first, last)
+        )
         if unit != unit_of_last:
             raise DataError(
-                f"{name}: expected all times in one unit since 1970. Got times from {times.min()!r} ({UNITS[unit]}) to {times.max()!r} "
-                f"({UNITS[unit_of_last]}). Correct them, or leave time out: columns={{'timestamp': None}} (--column timestamp=)."
+                f"{name}: expected all times in one unit since 1970. Got times from {times.min()!r} "
+                f"({UNITS[unit]}) to {times.max()!r} "
+                f"({UNITS[unit_of_last]}). Correct them, or leave time out: columns={{'timestamp': None}} "
+                "(--column timestamp=)."
             )
         if not unit:
             return times
         seconds, what = whole(_divided(times, 1000**unit)), f"{UNITS[unit]} since 1970"
-    logger.warning("%s: times are read as %s: they go from %s to %s.", name, what, utc(seconds.min()), utc(seconds.max()))  # type: ignore[arg-type]
+    begin, end = utc(seconds.min()), utc(seconds.max())  # type: ignore[arg-type]
+    logger.warning("%s: times are read as %s: they go from %s to %s.", name, what, begin, end)
     return seconds
 
 
 def _compact_dates(times: pl.Series, first: float, last: float) -> pl.Series | None:
-    """Seconds since 1970 of integers each of which is a date from 1970 to 2099, all written alike; else None."""
+    """Seconds since 1970 of integers each of which is a date from 1970 to 2099, all written alike; else
+    None."""
     digits = len(f"{first:.0f}")
-    if digits not in COMPACT_DATES or not times.dtype.is_integer() or not 1970 <= first // 10 ** (digits - 4) <= last // 10 ** (digits - 4) < 2100:
+    if (
+        digits not in COMPACT_DATES
+        or not times.dtype.is_integer()
+        or not 1970 <= first // 10 ** (digits - 4) <= last // 10 ** (digits - 4) < 2100
+    ):
         return None
     dates = times.cast(pl.String).str.to_datetime(COMPACT_DATES[digits], time_unit="us", strict=False)
     return _from_datetime(dates) if dates.null_count() == times.null_count() else None
@@ -294,16 +385,22 @@ def _parsed(text: pl.Series) -> pl.Series:
 
 def _from_datetime(times: pl.Series) -> pl.Series:
     micros = times.cast(pl.Datetime("us")).dt.epoch("us")
-    return micros // 1_000_000 if bool((micros % 1_000_000 == 0).fill_null(True).all()) else _divided(micros, 1_000_000)
+    return (
+        micros // 1_000_000
+        if bool((micros % 1_000_000 == 0).fill_null(True).all())
+        else _divided(micros, 1_000_000)
+    )
 
 
 def _divided(numbers: pl.Series, by: int) -> pl.Series:
-    """Float64 quotients. Polars would multiply by ``1 / by``, which makes 1433221332.1169999 of 1433221332117000 / 1_000_000."""
+    """Float64 quotients. Polars would multiply by ``1 / by``, which makes 1433221332.1169999 of
+    1433221332117000 / 1_000_000."""
     return numbers / pl.repeat(by, len(numbers), dtype=pl.Float64, eager=True)
 
 
 def _datetimes(text: pl.Series) -> pl.Series:
-    """ISO dates and times as UTC, null where the text is none. Other notations are ambiguous (01/02/2020) and not guessed."""
+    """ISO dates and times as UTC, null where the text is none. Other notations are ambiguous (01/02/2020) and
+    not guessed."""
     iso = pl.select(pl.when(text.str.contains(r"^\d{4}[-/]\d{2}[-/]\d{2}")).then(text)).to_series()
     try:
         times = iso.str.to_datetime(time_unit="us", strict=False)

@@ -1,7 +1,8 @@
-"""Files at the door: CSV, TSV, Parquet and JSON Lines, plain or gzipped, read in batches so that a log may exceed memory.
+"""Files at the door: CSV, TSV, Parquet and JSON Lines, plain or gzipped, read in batches so that a log may
+exceed memory.
 
-Text stays text here: what is a number or a time is decided in ``seqrec.data.columns``, which can then name the row it could not read.
-Rows count from 1; a header and blank lines are not counted.
+Text stays text here: what is a number or a time is decided in ``seqrec.data.columns``, which can then name
+the row it could not read. Rows count from 1; a header and blank lines are not counted.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class _Gunzip(gzip.GzipFile):
 
 @contextmanager
 def open_plain(path: str | Path) -> Iterator[IO[bytes]]:
-    """A binary stream of the file's content, decompressed if it is gzip (told by its first bytes, not its name)."""
+    """A binary stream of the file's content, decompressed if it is gzip (told by its first bytes, not its
+    name)."""
     with storage.open_read(path) as stream:
         start = stream.read(2)
         stream.seek(0)
@@ -102,13 +104,15 @@ def batches(
 
     Args:
         kind: ``csv`` or ``tsv`` (text columns come as strings), ``parquet`` or ``jsonl``.
-        delimiter: one or more characters; by default what the kind says (for ``csv`` told from the header: comma, tab, ``;`` or ``|``).
+        delimiter: one or more characters; by default what the kind says (for ``csv`` told from the header:
+            comma, tab, ``;`` or ``|``).
         quote: whether ``"`` quotes a field.
         names: the columns of a file without a header; ``["0", "1", ...]`` are made up if this is ``[]``.
         select: the columns to read (all by default).
     Raises:
-        DataError: no such file, an empty file, a header with a duplicate column, a row with too few or too many fields, an encoding
-            that does not fit, a truncated gzip, broken JSON or Parquet; names the file and the row.
+        DataError: no such file, an empty file, a header with a duplicate column, a row with too few or too
+            many fields, an encoding that does not fit, a truncated gzip, broken JSON or Parquet; names the
+            file and the row.
     """
     if kind in ("csv", "tsv"):
         yield from _text_batches(path, kind, delimiter, encoding, quote, names, select)
@@ -126,10 +130,13 @@ def read(path: str | Path, kind: str, **options: Any) -> pl.DataFrame:
 
 
 def parts(path: str | Path) -> list[str]:
-    """The files of a table: itself, or the Parquet files of a folder by name; where some are the parts that Spark or Dask wrote, only those."""
+    """The files of a table: itself, or the Parquet files of a folder by name; where some are the parts that
+    Spark or Dask wrote, only those."""
     if not storage.is_folder(path):
         return [str(path)]
-    found = [name for name in storage.names(path) if name.endswith(".parquet") and not name.startswith((".", "_"))]
+    found = [
+        name for name in storage.names(path) if name.endswith(".parquet") and not name.startswith((".", "_"))
+    ]
     found = [name for name in found if name.startswith("part")] or found
     return [storage.join(path, name) for name in found] or [str(path)]
 
@@ -143,13 +150,20 @@ def rows_of_parquet(path: str | Path) -> int:
 def kind_of(path: str | Path) -> str | None:
     """The kind that the file's name says, ``None`` if it says nothing."""
     name = str(path).lower().removesuffix(".gz")
-    for kind, endings in {"csv": (".csv",), "tsv": (".tsv", ".tab"), "parquet": (".parquet", ".pq"), "jsonl": (".jsonl", ".ndjson")}.items():
+    for kind, endings in {
+        "csv": (".csv",),
+        "tsv": (".tsv", ".tab"),
+        "parquet": (".parquet", ".pq"),
+        "jsonl": (".jsonl", ".ndjson"),
+    }.items():
         if name.endswith(endings):
             return kind
     return None
 
 
-def header(path: str | Path, kind: str, delimiter: str | None = None, encoding: str = "utf-8", quote: bool = True) -> list[str]:
+def header(
+    path: str | Path, kind: str, delimiter: str | None = None, encoding: str = "utf-8", quote: bool = True
+) -> list[str]:
     """The columns of a table with a header (for JSON Lines, the keys of the first line).
 
     Raises:
@@ -162,29 +176,43 @@ def header(path: str | Path, kind: str, delimiter: str | None = None, encoding: 
         try:
             found = list(json.loads(first_line(path, encoding)))
         except json.JSONDecodeError as error:
-            raise DataError(f"{path}, row 1: not valid JSON ({error}). Expected one object a line.") from error
+            raise DataError(
+                f"{path}, row 1: not valid JSON ({error}). Expected one object a line."
+            ) from error
     else:
         line = first_line(path, encoding)
         found = _fields(line, delimiter or delimiter_of(line, kind), quote)
     twice = sorted({name for name in found if found.count(name) > 1})
     if twice:
-        raise DataError(f"{path}: column {twice[0]!r} occurs twice in the header ({', '.join(found)}). Rename one of them.")
+        raise DataError(
+            f"{path}: column {twice[0]!r} occurs twice in the header ({', '.join(found)}). Rename one of "
+            "them."
+        )
     return found
 
 
 def delimiter_of(line: str, kind: str = "csv") -> str:
-    """The delimiter of a header: a tab for ``tsv``, else the one of comma, tab, ``;``, ``|`` that occurs most often."""
+    """The delimiter of a header: a tab for ``tsv``, else the one of comma, tab, ``;``, ``|`` that occurs most
+    often."""
     return "\t" if kind == "tsv" else max(",\t;|", key=line.count)
 
 
 def _fields(line: str, delimiter: str, quote: bool) -> list[str]:
     if len(delimiter) > 1:
         return line.split(delimiter)
-    return next(csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE))
+    return next(
+        csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE)
+    )
 
 
 def _text_batches(
-    path: str | Path, kind: str, delimiter: str | None, encoding: str, quote: bool, names: Sequence[str] | None, select: Sequence[str] | None
+    path: str | Path,
+    kind: str,
+    delimiter: str | None,
+    encoding: str,
+    quote: bool,
+    names: Sequence[str] | None,
+    select: Sequence[str] | None,
 ) -> Iterator[pl.DataFrame]:
     line = first_line(path, encoding)
     delimiter = delimiter or delimiter_of(line, kind)
@@ -193,7 +221,9 @@ def _text_batches(
     else:
         columns = list(names) or [str(i) for i in range(len(_fields(line, delimiter, quote)))]
     parse = pyarrow.csv.ParseOptions(
-        delimiter=delimiter if len(delimiter) == 1 else HIDDEN_DELIMITER, quote_char='"' if quote else False, newlines_in_values=quote
+        delimiter=delimiter if len(delimiter) == 1 else HIDDEN_DELIMITER,
+        quote_char='"' if quote else False,
+        newlines_in_values=quote,
     )
     convert = pyarrow.csv.ConvertOptions(
         column_types=dict.fromkeys(columns, pa.string()),
@@ -218,7 +248,8 @@ def _text_batches(
         if "Empty CSV" not in str(error):
             fault = _fault(path, delimiter, encoding, quote, names is None, len(columns))
             raise DataError(fault or f"{path}: cannot be parsed ({error}).") from error
-    if quote and last is not None and any("\n" in (value or "") for value in last.row(-1)):  # does the last row swallow what follows a stray quote?
+    # does the last row swallow what follows a stray quote?
+    if quote and last is not None and any("\n" in (value or "") for value in last.row(-1)):
         fault = _fault(path, delimiter, encoding, quote, names is None, len(columns))
         if fault and "never closed" in fault:
             raise DataError(fault)
@@ -236,26 +267,35 @@ def _skip_to_rows(stream: IO[bytes], has_header: bool) -> None:
         stream.seek(0)
 
 
-def _fault(path: str | Path, delimiter: str, encoding: str, quote: bool, has_header: bool, width: int) -> str | None:
-    """What is wrong with a text file, and in which row, found by reading it again, slowly: the fast parser does not say."""
+def _fault(
+    path: str | Path, delimiter: str, encoding: str, quote: bool, has_header: bool, width: int
+) -> str | None:
+    """What is wrong with a text file, and in which row, found by reading it again, slowly: the fast parser
+    does not say."""
     row = -int(has_header)
     single = delimiter if len(delimiter) == 1 else HIDDEN_DELIMITER
     with open_plain(path) as stream:
         lines = (line.decode(encoding).replace(delimiter, single) for line in stream)
-        rows = csv.reader(lines, delimiter=single, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE, strict=True)
+        rows = csv.reader(
+            lines, delimiter=single, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE, strict=True
+        )
         try:
             for fields in rows:
                 if fields:
                     row += 1
                     if len(fields) != width:
                         return (
-                            f"{path}, row {row}: expected {width} fields separated by {delimiter!r}. Got {len(fields)}: {single.join(fields)[:80]!r}."
+                            f"{path}, row {row}: expected {width} fields separated by {delimiter!r}. "
+                            f"Got {len(fields)}: {single.join(fields)[:80]!r}."
                         )
         except UnicodeDecodeError:
             return _bad_encoding(path, encoding, row + 1)
         except csv.Error as error:
             if "end of data" in str(error) or "limit" in str(error):
-                return f"{path}, row {row + 1}: a quote is opened and never closed. Correct the row, or write quotes within a field twice."
+                return (
+                    f"{path}, row {row + 1}: a quote is opened and never closed. Correct the row, or "
+                    "write quotes within a field twice."
+                )
             return f"{path}, row {row + 1}: {error}."
     return None
 
@@ -263,7 +303,10 @@ def _fault(path: str | Path, delimiter: str, encoding: str, quote: bool, has_hea
 def _bad_encoding(path: str | Path, encoding: str, row: int) -> str:
     other = "latin-1" if encoding.startswith("utf") else "utf-8"
     what = f"{path}, row {row}: not valid {encoding.removesuffix('-sig')} text."
-    return f"{what} Convert the file to UTF-8; or say how it is encoded, if it is of a log, encoding={other!r} (--encoding {other})."
+    return (
+        f"{what} Convert the file to UTF-8; or say how it is encoded, if it is of a log, "
+        f"encoding={other!r} (--encoding {other})."
+    )
 
 
 @contextmanager

@@ -4,8 +4,8 @@
     items     [ a b c d e ]  [ f a ]  [ c c b ]
     offsets   0              5        7          10
 
-The events of user u are ``items[offsets[u] : offsets[u + 1]]``, in the order they happened. An event costs 4 bytes for its item and 8
-for its time, where times are known; the arrays can be memory-mapped from disk.
+The events of user u are ``items[offsets[u] : offsets[u + 1]]``, in the order they happened. An event costs 4
+bytes for its item and 8 for its time, where times are known; the arrays can be memory-mapped from disk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ from seqrec.errors import DataError
 from seqrec.storage import snapshot
 
 COLUMNS = ("times", "ratings", "baskets", "sessions")
-PARTS = (*(f"{name}.npy" for name in ("items", "offsets", *COLUMNS)), "item_catalogue.parquet", "user_catalogue.parquet")
+PARTS = (
+    *(f"{name}.npy" for name in ("items", "offsets", *COLUMNS)),
+    "item_catalogue.parquet",
+    "user_catalogue.parquet",
+)
 """What a prepared folder may hold beside its sequences.json."""
 FORMAT = 2
 """Of a prepared folder. In format 1 the files had fixed names; it is still read."""
@@ -32,7 +36,8 @@ FORMAT = 2
 TieOrder = Literal["file", "random"]
 
 BLOCK = 1 << 22
-"""Events sorted at a time: a block's keys and order fit the processor's memory traffic, and the transient memory stays small."""
+"""Events sorted at a time: a block's keys and order fit the processor's memory traffic, and the transient
+memory stays small."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class Sequences:
         items: (events,) int32 item index.
         offsets: (users + 1,) int64, where each user's events begin and end.
         item_catalogue, user_catalogue: the raw ids behind the indices.
-        times: (events,) seconds since 1970, int64 (float64 below the second), or None where the log has order only.
+        times: (events,) seconds since 1970, int64 (float64 below the second), or None where the log has order
+            only.
         ratings: (events,) float32 or None.
         baskets, sessions: (events,) int64 numbers of the basket or session within the log, or None.
     """
@@ -103,7 +109,8 @@ class Sequences:
 
         Args:
             users, items: (events,) int32 indices.
-            times, positions: (events,) what orders each user's events: the positions if given, else the times, else the file.
+            times, positions: (events,) what orders each user's events: the positions if given, else the
+                times, else the file.
             tie_order, seed: as in ``order_of``.
         Raises:
             DataError: positions and times contradict each other.
@@ -119,17 +126,27 @@ class Sequences:
             back[borders - 1] = False
             if back.any():
                 user = user_catalogue.ids[int(users[rows[np.argmax(back)]])]
-                what = "Correct them, or leave one column out: columns={'timestamp': None} (--column timestamp=)."
+                what = (
+                    "Correct them, or leave one column out: columns={'timestamp': None} (--column "
+                    "timestamp=)."
+                )
                 raise DataError(f"user {user!r}: a later position has an earlier time. {what}")
         return cls(items[rows], offsets, item_catalogue, user_catalogue, **columns)
 
     def save(self, folder: str | Path) -> None:
-        """Writes the arrays (.npy), both catalogues (.parquet) and, last, ``sequences.json``, which names them and so makes the folder valid.
+        """Writes the arrays (.npy), both catalogues (.parquet) and, last, ``sequences.json``, which names
+        them and so makes the folder valid.
 
         Sequences that stood there before stay whole until the new ones are.
         """
         present = [c for c in COLUMNS if getattr(self, c) is not None]
-        about = {"format": FORMAT, "users": self.users, "items": len(self.item_catalogue), "events": self.events, "columns": present}
+        about = {
+            "format": FORMAT,
+            "users": self.users,
+            "items": len(self.item_catalogue),
+            "events": self.events,
+            "columns": present,
+        }
         with snapshot.write(folder, "sequences.json", PARTS, about) as files:
             for name in ("items", "offsets", *present):
                 storage.write_array(getattr(self, name), files.path(f"{name}.npy"))
@@ -145,32 +162,49 @@ class Sequences:
         """
         marker = storage.join(folder, "sequences.json")
         if not storage.exists(marker):
-            raise DataError(f"{folder}: expected a folder written by `seqrec prepare` (with a sequences.json). Prepare the log first.")
+            raise DataError(
+                f"{folder}: expected a folder written by `seqrec prepare` (with a sequences.json). "
+                "Prepare the log first."
+            )
         about = storage.read_json(marker)
         if about.get("format") not in (1, FORMAT):
-            raise DataError(f"{marker}: expected format {FORMAT}. Got {about.get('format')!r}: prepare the log again with this version.")
+            raise DataError(
+                f"{marker}: expected format {FORMAT}. Got {about.get('format')!r}: prepare the log again "
+                "with this version."
+            )
         files = about.get("files", {})
 
         def path(part: str) -> str:
             return storage.join(folder, files.get(part, part))
 
-        arrays = {name: storage.read_array(path(f"{name}.npy")) for name in ("items", "offsets", *about["columns"])}
+        arrays = {
+            name: storage.read_array(path(f"{name}.npy")) for name in ("items", "offsets", *about["columns"])
+        }
         if len(arrays["items"]) != about["events"] or len(arrays["offsets"]) != about["users"] + 1:
-            raise DataError(f"{folder}: its arrays do not have the lengths that sequences.json gives ({json.dumps(about)}). Prepare the log again.")
+            raise DataError(
+                f"{folder}: its arrays do not have the lengths that sequences.json gives "
+                f"({json.dumps(about)}). Prepare the log again."
+            )
         return cls(
-            item_catalogue=Catalogue.load(path("item_catalogue.parquet")), user_catalogue=Catalogue.load(path("user_catalogue.parquet")), **arrays
+            item_catalogue=Catalogue.load(path("item_catalogue.parquet")),
+            user_catalogue=Catalogue.load(path("user_catalogue.parquet")),
+            **arrays,
         )
 
 
-def order_of(users: np.ndarray, key: np.ndarray | None, tie_order: TieOrder = "file", seed: int = 0) -> np.ndarray:
+def order_of(
+    users: np.ndarray, key: np.ndarray | None, tie_order: TieOrder = "file", seed: int = 0
+) -> np.ndarray:
     """The rows of a log, user by user, each user's by rising key.
 
     Users ``[1, 0, 1, 0]`` with key ``[5, 7, 5, 2]`` give rows ``[3, 1, 0, 2]``.
 
     Args:
         users: (events,) int32, in file order.
-        key: (events,) times or positions; None keeps each user's rows in file order (nothing is tied where the file is the order).
-        tie_order: rows with the same key stay in ``file`` order, or are put in a ``random`` order drawn with ``seed``.
+        key: (events,) times or positions; None keeps each user's rows in file order (nothing is tied where
+            the file is the order).
+        tie_order: rows with the same key stay in ``file`` order, or are put in a ``random`` order drawn with
+            ``seed``.
     Returns:
         (events,) int32 (int64 from 2^31 events on).
     """
@@ -183,16 +217,20 @@ def order_of(users: np.ndarray, key: np.ndarray | None, tie_order: TieOrder = "f
         last = max(first + 1, int(np.searchsorted(ends, done + BLOCK, side="right")))
         whole = first == 0 and last == len(ends)
         rows = np.arange(len(users)) if whole else np.flatnonzero((users >= first) & (users < last))
-        if tie_order == "random" and key is not None:  # shuffled first, and then sorted stably: rows with equal keys stay shuffled
+        # shuffled first, and then sorted stably: rows with equal keys stay shuffled
+        if tie_order == "random" and key is not None:
             rows = np.random.default_rng([seed, block]).permutation(rows)
         if len(rows):
-            order[done : done + len(rows)] = rows[_stable_order(users[rows] - first, None if key is None else key[rows])]
+            order[done : done + len(rows)] = rows[
+                _stable_order(users[rows] - first, None if key is None else key[rows])
+            ]
         first, done, block = last, done + len(rows), block + 1
     return order
 
 
 def _stable_order(users: np.ndarray, key: np.ndarray | None) -> np.ndarray:
-    """Stable order by (user, key). Where both fit one 64-bit number, sorting that is three times as fast as sorting twice."""
+    """Stable order by (user, key). Where both fit one 64-bit number, sorting that is three times as fast as
+    sorting twice."""
     if key is None:
         return np.argsort(users, kind="stable")
     if key.dtype.kind == "i":
@@ -207,7 +245,8 @@ def _stable_order(users: np.ndarray, key: np.ndarray | None) -> np.ndarray:
 class Histories:
     """What is known before each of n predictions: a ragged view, flat with starts and stops.
 
-    History i is ``items[starts[i] : stops[i]]``. Histories may overlap: a view of the sequences costs nothing.
+    History i is ``items[starts[i] : stops[i]]``. Histories may overlap: a view of the sequences costs
+    nothing.
 
     Attributes:
         items: (m,) int32 item indices that the views point into.
@@ -229,12 +268,15 @@ class Histories:
 
     def select(self, rows: np.ndarray) -> Histories:
         """The histories of some rows, in that order."""
-        return Histories(self.items, self.starts[rows], self.stops[rows], None if self.users is None else self.users[rows])
+        return Histories(
+            self.items, self.starts[rows], self.stops[rows], None if self.users is None else self.users[rows]
+        )
 
     def recent(self, width: int) -> tuple[np.ndarray, np.ndarray]:
         """The last ``width`` items of each history, latest first.
 
-        ``[[1, 2, 3, 4, 5], [7]]`` with width 3 gives items ``[[5, 4, 3], [7, 0, 0]]`` and mask ``[[T, T, T], [T, F, F]]``.
+        ``[[1, 2, 3, 4, 5], [7]]`` with width 3 gives items ``[[5, 4, 3], [7, 0, 0]]`` and mask ``[[T, T, T],
+        [T, F, F]]``.
 
         Returns:
             (n, width) int64 items, 0 where there is none; (n, width) bool mask.
@@ -244,7 +286,8 @@ class Histories:
         return self.items[np.where(mask, at, 0)].astype(np.int64) * mask, mask
 
     def padded(self, longest: int) -> tuple[np.ndarray, np.ndarray]:
-        """The last ``longest`` items of each history, oldest first, padded on the right to the longest of them.
+        """The last ``longest`` items of each history, oldest first, padded on the right to the longest of
+        them.
 
         ``[[1, 2, 3], [7]]`` gives items ``[[1, 2, 3], [7, 0, 0]]`` and lengths ``[3, 1]``.
 

@@ -1,4 +1,5 @@
-"""Top-k files: the lists a model recommends, written for others to judge, and the lists of other libraries, judged on equal terms.
+"""Top-k files: the lists a model recommends, written for others to judge, and the lists of other libraries,
+judged on equal terms.
 
 A file is CSV or Parquet (by its ending) with a row a recommended item:
 
@@ -29,7 +30,9 @@ SUFFIXES = (".csv", ".parquet")
 def suffix_of(path: str | Path) -> str:
     suffix = Path(str(path)).suffix.lower()
     if suffix not in SUFFIXES:
-        raise SettingsError(f"{path}: expected a top-k file that ends in .csv or .parquet. Got {suffix or 'no ending'!r}.")
+        raise SettingsError(
+            f"{path}: expected a top-k file that ends in .csv or .parquet. Got {suffix or 'no ending'!r}."
+        )
     return suffix
 
 
@@ -57,7 +60,9 @@ def frame(lists: np.ndarray, split: Split, queries: Queries | None = None) -> pl
     return pl.DataFrame(columns)
 
 
-def write(ranks: Ranks, split: Split, path: str | Path, filter_seen: bool = True, queries: Queries | None = None) -> None:
+def write(
+    ranks: Ranks, split: Split, path: str | Path, filter_seen: bool = True, queries: Queries | None = None
+) -> None:
     """Writes the lists of an evaluation (filtered or not) as a top-k file.
 
     Args:
@@ -72,21 +77,28 @@ def write(ranks: Ranks, split: Split, path: str | Path, filter_seen: bool = True
 
 
 def read(path: str | Path) -> pl.DataFrame:
-    """Columns ``user_id, item_id, rank`` and, if it is there, ``position``; others are left out. The ids of a CSV are text, as they are written.
+    """Columns ``user_id, item_id, rank`` and, if it is there, ``position``; others are left out. The ids of a
+    CSV are text, as they are written.
 
     Raises:
-        DataError: no such file, a missing column, a missing value, a rank or position that is not a whole number.
+        DataError: no such file, a missing column, a missing value, a rank or position that is not a whole
+            number.
     """
     suffix = suffix_of(path)
     with storage.open_read(path) as stream:
         try:
-            table = pl.read_parquet(stream) if suffix == ".parquet" else pl.read_csv(stream, infer_schema=False)
+            table = (
+                pl.read_parquet(stream) if suffix == ".parquet" else pl.read_csv(stream, infer_schema=False)
+            )
         except pl.exceptions.PolarsError as error:
-            raise DataError(f"{path}: not readable as {suffix[1:]} ({str(error).splitlines()[0]}).") from error
+            raise DataError(
+                f"{path}: not readable as {suffix[1:]} ({str(error).splitlines()[0]})."
+            ) from error
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise DataError(
-            f"{path}: expected the columns {', '.join(COLUMNS)} (and position where a user has several targets). Missing: {', '.join(missing)}."
+            f"{path}: expected the columns {', '.join(COLUMNS)} (and position where a user has several "
+            f"targets). Missing: {', '.join(missing)}."
         )
     columns = [*COLUMNS, *(["position"] if "position" in table.columns else [])]
     for column in columns:
@@ -98,7 +110,10 @@ def read(path: str | Path) -> pl.DataFrame:
             numbers = table[column].cast(pl.Int64, strict=False)
             if numbers.null_count():
                 row = int(numbers.is_null().arg_true()[0])
-                raise DataError(f"{path}: row {row + 2}, column {column}: expected a whole number. Got {table[column][row]}.")
+                raise DataError(
+                    f"{path}: row {row + 2}, column {column}: expected a whole number. Got "
+                    f"{table[column][row]}."
+                )
             table = table.with_columns(numbers)
         if not table[column].dtype.is_integer():
             raise DataError(f"{path}: column {column}: expected whole numbers. Got {table[column].dtype}.")
@@ -130,7 +145,9 @@ class Scored:
         return metrics.from_ranks(self.ranks, tuple(k for k in cutoffs if k <= self.longest))
 
 
-def score(table: pl.DataFrame | str | Path, split: Split, filter_seen: bool = True, queries: Queries | None = None) -> Scored:
+def score(
+    table: pl.DataFrame | str | Path, split: Split, filter_seen: bool = True, queries: Queries | None = None
+) -> Scored:
     """Finds each query's target in its list.
 
     Args:
@@ -139,8 +156,9 @@ def score(table: pl.DataFrame | str | Path, split: Split, filter_seen: bool = Tr
         queries: ``split.test`` unless said.
 
     Raises:
-        DataError: a rank below 1, given twice or beyond the length of its list, an item twice in one list, a seen item under the filter,
-            several targets a user and no ``position``, or rows of which none is known. The message names the user.
+        DataError: a rank below 1, given twice or beyond the length of its list, an item twice in one list, a
+            seen item under the filter, several targets a user and no ``position``, or rows of which none is
+            known. The message names the user.
     """
     queries = split.test if queries is None else queries
     source = "the frame" if isinstance(table, pl.DataFrame) else str(table)
@@ -150,19 +168,31 @@ def score(table: pl.DataFrame | str | Path, split: Split, filter_seen: bool = Tr
     several = len(np.unique(queries.users)) < len(queries)
     if several and "position" not in table.columns:
         raise DataError(
-            f"{source}: a user has several targets in this split: expected a column position (the target's place in the sequence, from 0)."
+            f"{source}: a user has several targets in this split: expected a column position (the "
+            "target's place in the sequence, from 0)."
         )
     user, item = (
         s.user_catalogue.encode(same_type(table["user_id"], s.user_catalogue.ids)),
         s.item_catalogue.encode(same_type(table["item_id"], s.item_catalogue.ids)),
     )
-    for numbers, column, catalogue in ((user, "user_id", s.user_catalogue), (item, "item_id", s.item_catalogue)):
+    for numbers, column, catalogue in (
+        (user, "user_id", s.user_catalogue),
+        (item, "item_id", s.item_catalogue),
+    ):
         if len(numbers) and (numbers < 0).all():
-            known_ids, given = (", ".join(map(str, ids.head(3).to_list())) for ids in (catalogue.ids, table[column]))
-            raise DataError(f"{source}: no {column} is known. Expected ids as in the log, such as {known_ids}. Got {given}.")
+            known_ids, given = (
+                ", ".join(map(str, ids.head(3).to_list())) for ids in (catalogue.ids, table[column])
+            )
+            raise DataError(
+                f"{source}: no {column} is known. Expected ids as in the log, such as {known_ids}. Got "
+                f"{given}."
+            )
     place = table["rank"].to_numpy()
     if len(place) and place.min() < 1:
-        raise DataError(f"{source}: user {table['user_id'][int(place.argmin())]}: rank {place.min()}, expected ranks from 1.")
+        raise DataError(
+            f"{source}: user {table['user_id'][int(place.argmin())]}: rank {place.min()}, expected ranks "
+            "from 1."
+        )
 
     # Row -> query: targets are events in ascending order, so the target's event number finds the query.
     offset = s.offsets[np.maximum(user, 0)]
@@ -174,23 +204,38 @@ def score(table: pl.DataFrame | str | Path, split: Split, filter_seen: bool = Tr
         target_of[queries.users] = queries.targets
         event = target_of[np.maximum(user, 0)]
     query = np.minimum(np.searchsorted(queries.targets, event), max(0, len(queries) - 1))
-    known = (user >= 0) & (event >= 0) & (queries.targets[query] == event) if len(queries) else np.zeros(len(user), dtype=bool)
+    known = (
+        (user >= 0) & (event >= 0) & (queries.targets[query] == event)
+        if len(queries)
+        else np.zeros(len(user), dtype=bool)
+    )
 
     if len(known) and not known.any():
-        raise DataError(f"{source}: no row is of a query of this split. Expected its users and, in a column position, the target's place, from 0.")
+        raise DataError(
+            f"{source}: no row is of a query of this split. Expected its users and, in a column position, "
+            "the target's place, from 0."
+        )
     rows = np.flatnonzero(known)
     query, item, place = query[rows], item[rows], place[rows]
     raw_item = table["item_id"].gather(rows)
     name = lambda row: f"user {table['user_id'][int(rows[row])]}"  # noqa: E731
     if (row := first_repeat(query, place)) is not None:
-        raise DataError(f"{source}: {name(row)}: rank {place[row]} is given twice. Number each list from 1 without gaps or repeats.")
+        raise DataError(
+            f"{source}: {name(row)}: rank {place[row]} is given twice. Number each list from 1 without "
+            "gaps or repeats."
+        )
     beyond = place > np.bincount(query, minlength=len(queries))[query]
     if beyond.any():
         row = int(beyond.argmax())
         raise DataError(
-            f"{source}: {name(row)}: rank {place[row]} in a list of {(query == query[row]).sum()}. Number each list from 1 without gaps or repeats."
+            f"{source}: {name(row)}: rank {place[row]} in a list of {(query == query[row]).sum()}. Number "
+            "each list from 1 without gaps or repeats."
         )
-    distinct = np.where(item >= 0, item, -1 - raw_item.rank("dense").to_numpy().astype(np.int64)) if len(rows) else item
+    distinct = (
+        np.where(item >= 0, item, -1 - raw_item.rank("dense").to_numpy().astype(np.int64))
+        if len(rows)
+        else item
+    )
     if (row := first_repeat(query, distinct)) is not None:
         raise DataError(f"{source}: {name(row)}: item {raw_item[int(row)]} is recommended twice.")
     if filter_seen and len(rows):
@@ -200,7 +245,8 @@ def score(table: pl.DataFrame | str | Path, split: Split, filter_seen: bool = Tr
         if seen.any():
             row = int(seen.argmax())
             raise DataError(
-                f"{source}: {name(row)}: recommends item {raw_item[row]}, already in the history ({seen.sum()} such rows). "
+                f"{source}: {name(row)}: recommends item {raw_item[row]}, already in the history "
+                f"({seen.sum()} such rows). "
                 "This protocol filters the whole history: filter it, or score without the filter."
             )
     ranks = np.full(len(queries), len(s.item_catalogue) + 1, dtype=np.int64)
@@ -219,11 +265,14 @@ def score(table: pl.DataFrame | str | Path, split: Split, filter_seen: bool = Tr
 
 
 def same_type(ids: pl.Series, known: pl.Series) -> pl.Series:
-    """Ids as the catalogue has them: numbers as text, or text as numbers (``7.0`` is 7; what is no whole number is null, and so unknown)."""
+    """Ids as the catalogue has them: numbers as text, or text as numbers (``7.0`` is 7; what is no whole
+    number is null, and so unknown)."""
     if ids.dtype.is_float() and known.dtype.is_integer():
         return pl.select(pl.when(ids == ids.round()).then(ids)).to_series().cast(known.dtype, strict=False)
     if ids.dtype == pl.String and known.dtype.is_integer():
-        return ids.cast(known.dtype, strict=False).fill_null(same_type(ids.cast(pl.Float64, strict=False), known))
+        return ids.cast(known.dtype, strict=False).fill_null(
+            same_type(ids.cast(pl.Float64, strict=False), known)
+        )
     return ids.cast(known.dtype, strict=False) if ids.dtype != known.dtype else ids
 
 
@@ -235,9 +284,11 @@ def first_repeat(group: np.ndarray, value: np.ndarray) -> int | None:
 
 
 def ties_within(ranks: Ranks, filter_seen: bool = True, k: int = LONGEST_LIST) -> int:
-    """Queries in which an item with exactly the target's score decides whether, or where, the target is in the top k.
+    """Queries in which an item with exactly the target's score decides whether, or where, the target is in
+    the top k.
 
-    The protocol's rank is the worst among equals; a list puts equals in some order. Where this is 0, the two agree.
+    The protocol's rank is the worst among equals; a list puts equals in some order. Where this is 0, the two
+    agree.
     """
     ties = ranks.ties if filter_seen else ranks.ties_unfiltered
     return int(((ties > 0) & (ranks.headline(filter_seen) - ties <= k)).sum())

@@ -1,6 +1,8 @@
-"""Ranking metrics for one relevant item a query, as pure functions of its rank (1 is best), and measures of whole lists.
+"""Ranking metrics for one relevant item a query, as pure functions of its rank (1 is best), and measures of
+whole lists.
 
-With a single relevant item every ideal list has it first, so the ideal DCG is 1 and there is one NDCG. ``precision`` divides by k.
+With a single relevant item every ideal list has it first, so the ideal DCG is 1 and there is one NDCG.
+``precision`` divides by k.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ def average_precision(ranks: np.ndarray, k: int) -> np.ndarray:
 
 
 def ndcg(ranks: np.ndarray, k: int) -> np.ndarray:
-    """1 / log2(rank + 1) if the target is among the first k, else 0 (Jarvelin and Kekalainen, 2002; gains of 1)."""
+    """1 / log2(rank + 1) if the target is among the first k, else 0 (Jarvelin and Kekalainen, 2002; gains of
+    1)."""
     return np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)
 
 
@@ -59,9 +62,13 @@ def parse(name: str) -> tuple[Callable[[np.ndarray, int], np.ndarray], int]:
     """
     metric, _, k = name.partition("@")
     if metric not in BY_NAME:
-        raise SettingsError(f"metric {name!r}: expected a name such as 'ndcg@10'.{did_you_mean(metric, BY_NAME)}")
+        raise SettingsError(
+            f"metric {name!r}: expected a name such as 'ndcg@10'.{did_you_mean(metric, BY_NAME)}"
+        )
     if not k.isdigit() or int(k) < 1:
-        raise SettingsError(f"metric {name!r}: expected a cut-off of at least 1 after '@', as in '{metric}@10'. Got {k!r}.")
+        raise SettingsError(
+            f"metric {name!r}: expected a cut-off of at least 1 after '@', as in '{metric}@10'. Got {k!r}."
+        )
     return BY_NAME[metric], int(k)
 
 
@@ -71,12 +78,14 @@ def from_ranks(ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS) -> dict[st
 
 
 def coverage(lists: np.ndarray, items: int) -> float:
-    """Share of the catalogue that appears in at least one list. lists: (queries, k) item indices, -1 where a list is short."""
+    """Share of the catalogue that appears in at least one list. lists: (queries, k) item indices, -1 where a
+    list is short."""
     return len(np.unique(lists[lists >= 0])) / items
 
 
 def gini(lists: np.ndarray, items: int) -> float:
-    """Gini coefficient of how often each item is recommended: 0 all alike, 1 a single item (Adomavicius and Kwon, 2012)."""
+    """Gini coefficient of how often each item is recommended: 0 all alike, 1 a single item (Adomavicius and
+    Kwon, 2012)."""
     counts = np.sort(np.bincount(lists[lists >= 0], minlength=items))
     if not counts.sum():
         return 0.0
@@ -84,7 +93,8 @@ def gini(lists: np.ndarray, items: int) -> float:
 
 
 def popularity_percentile(lists: np.ndarray, item_counts: np.ndarray) -> float:
-    """Mean percentile (0 rarest, 1 most popular; ties share their mean) of the recommended items among all, by training events."""
+    """Mean percentile (0 rarest, 1 most popular; ties share their mean) of the recommended items among all,
+    by training events."""
     from_below = np.searchsorted(np.sort(item_counts), item_counts, side="left")
     from_above = np.searchsorted(np.sort(item_counts), item_counts, side="right") - 1
     percentile = (from_below + from_above) / (2 * max(1, len(item_counts) - 1))
@@ -92,8 +102,8 @@ def popularity_percentile(lists: np.ndarray, item_counts: np.ndarray) -> float:
 
 
 def novelty(lists: np.ndarray, item_counts: np.ndarray) -> float:
-    """Mean self-information ``-log2 p(item)`` of the recommended items in bits, p from training events with one added to each
-    (Zhou et al., 2010)."""
+    """Mean self-information ``-log2 p(item)`` of the recommended items in bits, p from training events with
+    one added to each (Zhou et al., 2010)."""
     p = (item_counts + 1) / (item_counts.sum() + len(item_counts))
     return float(-np.log2(p[lists[lists >= 0]]).mean())
 
@@ -106,7 +116,9 @@ def _known_metric(name: str) -> str:
         if metric in BY_NAME:
             raise ValueError(f"a metric with its cut-off, such as {metric}@10") from None
         hint = did_you_mean(metric, BY_NAME).strip(" .")
-        raise ValueError(f"a metric with its cut-off, such as ndcg@10 ({hint[:1].lower()}{hint[1:]})") from None
+        raise ValueError(
+            f"a metric with its cut-off, such as ndcg@10 ({hint[:1].lower()}{hint[1:]})"
+        ) from None
     return name
 
 

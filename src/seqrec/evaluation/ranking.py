@@ -1,7 +1,9 @@
-"""Exact evaluation: every query ranks the whole catalogue, in chunks, and every metric comes from that one pass.
+"""Exact evaluation: every query ranks the whole catalogue, in chunks, and every metric comes from that one
+pass.
 
-The rank of a target is the number of items whose score is at least as high, itself included: among equal scores it is the worst.
-The seen filter takes the items of the full history out of the ranking; both ranks, with and without filter, come from the same scores.
+The rank of a target is the number of items whose score is at least as high, itself included: among equal
+scores it is the worst. The seen filter takes the items of the full history out of the ranking; both ranks,
+with and without filter, come from the same scores.
 """
 
 from __future__ import annotations
@@ -54,23 +56,29 @@ def check_ids(scorer: Scorer, split: Split) -> None:
         other = theirs[kind]
         if catalogue is not None and catalogue is not other and catalogue.digest != other.digest:
             raise DataError(
-                f"{kind} ids: expected those that {scorer.name} was trained on, in their order: {_some(catalogue)}. Got {_some(other)}. "
+                f"{kind} ids: expected those that {scorer.name} was trained on, in their order: "
+                f"{_some(catalogue)}. Got {_some(other)}. "
                 "Read the log in the form that it had in training, or train again."
             )
 
 
 def _some(catalogue: Catalogue) -> str:
-    return f"{len(catalogue):,} of type {catalogue.ids.dtype}, {', '.join(repr(x) for x in catalogue.ids.head(3))} ..."
+    return (
+        f"{len(catalogue):,} of type {catalogue.ids.dtype}, "
+        f"{', '.join(repr(x) for x in catalogue.ids.head(3))} ..."
+    )
 
 
 def rank(scorer: Scorer, split: Split, queries: Queries, lists: bool = True) -> Ranks:
     """Ranks the whole catalogue for each query.
 
     Args:
-        lists: also keep the best 20 items of each; without them (for validation in training) only ranks are computed.
+        lists: also keep the best 20 items of each; without them (for validation in training) only ranks are
+            computed.
 
     Raises:
-        DataError: the model numbers items or users otherwise than the split does: it was trained on other ids.
+        DataError: the model numbers items or users otherwise than the split does: it was trained on other
+            ids.
         TrainingError: the model gives a score that is not a number.
     """
     check_ids(scorer, split)
@@ -84,14 +92,21 @@ def rank(scorer: Scorer, split: Split, queries: Queries, lists: bool = True) -> 
         target = torch.from_numpy(targets[rows].astype(np.int64)).to(scores.device)
         own = scores.gather(1, target[:, None])
         if not torch.isfinite(own).all() or torch.isnan(scores).any():
-            raise TrainingError(f"{scorer.name}: scores are not finite. The model has diverged; train it with a lower learning rate.")
+            raise TrainingError(
+                f"{scorer.name}: scores are not finite. The model has diverged; train it with a lower "
+                "learning rate."
+            )
         at_least = (scores >= own).sum(1)
         equal = (scores == own).sum(1) - 1
         row, item = (torch.from_numpy(x).to(scores.device) for x in distinct_seen(histories.select(rows)))
         seen = scores[row, item]
         other = item != target[row]  # a target that is itself in the history is filtered below, as a miss
-        ahead = torch.zeros_like(at_least).index_add_(0, row, ((seen >= own[row, 0]) & other).to(at_least.dtype))
-        equal_seen = torch.zeros_like(at_least).index_add_(0, row, ((seen == own[row, 0]) & other).to(at_least.dtype))
+        ahead = torch.zeros_like(at_least).index_add_(
+            0, row, ((seen >= own[row, 0]) & other).to(at_least.dtype)
+        )
+        equal_seen = torch.zeros_like(at_least).index_add_(
+            0, row, ((seen == own[row, 0]) & other).to(at_least.dtype)
+        )
         repeated = torch.zeros_like(at_least).index_add_(0, row, (~other).to(at_least.dtype))
         unfiltered[rows] = at_least.cpu()
         filtered[rows] = torch.where(repeated > 0, scores.shape[1] + 1, at_least - ahead).cpu()

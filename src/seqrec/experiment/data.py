@@ -16,7 +16,11 @@ from seqrec.splitting import Split, SplitSettings
 
 def prepared_folder(data: DataSettings) -> str | None:
     """The path, if it is a folder that `seqrec prepare` wrote."""
-    return data.path if isinstance(data.path, str) and storage.exists(storage.join(data.path, "sequences.json")) else None
+    return (
+        data.path
+        if isinstance(data.path, str) and storage.exists(storage.join(data.path, "sequences.json"))
+        else None
+    )
 
 
 def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
@@ -34,7 +38,9 @@ def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
         return Sequences.load(prepared), prepared
     interactions = read_log(data)
     if data.min_item_count or data.min_user_count:
-        interactions = interactions.filter(min_item_count=data.min_item_count, min_user_count=data.min_user_count)
+        interactions = interactions.filter(
+            min_item_count=data.min_item_count, min_user_count=data.min_user_count
+        )
     return interactions.sequences(tie_order=data.tie_order, seed=data.tie_seed), interactions.source
 
 
@@ -51,7 +57,10 @@ def refuse_settings(data: DataSettings, names: Iterable[str], why: str) -> None:
         SettingsError: names the first of them, and why.
     """
     for name in names:
-        value, usual = getattr(data, name), DataSettings.model_fields[name].get_default(call_default_factory=True)
+        value, usual = (
+            getattr(data, name),
+            DataSettings.model_fields[name].get_default(call_default_factory=True),
+        )
         if value != usual:
             raise SettingsError(f"data.{name}: expected nothing, since {why}. Got {value!r}. Leave it out.")
 

@@ -1,8 +1,10 @@
-"""What is in a log, and what to beware of: sizes, ties, repeats, cold items, leaks, and whether order matters at all.
+"""What is in a log, and what to beware of: sizes, ties, repeats, cold items, leaks, and whether order matters
+at all.
 
-Does order matter? Each user's events are shuffled, and the 2-grams and 3-grams (items that follow each other directly) that several users have in
-common are counted before and after. What the order of a log tells beyond the items in it is lost by shuffling, so a log with sequential structure
-loses most of them. This is the rule-counting test of "Does It Look Sequential?" (Klenitskiy, Volodkevich, Pembek, Vasilev, RecSys 2024, arXiv
+Does order matter? Each user's events are shuffled, and the 2-grams and 3-grams (items that follow each other
+directly) that several users have in common are counted before and after. What the order of a log tells beyond
+the items in it is lost by shuffling, so a log with sequential structure loses most of them. This is the
+rule-counting test of "Does It Look Sequential?" (Klenitskiy, Volodkevich, Pembek, Vasilev, RecSys 2024, arXiv
 2408.12008) in a simple form: support counts users, not occurrences, and there is no threshold of confidence.
 """
 
@@ -58,12 +60,15 @@ class DataCheck:
         return Table(title, ("name", "value", "meaning"), [vars(f) for f in self.findings], self.warnings)
 
 
-def check(data: Sequences | Interactions, split: Split | SplitSettings | None = None, seed: int = 0) -> DataCheck:
+def check(
+    data: Sequences | Interactions, split: Split | SplitSettings | None = None, seed: int = 0
+) -> DataCheck:
     """Measures a log.
 
     Args:
         data: sequences, or a log (whose ties keep the order of the file).
-        split: whose cold items and leaks to measure; None measures leave_one_out and, where times are known, global_temporal.
+        split: whose cold items and leaks to measure; None measures leave_one_out and, where times are known,
+            global_temporal.
         seed: of the shuffles.
 
     Raises:
@@ -73,7 +78,11 @@ def check(data: Sequences | Interactions, split: Split | SplitSettings | None = 
     if not sequences.events:
         raise DataError("data: expected at least one event. Got none.")
     findings = [*sizes(sequences), *ties(sequences), *repeats(sequences)]
-    for one in [split] if split is not None else [SplitSettings(name="leave_one_out"), SplitSettings(name="global_temporal")]:
+    for one in (
+        [split]
+        if split is not None
+        else [SplitSettings(name="leave_one_out"), SplitSettings(name="global_temporal")]
+    ):
         findings += held_out(sequences, one)
     findings += order(sequences, seed)
     return DataCheck(tuple(findings), tuple(warnings({f.name: f.value for f in findings})))
@@ -88,7 +97,9 @@ def sizes(s: Sequences) -> Iterator[Finding]:
     yield Finding("length_min", int(lengths.min()), "events of a user: the shortest sequence")
     yield Finding("length_median", float(np.median(lengths)), "the median")
     yield Finding("length_mean", float(lengths.mean()), "the mean")
-    yield Finding("length_p95", float(np.quantile(lengths, 0.95)), "95% of the sequences are at most this long")
+    yield Finding(
+        "length_p95", float(np.quantile(lengths, 0.95)), "95% of the sequences are at most this long"
+    )
     yield Finding("length_max", int(lengths.max()), "the longest sequence")
     for name, which, of in (("first_time", np.min, "first"), ("last_time", np.max, "last")):
         time = None if s.times is None else utc(which(s.times))
@@ -99,7 +110,8 @@ def sizes(s: Sequences) -> Iterator[Finding]:
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
-    """Sorted distinct integers. (NumPy's own ``unique`` goes through a hash table, many times slower where most are distinct.)"""
+    """Sorted distinct integers. (NumPy's own ``unique`` goes through a hash table, many times slower where
+    most are distinct.)"""
     ordered = np.sort(values)
     return ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0]
 
@@ -119,15 +131,20 @@ def ties(s: Sequences) -> Iterator[Finding]:
         group = moments(s, np.floor(s.times))
         size = np.bincount(group)
         tied = float((size[group] > 1).mean())
-        # The last event of a random order is each of its group alike: it shows the same item as often as the group holds it.
+        # The last event of a random order is each of its group alike: it shows the same item as often as the
+        # group holds it.
         last = s.offsets[1:][s.lengths > 0] - 1
         last_group = np.full(len(size), -1)
         last_group[group[last]] = np.arange(len(last))
         user = last_group[group]
-        alike = np.bincount(user[user >= 0], weights=(s.items == s.items[last][user])[user >= 0], minlength=len(last))
+        alike = np.bincount(
+            user[user >= 0], weights=(s.items == s.items[last][user])[user >= 0], minlength=len(last)
+        )
         changed = float((1 - alike / size[group[last]]).mean())
     yield Finding("ties", tied, "share of events in the same second as another of the same user")
-    yield Finding("last_item_ties", changed, "share of last items that a random order of ties would change (expected)")
+    yield Finding(
+        "last_item_ties", changed, "share of last items that a random order of ties would change (expected)"
+    )
 
 
 def repeats(s: Sequences) -> Iterator[Finding]:
@@ -153,15 +170,25 @@ def held_out(s: Sequences, split: Split | SplitSettings) -> Iterator[Finding]:
     for role, queries in (("validation", split.validation), ("test", split.test)):
         yield Finding(f"{name}.{role}_queries", len(queries), f"queries of the {role} set")
         cold = float((split.item_counts[split.targets(queries)] == 0).mean()) if len(queries) else None
-        yield Finding(f"{name}.{role}_cold", cold, f"share of {role} targets that were never seen in training")
+        yield Finding(
+            f"{name}.{role}_cold", cold, f"share of {role} targets that were never seen in training"
+        )
     later = None
     times = split.sequences.times
     if times is not None and len(split.test):
         known = split.train_events.copy()
         known[split.validation.targets] = True
         sorted_times = np.sort(times[known])
-        later = float(1 - np.searchsorted(sorted_times, times[split.test.targets], side="right").mean() / len(sorted_times))
-    yield Finding(f"{name}.later", later, "share of training and validation events later than the test event, averaged over test events")
+        later = float(
+            1
+            - np.searchsorted(sorted_times, times[split.test.targets], side="right").mean()
+            / len(sorted_times)
+        )
+    yield Finding(
+        f"{name}.later",
+        later,
+        "share of training and validation events later than the test event, averaged over test events",
+    )
 
 
 def order(s: Sequences, seed: int) -> Iterator[Finding]:
@@ -174,10 +201,14 @@ def order(s: Sequences, seed: int) -> Iterator[Finding]:
         before, after = common_ngrams(s.items, user, n), common_ngrams(everything, user, n)
         yield Finding(f"{n}grams", before, f"different runs of {n} items that at least {SUPPORT} users have")
         yield Finding(
-            f"{n}grams_lost", 1 - after / before if before else None, "share of them lost by shuffling each user's events: near 1, order matters"
+            f"{n}grams_lost",
+            1 - after / before if before else None,
+            "share of them lost by shuffling each user's events: near 1, order matters",
         )
         lost = 1 - common_ngrams(only_ties, user, n) / before if only_ties is not None and before else None
-        yield Finding(f"{n}grams_lost_in_ties", lost, "share of them lost by shuffling only events of the same second")
+        yield Finding(
+            f"{n}grams_lost_in_ties", lost, "share of them lost by shuffling only events of the same second"
+        )
 
 
 def shuffled(items: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -206,14 +237,23 @@ def common_ngrams(items: np.ndarray, user: np.ndarray, n: int, support: int = SU
 
 def warnings(value: dict[str, Any]) -> Iterator[str]:
     if (value["ties"] or 0) > 0.05:
-        yield "Many events share their second: results depend on the order of ties. Say which rule was used, and compare with a random order."
+        yield (
+            "Many events share their second: results depend on the order of ties. Say which rule was "
+            "used, and compare with a random order."
+        )
     if value["first_time"] is None:
         yield "No times: splits by time are not possible, and leaks of the future cannot be measured."
     if value["duplicates"]:
         yield "Some events are exact copies: keep or drop them on purpose."
     if (value["repeats"] or 0) > 0.1:
-        yield "Users come back to items: a filter of seen items hides right answers; look at results without it."
+        yield (
+            "Users come back to items: a filter of seen items hides right answers; look at results "
+            "without it."
+        )
     if (value.get("leave_one_out.later") or 0) > 0.05:
         yield "Leave-one-out trains on events later than those it tests: look at a split in time as well."
     if value["2grams_lost"] is not None and value["2grams_lost"] < 0.5:
-        yield "Shuffling loses less than half of the common 2-grams: order says little here, and sequential models may gain little."
+        yield (
+            "Shuffling loses less than half of the common 2-grams: order says little here, and "
+            "sequential models may gain little."
+        )

@@ -35,7 +35,11 @@ class Tested:
 
     def table(self, names: Iterable[str] | None = None) -> Table:
         """The metrics of these names; all if none is named."""
-        return Table(self.title, ["metric", "value"], [{"metric": name, "value": self.intervals[name]} for name in names or self.intervals])
+        return Table(
+            self.title,
+            ["metric", "value"],
+            [{"metric": name, "value": self.intervals[name]} for name in names or self.intervals],
+        )
 
     def write_topk(self, path: str) -> None:
         """Writes the 20 best items of each test query."""
@@ -53,11 +57,21 @@ def test(model: Model, split: Split, names: Iterable[str], filter_seen: bool) ->
     values = metrics.from_ranks(ranks.headline(filter_seen), cutoffs)
     intervals = comparison.intervals(comparison.by_user(values, ranks.users))
     shown = "seen items filtered" if filter_seen else "seen items not filtered"
-    return Tested(f"{model.name}: test metrics of {len(split.test):,} queries, {shown}", intervals, ranks, split, filter_seen)
+    return Tested(
+        f"{model.name}: test metrics of {len(split.test):,} queries, {shown}",
+        intervals,
+        ranks,
+        split,
+        filter_seen,
+    )
 
 
 def evaluate(
-    folder: str, topk_path: str | None = None, data_folder: str | None = None, filter_seen: bool | None = None, data_path: str | None = None
+    folder: str,
+    topk_path: str | None = None,
+    data_folder: str | None = None,
+    filter_seen: bool | None = None,
+    data_path: str | None = None,
 ) -> Table:
     """Tests the model of a run's output folder again, on the data and split of its run.json.
 
@@ -71,14 +85,18 @@ def evaluate(
     if topk_path is not None:
         storage.check_file(topk_path, lists.SUFFIXES)
     if not storage.exists(path):
-        raise SettingsError(f"{folder}: expected the output folder of `seqrec train` (with a run.json). Train with --output first.")
+        raise SettingsError(
+            f"{folder}: expected the output folder of `seqrec train` (with a run.json). Train with "
+            "--output first."
+        )
     content = storage.read_json(path)
     if data_folder is not None:
         content.setdefault("data", {})["folder"] = data_folder
     if data_path is not None:
         if "path" not in content.get("data", {}):
             raise SettingsError(
-                f"--data: {folder} is a run on a known data set or a protocol, not on a log. Say with --data-dir where its files are."
+                f"--data: {folder} is a run on a known data set or a protocol, not on a log. Say with "
+                "--data-dir where its files are."
             )
         content["data"]["path"] = data_path
     run = RunSettings.of(content, "")
@@ -87,7 +105,8 @@ def evaluate(
     if model.provenance.get("split_hash") != split.hash:
         trained_on = model.provenance.get("split_hash")
         raise SettingsError(
-            f"{folder}: its model was trained on the split {trained_on}; the data gives {split.hash} now. Train again: the data has changed."
+            f"{folder}: its model was trained on the split {trained_on}; the data gives {split.hash} now. "
+            "Train again: the data has changed."
         )
     tested = test(model, split, run.evaluate.metrics, filters if filter_seen is None else filter_seen)
     if topk_path is not None:
@@ -95,9 +114,13 @@ def evaluate(
     return tested.table(run.evaluate.metrics)
 
 
-def judge(topk_path: str, protocol_name: str, data_folder: str | None = None, filter_seen: bool | None = None) -> Table:
+def judge(
+    topk_path: str, protocol_name: str, data_folder: str | None = None, filter_seen: bool | None = None
+) -> Table:
     """Metrics of a top-k file, whoever made it, on the test queries of a protocol."""
-    run = RunSettings(protocol=protocol_name, data=DataSettings(folder=data_folder), model={"name": "popularity"})
+    run = RunSettings(
+        protocol=protocol_name, data=DataSettings(folder=data_folder), model={"name": "popularity"}
+    )
     split, _, filters = read_split(run)
     if protocols.load_protocol(protocol_name).retrain:
         split = split.retrain()  # what is cold is decided as for the models that train here
@@ -107,6 +130,7 @@ def judge(topk_path: str, protocol_name: str, data_folder: str | None = None, fi
     rows = [{"metric": name, "value": value} for name, value in intervals.items()]
     notes = [
         f"{scored.without_list:,} of {len(scored.ranks):,} queries have no list and count as misses.",
-        f"Rows left out: {scored.unknown_users:,} of users that are not asked. Items not in the catalogue: {scored.unknown_items:,}.",
+        f"Rows left out: {scored.unknown_users:,} of users that are not asked. Items not in the "
+        f"catalogue: {scored.unknown_items:,}.",
     ]
     return Table(f"{topk_path} under {protocol_name}", ["metric", "value"], rows, notes=notes)

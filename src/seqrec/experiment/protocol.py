@@ -1,6 +1,7 @@
 """A protocol: everything that must be the same for two numbers to stand in one table.
 
-Each is a YAML file in ``protocols/``, named with its version. A change of anything that moves a number is a new version.
+Each is a YAML file in ``protocols/``, named with its version. A change of anything that moves a number is a
+new version.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ FOLDER = Path(__file__).parent / "protocols"
 
 class DataSettings(Settings):
     name: str
-    """Data set, as ``seqrec.sources`` names it; or, for a protocol of your own, the path of a log (with a suffix, as ``events.csv``), looked for
-    beside the protocol's file and then in the folder of the data."""
+    """Data set, as ``seqrec.sources`` names it; or, for a protocol of your own, the path of a log (with a
+    suffix, as ``events.csv``), looked for beside the protocol's file and then in the folder of the data."""
     form: Literal["log", "benchmark"] = "log"
-    """"log": the publisher's events as they are. "benchmark": the form the field uses (ml-1m only: ``sources.movielens_1m.benchmark_log``)."""
+    """"log": the publisher's events as they are. "benchmark": the form the field uses (ml-1m only:
+    ``sources.movielens_1m.benchmark_log``)."""
     revision: str
     """Which publication of the data, in words."""
     min_item_count: int = Field(0, ge=0)
@@ -50,12 +52,17 @@ class DataSettings(Settings):
         Raises:
             DataError: neither beside the protocol's file nor in the folder of the data.
         """
-        folders = [] if storage.is_remote(self.name) else [folder for folder in (self._beside, data_dir) if folder is not None]
+        folders = (
+            []
+            if storage.is_remote(self.name)
+            else [folder for folder in (self._beside, data_dir) if folder is not None]
+        )
         tried = [storage.join(folder, self.name) for folder in folders] or [self.name]
         found = next((path for path in tried if storage.exists(path)), None)
         if found is None:
             raise DataError(
-                f"data.name: expected a log at {' or '.join(tried)}. Got none. Put it beside the protocol's file, or say where it is with --data-dir."
+                f"data.name: expected a log at {' or '.join(tried)}. Got none. Put it beside the "
+                "protocol's file, or say where it is with --data-dir."
             )
         return found
 
@@ -102,7 +109,8 @@ class Protocol(Settings):
     select: Selection = Selection()
     """How settings and epochs are chosen, on validation queries only."""
     retrain: bool = False
-    """After selection the model is trained again on training and validation events, for the chosen number of epochs."""
+    """After selection the model is trained again on training and validation events, for the chosen number of
+    epochs."""
     split_hash: str | None = None
     """Hash of the split that the data must give; None for a protocol whose hash is not known yet."""
 
@@ -130,8 +138,10 @@ def checked(split: Split, expected: str | None, name: str) -> Split:
     if expected is not None and split.hash != expected:
         s = split.sequences
         raise DataError(
-            f"{name}: expected data that gives the split {expected}. Got {split.hash} from {s.users} users, {len(s.item_catalogue)} items, "
-            f"{s.events} events. The data is another revision, order or selection; results on it would not be comparable. Use the data that "
+            f"{name}: expected data that gives the split {expected}. Got {split.hash} from {s.users} "
+            f"users, {len(s.item_catalogue)} items, "
+            f"{s.events} events. The data is another revision, order or selection; results on it would "
+            "not be comparable. Use the data that "
             "the protocol names, or write a protocol of your own."
         )
     return split
@@ -193,6 +203,8 @@ def of_users(sequences: Sequences, users: np.ndarray) -> Sequences:
         sequences,
         items=sequences.items[events],
         offsets=np.concatenate([[0], np.cumsum(sequences.lengths[mask])]).astype(np.int64),
-        user_catalogue=Catalogue(sequences.user_catalogue.decode(users), None if attributes is None else attributes[users]),
+        user_catalogue=Catalogue(
+            sequences.user_catalogue.decode(users), None if attributes is None else attributes[users]
+        ),
         **{name: array[events] for name in COLUMNS if (array := getattr(sequences, name)) is not None},
     )

@@ -19,8 +19,11 @@ from seqrec.tables import Table
 log = logging.getLogger("seqrec")
 
 
-def open_or_train(source: str, model_name: str | None, data: dict[str, Any], save: str | None = None) -> Model:
-    """The model in a folder; or one trained on a log just now (sasrec if none is named), and kept in ``save`` if that is given.
+def open_or_train(
+    source: str, model_name: str | None, data: dict[str, Any], save: str | None = None
+) -> Model:
+    """The model in a folder; or one trained on a log just now (sasrec if none is named), and kept in ``save``
+    if that is given.
 
     Raises:
         SettingsError: something that only a log has use for, beside a model.
@@ -29,7 +32,10 @@ def open_or_train(source: str, model_name: str | None, data: dict[str, Any], sav
         if storage.exists(storage.join(folder, "model.json")):
             for option, given in (("model", model_name), ("save", save)):
                 if given:
-                    raise SettingsError(f"{option}: expected nothing, since {source} is a trained model. Got {given!r}. Leave it out, or name a log.")
+                    raise SettingsError(
+                        f"{option}: expected nothing, since {source} is a trained model. Got {given!r}. "
+                        "Leave it out, or name a log."
+                    )
             refuse_settings(DataSettings.of(data, "data"), OF_FILES, f"{source} is a trained model")
             return models.load(folder)
     if save is not None:
@@ -41,18 +47,33 @@ def open_or_train(source: str, model_name: str | None, data: dict[str, Any], sav
     return model
 
 
-def recommend(model: Model, sequences: list[str] | None, users: list[str] | None, k: int, filter_seen: bool, on_unknown: str) -> pl.DataFrame:
-    """Recommendations for ids given as text, with the items' titles where the catalogue has them; for all users if none is named."""
+def recommend(
+    model: Model,
+    sequences: list[str] | None,
+    users: list[str] | None,
+    k: int,
+    filter_seen: bool,
+    on_unknown: str,
+) -> pl.DataFrame:
+    """Recommendations for ids given as text, with the items' titles where the catalogue has them; for all
+    users if none is named."""
     assert model.item_catalogue is not None
     if sequences is not None:
-        histories = [_typed([part.strip() for part in text.split(",") if part.strip()], model.item_catalogue) for text in sequences]
+        histories = [
+            _typed([part.strip() for part in text.split(",") if part.strip()], model.item_catalogue)
+            for text in sequences
+        ]
         frame = model.recommend(histories, k=k, filter_seen=filter_seen, on_unknown=on_unknown)
     else:
         if model.sequences is None:
-            raise SettingsError(f"--user: {model.name} was saved without its users' histories. Give --sequence, or save it with histories=True.")
+            raise SettingsError(
+                f"--user: {model.name} was saved without its users' histories. Give --sequence, or save "
+                "it with histories=True."
+            )
         if model.known_stops is not None and (model.known_stops < model.sequences.offsets[1:]).any():
             log.info(
-                "The users' histories end before the held-out test events, which may be recommended again. Train with --refit (output.refit: true) "
+                "The users' histories end before the held-out test events, which may be recommended "
+                "again. Train with --refit (output.refit: true) "
                 "for a model that knows all events; seqrec recommend then uses it."
             )
         catalogue = model.sequences.user_catalogue
@@ -66,7 +87,8 @@ def recommend(model: Model, sequences: list[str] | None, users: list[str] | None
 
 
 def _typed(ids: list[str], catalogue: Catalogue) -> list[Any]:
-    """Ids from the command line as the catalogue has them; text that is no number stays text, and so is unknown."""
+    """Ids from the command line as the catalogue has them; text that is no number stays text, and so is
+    unknown."""
     if not catalogue.ids.dtype.is_integer():
         return list(ids)
     return [int(text) if re.fullmatch("-?[0-9]+", text) else text for text in ids]

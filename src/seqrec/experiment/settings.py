@@ -1,4 +1,5 @@
-"""What a run may say: data, split, model, loss, negatives, train, evaluate, output. All of it is checked before any data is read."""
+"""What a run may say: data, split, model, loss, negatives, train, evaluate, output. All of it is checked
+before any data is read."""
 
 from __future__ import annotations
 
@@ -25,19 +26,22 @@ log = logging.getLogger("seqrec")
 
 
 class DataSettings(Settings):
-    """Which log. Give ``name`` (a known data set) or ``path`` (a file, or a folder that ``seqrec prepare`` wrote)."""
+    """Which log. Give ``name`` (a known data set) or ``path`` (a file, or a folder that ``seqrec prepare``
+    wrote)."""
 
     name: str | None = None
     """A data set that seqrec knows, such as ml-100k."""
     path: str | list[str] | None = None
     """A log of your own, one file or several that together are the log; or a prepared folder."""
     folder: str | None = None
-    """Where the files of the named data set are; by default it is looked for as ``seqrec data download`` does."""
+    """Where the files of the named data set are; by default it is looked for as ``seqrec data download``
+    does."""
     format: str = "auto"
     """Format of the log."""
     columns: dict[str, str | int | None] = Field(default_factory=dict)
-    """Which column of the file is which: ``{user_id: customer, item_id: sku, timestamp: bought_at}``; numbers from 0 where the file has no header,
-    null leaves a column out. Of tables of samples also label and recent."""
+    """Which column of the file is which: ``{user_id: customer, item_id: sku, timestamp: bought_at}``; numbers
+    from 0 where the file has no header, null leaves a column out. Of tables of samples also label and
+    recent."""
     delimiter: str | None = None
     """What separates the columns of a text file; None tells it from the header."""
     encoding: str | None = None
@@ -59,7 +63,9 @@ class DataSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    metrics: list[MetricName] = Field(default_factory=lambda: ["ndcg@10", "recall@10", "mrr@10", "recall@20", "ndcg@20"], min_length=1)
+    metrics: list[MetricName] = Field(
+        default_factory=lambda: ["ndcg@10", "recall@10", "mrr@10", "recall@20", "ndcg@20"], min_length=1
+    )
     """What is printed; all metrics are written."""
     filter_seen: bool | None = None
     """Whether what a user has seen is left out; None: as the protocol says, else yes."""
@@ -69,10 +75,12 @@ class EvaluateSettings(Settings):
 
 class OutputSettings(Settings):
     folder: str | None = None
-    """Where the run is written: run.json, model/, metrics.json, checkpoint while it trains. None writes nothing."""
+    """Where the run is written: run.json, model/, metrics.json, checkpoint while it trains. None writes
+    nothing."""
     refit: bool = False
-    """After the test, a fresh model is fitted on all events, validation and test included, for the epochs that validation chose, and saved as
-    serving/: what `seqrec recommend` then uses, and `seqrec evaluate` never."""
+    """After the test, a fresh model is fitted on all events, validation and test included, for the epochs
+    that validation chose, and saved as serving/: what `seqrec recommend` then uses, and `seqrec evaluate`
+    never."""
 
 
 class RunSettings(Settings):
@@ -91,7 +99,8 @@ class RunSettings(Settings):
     train: dict[str, Any] | None = None
     """Training of a neural model."""
     features: str | dict[str, Any] | None = None
-    """Which attributes a neural model reads beside the ids (``FeatureSchema``): the path of a YAML file, or the schema itself."""
+    """Which attributes a neural model reads beside the ids (``FeatureSchema``): the path of a YAML file, or
+    the schema itself."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """What is measured."""
     output: OutputSettings = OutputSettings()
@@ -116,11 +125,15 @@ class RunSettings(Settings):
         if self.evaluate.topk is not None:
             storage.check_file(self.evaluate.topk, lists.SUFFIXES)
         if self.output.refit and self.output.folder is None:
-            raise SettingsError("output.refit: expected output.folder, where the model that is fitted on all events is saved. Got none.")
+            raise SettingsError(
+                "output.refit: expected output.folder, where the model that is fitted on all events is "
+                "saved. Got none."
+            )
         return make_model(self.model, self.loss, self.negatives, self.train, self.features, self.selection())
 
     def selection(self) -> dict[str, Any]:
-        """By what epochs are chosen where ``train`` does not say: as the protocol chooses, else with the filter that the test has."""
+        """By what epochs are chosen where ``train`` does not say: as the protocol chooses, else with the
+        filter that the test has."""
         if self.protocol is not None:
             return protocols.load_protocol(self.protocol).select.model_dump()
         return {} if self.evaluate.filter_seen is None else {"filter_seen": self.evaluate.filter_seen}
@@ -136,18 +149,29 @@ class RunSettings(Settings):
             given = self.data.model_fields_set - {"folder"}
             if given or self.split is not None:
                 extra = "split" if self.split is not None else f"data.{sorted(given)[0]}"
-                raise SettingsError(f"{extra}: the protocol {self.protocol} says which data and split. Leave {extra} out, or leave protocol out.")
+                raise SettingsError(
+                    f"{extra}: the protocol {self.protocol} says which data and split. Leave {extra} out, "
+                    "or leave protocol out."
+                )
         elif (self.data.name is None) == (self.data.path is None):
-            raise SettingsError("data: expected either data.name (a known data set) or data.path (a log), or a protocol.")
+            raise SettingsError(
+                "data: expected either data.name (a known data set) or data.path (a log), or a protocol."
+            )
 
 
 def make_model(
-    model: dict[str, Any], loss: Any = None, negatives: Any = None, train: Any = None, features: Any = None, training: dict[str, Any] | None = None
+    model: dict[str, Any],
+    loss: Any = None,
+    negatives: Any = None,
+    train: Any = None,
+    features: Any = None,
+    training: dict[str, Any] | None = None,
 ) -> Model:
     """An untrained model from the sections of a run.
 
     Args:
-        training: what a model that is trained by gradient has in its section ``train`` where that says nothing.
+        training: what a model that is trained by gradient has in its section ``train`` where that says
+            nothing.
     """
     settings = dict(model)
     name = settings.pop("name", None)
@@ -157,7 +181,9 @@ def make_model(
     sections = {"loss": loss, "negatives": negatives, "train": train, "features": features}
     given = {section: value for section, value in sections.items() if value is not None}
     if given and not issubclass(cls, NeuralModel):
-        raise SettingsError(f"{next(iter(given))}: {name} is not trained by gradient and has no such section. Leave it out.")
+        raise SettingsError(
+            f"{next(iter(given))}: {name} is not trained by gradient and has no such section. Leave it out."
+        )
     if training and issubclass(cls, NeuralModel):
         given["train"] = {**training, **(train or {})}
     return cls(**given, **settings)

@@ -1,4 +1,5 @@
-"""A run: data, split, model, loss, negatives, train, evaluate, output, as one YAML file or one object describes it.
+"""A run: data, split, model, loss, negatives, train, evaluate, output, as one YAML file or one object
+describes it.
 
     protocol: ml-1m-origin-v1         # data and split of a benchmark protocol; or say both yourself:
     data: {path: events.csv}
@@ -11,7 +12,8 @@
     evaluate: {metrics: [recall@20, ndcg@20], filter_seen: false}
     output: {folder: runs/my-run}
 
-`seqrec prepare --conf` reads the same file: data and split, and a section ``samples`` for tables with one row an event.
+`seqrec prepare --conf` reads the same file: data and split, and a section ``samples`` for tables with one row
+an event.
 
 Everything is checked before any data is read.
 """
@@ -36,7 +38,8 @@ log = logging.getLogger("seqrec")
 
 
 def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tuple[Model, Table]:
-    """Trains and tests, and writes what ``output`` asks for. Where the output folder has a checkpoint of the same run, it goes on from there.
+    """Trains and tests, and writes what ``output`` asks for. Where the output folder has a checkpoint of the
+    same run, it goes on from there.
 
     Args:
         restart: train anew, and replace what is in the output folder.
@@ -52,7 +55,12 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
     split, source, filter_seen = read_split(run)
     s = split.sequences
     log.info("%s: %d users, %d items, %d events", source, s.users, len(s.item_catalogue), s.events)
-    log.info("%d events train, %d queries validate, %d test", split.train_events.sum(), len(split.validation), len(split.test))
+    log.info(
+        "%d events train, %d queries validate, %d test",
+        split.train_events.sum(),
+        len(split.validation),
+        len(split.test),
+    )
     options: dict[str, Any] = {}
     folder = run.output.folder
     if isinstance(model, NeuralModel):
@@ -64,7 +72,8 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
     model.fit(split, **options)
     tested = test(model, split, run.evaluate.metrics, filter_seen)
     if folder is not None:
-        described = storage.join(folder, "run.json")  # gone first and back last: where it is, model and metrics are its own
+        # gone first and back last: where it is, model and metrics are its own
+        described = storage.join(folder, "run.json")
         storage.remove(described)
         storage.remove(storage.join(folder, "serving", "model.json"))  # of the model that is now replaced
         model.save(storage.join(folder, "model"))
@@ -99,22 +108,29 @@ def _check_is_ours(run: RunSettings, folder: str) -> None:
     for section in ("protocol", "data", "split", "model", "loss", "negatives", "train", "features"):
         if there.get(section) != ours.get(section):
             raise SettingsError(
-                f"output.folder: {folder} has a run with another section {section}: {there.get(section)}. Got {ours.get(section)}. "
+                f"output.folder: {folder} has a run with another section {section}: {there.get(section)}. "
+                f"Got {ours.get(section)}. "
                 "Name another folder, or train with --restart (restart=True) to replace it."
             )
 
 
 def refit(tested: Model, fresh: Model, split: Split, folder: str, progress: bool) -> None:
-    """Fits a fresh model on all events of a split, for as many epochs as the tested one has chosen, and saves it as ``serving`` in the run's folder.
+    """Fits a fresh model on all events of a split, for as many epochs as the tested one has chosen, and saves
+    it as ``serving`` in the run's folder.
 
-    Its checkpoint has a name of its own, made from all that must be the same for it to go on; those of other refits are removed.
+    Its checkpoint has a name of its own, made from all that must be the same for it to go on; those of other
+    refits are removed.
     """
     whole, options = split.refit(), {}
     kept = ""
     if isinstance(fresh, NeuralModel):
         epochs = tested.fit_report["best_epoch"]
         kept = f"refit-{epochs}-{neural.fingerprint_of(fresh, whole)}.safetensors"
-        options = {"stop_after": epochs, "schedule_epochs": tested.fit_report["schedule_epochs"], "progress": progress}
+        options = {
+            "stop_after": epochs,
+            "schedule_epochs": tested.fit_report["schedule_epochs"],
+            "progress": progress,
+        }
         options["checkpoint"] = storage.join(folder, kept)
     log.info("refit: %d events train, for %s", whole.train_events.sum(), storage.join(folder, "serving"))
     fresh.fit(whole, **options)

@@ -5,9 +5,10 @@
     i1    Drama             film              [ 3  4  0 ]         [  1   1  0 ]
     i2    (none)            series            [ 5  0  0 ]         [  1   0  0 ]
 
-The values of a side are numbered from 1, feature by feature; 0 stands where there is none. A feature's values weigh one together, so that the
-weighted sum of their vectors is the sum over features of the mean over a cell's values; what is unknown adds nothing. Values are compared as text.
-A cell has several values if it is a list, or text with ``|`` or ``\\x01`` between them; of a cross it has every combination.
+The values of a side are numbered from 1, feature by feature; 0 stands where there is none. A feature's values
+weigh one together, so that the weighted sum of their vectors is the sum over features of the mean over a
+cell's values; what is unknown adds nothing. Values are compared as text. A cell has several values if it is a
+list, or text with ``|`` or ``\\x01`` between them; of a cross it has every combination.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from seqrec.features.schema import CROSS, ITEM_ID, USER_ID, FeatureSchema
 MANY_NUMBERS = 1000
 """Distinct numbers in a column beyond which they are measures, not categories."""
 OWN_VALUES = 0.9
-"""Distinct values a row beyond which a column names its rows (a title), and says no more than an id does ..."""
+"""Distinct values a row beyond which a column names its rows (a title), and says no more than an id does
+..."""
 FEW_ROWS = 100
 """... unless the rows are few."""
 SEPARATORS = ("\x01", "|")
@@ -57,7 +59,9 @@ class Side:
         """A number that tells these values from others."""
         content = hashlib.sha256()
         for array in (self.index, self.weight):
-            content.update(b"" if array is None else str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+            content.update(
+                b"" if array is None else str(array.shape).encode() + np.ascontiguousarray(array).tobytes()
+            )
         return int.from_bytes(content.digest()[:7], "little")
 
 
@@ -80,7 +84,12 @@ class Features:
         SettingsError: a column that the attributes do not have, or one that is no category; names the side.
         """
         of_user = {name: _cells(users, name, "user") for name in schema.user if name != USER_ID}
-        of_item = {name: _cells(items, name, side) for side in ("item", "sequence") for name in getattr(schema, side) if name != ITEM_ID}
+        of_item = {
+            name: _cells(items, name, side)
+            for side in ("item", "sequence")
+            for name in getattr(schema, side)
+            if name != ITEM_ID
+        }
         user_first, item_first = _numbered(of_user), _numbered(of_item)
         return cls._from_tables(
             schema,
@@ -95,13 +104,21 @@ class Features:
     def from_arrays(cls, schema: FeatureSchema, arrays: dict[str, np.ndarray]) -> Features:
         """Takes back what ``arrays`` gave."""
         sides = ("user", "sequence", "item")
-        tables = {side: (arrays[f"{side}.index"], arrays[f"{side}.weight"]) if f"{side}.index" in arrays else None for side in sides}
+        tables = {
+            side: (arrays[f"{side}.index"], arrays[f"{side}.weight"]) if f"{side}.index" in arrays else None
+            for side in sides
+        }
         return cls._from_tables(schema, tables)
 
     @classmethod
-    def _from_tables(cls, schema: FeatureSchema, tables: dict[str, tuple[np.ndarray, np.ndarray] | None]) -> Features:
+    def _from_tables(
+        cls, schema: FeatureSchema, tables: dict[str, tuple[np.ndarray, np.ndarray] | None]
+    ) -> Features:
         def values(*sides: str) -> int:
-            return 1 + max((int(table[0].max(initial=0)) for side in sides if (table := tables[side]) is not None), default=0)
+            return 1 + max(
+                (int(table[0].max(initial=0)) for side in sides if (table := tables[side]) is not None),
+                default=0,
+            )
 
         def side(name: str, id_name: str, count: int) -> Side:
             index, weight = tables[name] or (None, None)
@@ -109,7 +126,12 @@ class Features:
 
         items = values("sequence", "item")
         alike = set(schema.item) == set(schema.sequence)
-        return cls(side("user", USER_ID, values("user")), side("sequence", ITEM_ID, items), side("item", ITEM_ID, items), alike)
+        return cls(
+            side("user", USER_ID, values("user")),
+            side("sequence", ITEM_ID, items),
+            side("item", ITEM_ID, items),
+            alike,
+        )
 
     @classmethod
     def ids_only(cls, users: bool) -> Features:
@@ -127,11 +149,17 @@ class Features:
 
 
 def _cells(catalogue: Catalogue, name: str, side: str) -> pl.DataFrame:
-    """The values of one feature, columns ``row`` (uint32) and ``value`` (text): no row where nothing is known, several where a cell has several."""
+    """The values of one feature, columns ``row`` (uint32) and ``value`` (text): no row where nothing is
+    known, several where a cell has several."""
     columns = [_column(catalogue, part, side) for part in name.split(CROSS)]
     if len(columns) == 1:
         return columns[0]
-    pairs = reduce(lambda a, b: a.join(b, on="row", suffix="_next").select("row", pl.concat_str("value", "value_next", separator="\x01")), columns)
+    pairs = reduce(
+        lambda a, b: a.join(b, on="row", suffix="_next").select(
+            "row", pl.concat_str("value", "value_next", separator="\x01")
+        ),
+        columns,
+    )
     return pairs.select("row", "value")
 
 
@@ -139,14 +167,24 @@ def _column(catalogue: Catalogue, column: str, side: str) -> pl.DataFrame:
     where, of = f"features.{side}", "user" if side == "user" else "item"
     attributes = catalogue.attributes
     if attributes is None:
-        raise SettingsError(f"{where}: no column {column!r}, as the {of}s have no attributes. Give a table of them (data.{of}s), or leave it out.")
+        raise SettingsError(
+            f"{where}: no column {column!r}, as the {of}s have no attributes. Give a table of them "
+            f"(data.{of}s), or leave it out."
+        )
     if column not in attributes.columns:
         near = did_you_mean(column, attributes.columns)
         known = "" if near.startswith(" Known") else f" Known: {', '.join(sorted(attributes.columns))}."
         raise SettingsError(f"{where}: the {of} attributes have no column {column!r}.{near}{known}")
     series = attributes[column]
-    frame = pl.DataFrame({"row": pl.int_range(len(series), dtype=pl.UInt32, eager=True), "value": _as_lists(series, where)})
-    cells = frame.explode("value").with_columns(pl.col("value").str.strip_chars()).filter(pl.col("value") != "").unique(maintain_order=True)
+    frame = pl.DataFrame(
+        {"row": pl.int_range(len(series), dtype=pl.UInt32, eager=True), "value": _as_lists(series, where)}
+    )
+    cells = (
+        frame.explode("value")
+        .with_columns(pl.col("value").str.strip_chars())
+        .filter(pl.col("value") != "")
+        .unique(maintain_order=True)
+    )
     _refuse_what_is_no_category(series, cells, where, of)
     return cells
 
@@ -156,7 +194,10 @@ def _as_lists(series: pl.Series, where: str) -> pl.Series:
     if isinstance(series.dtype, pl.List | pl.Array) and not series.dtype.inner.is_nested():
         return series.cast(pl.List(series.dtype.inner)).cast(pl.List(pl.String))
     if series.dtype.is_nested() or series.dtype in (pl.Binary, pl.Object):
-        raise SettingsError(f"{where}: column {series.name!r}: expected texts, numbers or lists of them. Got {series.dtype}. Convert it first.")
+        raise SettingsError(
+            f"{where}: column {series.name!r}: expected texts, numbers or lists of them. Got "
+            f"{series.dtype}. Convert it first."
+        )
     if series.dtype.is_float():
         series = series.fill_nan(None)
     text = series.cast(pl.String)
@@ -173,12 +214,14 @@ def _refuse_what_is_no_category(series: pl.Series, cells: pl.DataFrame, where: s
         raise SettingsError(f"{where}: column {series.name!r} is empty. Leave it out.")
     if series.dtype.is_numeric() and distinct > MANY_NUMBERS:
         raise SettingsError(
-            f"{where}: column {series.name!r} has {distinct:,} different numbers; expected at most {MANY_NUMBERS:,}, as each has its own vector. "
+            f"{where}: column {series.name!r} has {distinct:,} different numbers; expected at most "
+            f"{MANY_NUMBERS:,}, as each has its own vector. "
             "Bin it into a few classes first."
         )
     if rows > FEW_ROWS and distinct > OWN_VALUES * rows:
         raise SettingsError(
-            f"{where}: column {series.name!r} has {distinct:,} different values in {rows:,} {of}s, so it says little more than {of}_id does; "
+            f"{where}: column {series.name!r} has {distinct:,} different values in {rows:,} {of}s, so it "
+            f"says little more than {of}_id does; "
             "expected values that many share. Bin it into a few classes, or leave it out."
         )
 
@@ -192,7 +235,9 @@ def _numbered(features: dict[str, pl.DataFrame]) -> dict[str, int]:
     return numbers
 
 
-def _table(features: dict[str, pl.DataFrame], names: Sequence[str], first: dict[str, int], rows: int) -> tuple[np.ndarray, np.ndarray] | None:
+def _table(
+    features: dict[str, pl.DataFrame], names: Sequence[str], first: dict[str, int], rows: int
+) -> tuple[np.ndarray, np.ndarray] | None:
     """(rows, slots) numbers of the values and their weights, of these features."""
     chosen = [
         features[name].select(

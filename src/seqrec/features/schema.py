@@ -1,11 +1,12 @@
-"""A feature schema: which columns a model reads of the user, of each item of the history, and of the item that it scores.
+"""A feature schema: which columns a model reads of the user, of each item of the history, and of the item
+that it scores.
 
     user: [gender, age, gender#age]     columns of the user attributes; user_id stands for a vector of each user's own
     sequence: [item_id]                 columns of the item attributes: what is read of each item of the history
     item: [item_id, genres]             columns of the item attributes: what makes the vector of an item
 
-``a#b`` crosses two or more columns: each pair of values is a value. The project that this one began from wrote the same in four text files, which
-``from_origin`` reads as they are.
+``a#b`` crosses two or more columns: each pair of values is a value. The project that this one began from
+wrote the same in four text files, which ``from_origin`` reads as they are.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from seqrec.settings.base import Settings
 USER_ID, ITEM_ID = "user_id", "item_id"
 CROSS = "#"
 
-ORIGIN_NAMES = {"movie_id": ITEM_ID, "recent_movie_ids": ITEM_ID, "last_movie": ITEM_ID, "recent_movie_genres": "genre", "last_genre": "genre"}
+ORIGIN_NAMES = {
+    "movie_id": ITEM_ID,
+    "recent_movie_ids": ITEM_ID,
+    "last_movie": ITEM_ID,
+    "recent_movie_genres": "genre",
+    "last_genre": "genre",
+}
 """Columns of the origin that go by another name here; all others keep theirs."""
 ORIGIN_HISTORY = ("recent_movie_ids", "recent_movie_genres", "last_movie", "last_genre")
 """Columns of the origin that tell of the history, whichever of its files names them."""
@@ -47,7 +54,9 @@ class FeatureSchema(Settings):
             if not all(parts):
                 raise ValueError(f"columns, or columns crossed as in gender{CROSS}age ({name!r} is neither)")
             if id_there in parts:
-                raise ValueError(f"columns of the {'users' if info.field_name == 'user' else 'items'} ({id_there} is none)")
+                raise ValueError(
+                    f"columns of the {'users' if info.field_name == 'user' else 'items'} ({id_there} is none)"
+                )
             if len(parts) > 1 and id_here in parts:
                 raise ValueError(f"{id_here} uncrossed ({name!r} would tell no more than {id_here} does)")
             if len(set(parts)) < len(parts):
@@ -68,13 +77,18 @@ class FeatureSchema(Settings):
 
     @classmethod
     def from_origin(
-        cls, column_schema: str | Path, user_combine_schema: str | Path, seq_combine_schema: str | Path, item_combine_schema: str | Path
+        cls,
+        column_schema: str | Path,
+        user_combine_schema: str | Path,
+        seq_combine_schema: str | Path,
+        item_combine_schema: str | Path,
     ) -> FeatureSchema:
         """From the four text files of the origin (MetaSpore, ``demo/sequential/schema``), on any storage.
 
-        ``column_schema`` has a line ``index name`` for each column of the samples; the others have a line for each feature, columns crossed with
-        ``#``; a line that begins with ``#`` is a comment. Columns of the history (``recent_movie_ids``, ``last_genre`` ...) are features of the
-        sequence whichever file names them, and become the column of the item attributes that they were made from.
+        ``column_schema`` has a line ``index name`` for each column of the samples; the others have a line for
+        each feature, columns crossed with ``#``; a line that begins with ``#`` is a comment. Columns of the
+        history (``recent_movie_ids``, ``last_genre`` ...) are features of the sequence whichever file names
+        them, and become the column of the item attributes that they were made from.
 
         Raises:
             DataError: no such file.  SettingsError: a line that cannot be read, or a column that ``column_schema`` does not have; names both.
@@ -87,12 +101,19 @@ class FeatureSchema(Settings):
                 parts = [part.strip() for part in line.split(CROSS)]
                 for part in parts:
                     if part not in columns:
-                        raise SettingsError(f"{where}: {part!r} is no column of {column_schema}.{did_you_mean(part, columns)}")
+                        raise SettingsError(
+                            f"{where}: {part!r} is no column of {column_schema}.{did_you_mean(part, columns)}"
+                        )
                     if part == "label":
-                        raise SettingsError(f"{where}: the label is what is learnt, and no feature. Take it out.")
+                        raise SettingsError(
+                            f"{where}: the label is what is learnt, and no feature. Take it out."
+                        )
                 of_history = [part in ORIGIN_HISTORY for part in parts]
                 if any(of_history) and not all(of_history):
-                    raise SettingsError(f"{where}: {line!r} crosses a column of the history with another. Cross columns of one side only.")
+                    raise SettingsError(
+                        f"{where}: {line!r} crosses a column of the history with another. Cross columns "
+                        "of one side only."
+                    )
                 side = sides["sequence" if all(of_history) else own]
                 name = CROSS.join(ORIGIN_NAMES.get(part, part) for part in parts)
                 if name not in side:
@@ -107,11 +128,17 @@ def _lines(path: str | Path) -> list[tuple[str, str]]:
     with storage.open_read(path) as stream:
         text = stream.read().decode("utf-8-sig")
     stripped = [line.strip() for line in text.splitlines()]
-    return [(f"{path}, line {number}", line) for number, line in enumerate(stripped, 1) if line and not line.startswith(CROSS)]
+    return [
+        (f"{path}, line {number}", line)
+        for number, line in enumerate(stripped, 1)
+        if line and not line.startswith(CROSS)
+    ]
 
 
 def _column(line: str, where: str) -> str:
     words = line.split()
     if len(words) > 2 or (len(words) == 2 and not words[0].isdigit()):
-        raise SettingsError(f"{where}: expected the index and the name of a column, as in '1 user_id'. Got {line!r}.")
+        raise SettingsError(
+            f"{where}: expected the index and the name of a column, as in '1 user_id'. Got {line!r}."
+        )
     return words[-1]

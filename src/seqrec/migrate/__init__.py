@@ -1,9 +1,11 @@
-"""Run files of other projects become this project's: every key is accounted for, and nothing in such a file is ever imported or run.
+"""Run files of other projects become this project's: every key is accounted for, and nothing in such a file
+is ever imported or run.
 
     origin.py     MetaSpore's sequential demo (HRM and GRU4Rec), which this project began from
     recbole.py    RecBole
 
-The run file that comes out describes the nearest run that this project has; the table says what became of each key, its notes what differs.
+The run file that comes out describes the nearest run that this project has; the table says what became of
+each key, its notes what differs.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ PROJECTS: dict[str, Any] = {"MetaSpore": origin, "RecBole": recbole}
 
 
 def recognise(content: Mapping[str, Any]) -> str | None:
-    """Whose run file this is: a name of ``PROJECTS``, or None for one of this project and for what is nobody's that is known."""
+    """Whose run file this is: a name of ``PROJECTS``, or None for one of this project and for what is
+    nobody's that is known."""
     if any(isinstance(content.get(section), dict) for section in RunSettings.model_fields):
         return None
     hits = {name: len(project.KNOWN.keys() & content.keys()) for name, project in PROJECTS.items()}
@@ -34,12 +37,14 @@ def recognise(content: Mapping[str, Any]) -> str | None:
     return name if hits[name] >= 2 else None
 
 
-def read(path: str | Path, additions: Iterable[str] = (), environment: Mapping[str, str] | None = None) -> Migration:
+def read(
+    path: str | Path, additions: Iterable[str] = (), environment: Mapping[str, str] | None = None
+) -> Migration:
     """This project's run file for another project's file.
 
     Args:
-        additions: ``key=value`` each, keys of the file's own kind that replace what it says or leaves unsaid (RecBole takes ``model`` and
-            ``dataset`` on its command line).
+        additions: ``key=value`` each, keys of the file's own kind that replace what it says or leaves unsaid
+            (RecBole takes ``model`` and ``dataset`` on its command line).
         environment: where variables come from; by default the process's.
 
     Raises:
@@ -53,11 +58,15 @@ def read(path: str | Path, additions: Iterable[str] = (), environment: Mapping[s
 
 
 def migrate(
-    content: Mapping[str, Any], source: str = "", repeats: Iterable[yaml_file.Repeat] = (), environment: Mapping[str, str] | None = None
+    content: Mapping[str, Any],
+    source: str = "",
+    repeats: Iterable[yaml_file.Repeat] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Migration:
     """This project's run file for the content of another project's.
 
-    Variables (``${NAME}``, ``${NAME:-default}``, and ``$NAME`` as envsubst knows it) stay variables in paths, and are filled in elsewhere.
+    Variables (``${NAME}``, ``${NAME:-default}``, and ``$NAME`` as envsubst knows it) stay variables in paths,
+    and are filled in elsewhere.
 
     Args:
         source: the file's name, for messages.
@@ -65,11 +74,15 @@ def migrate(
         environment: where variables come from; by default the process's.
 
     Raises:
-        SettingsError: it is of no kind that is known, or names a class or a model that is not, or a value is out of range.
+        SettingsError: it is of no kind that is known, or names a class or a model that is not, or a value is
+            out of range.
     """
     kind = recognise(content)
     if kind is None:
-        raise SettingsError(f"{source or 'content'}: expected a run file of MetaSpore's sequential demo or of RecBole. Got {_what(content)}.")
+        raise SettingsError(
+            f"{source or 'content'}: expected a run file of MetaSpore's sequential demo or of RecBole. "
+            f"Got {_what(content)}."
+        )
     project = PROJECTS[kind]
     draft = Draft(kind, source, content, project.KNOWN, repeats, environment)
     project.convert(draft)
@@ -77,13 +90,17 @@ def migrate(
     try:
         RunSettings.of(migration.run, "").check()
     except SettingsError as error:
-        raise SettingsError(f"{source or 'content'}: what it says has no counterpart here: {error}") from error
+        raise SettingsError(
+            f"{source or 'content'}: what it says has no counterpart here: {error}"
+        ) from error
     return migration
 
 
 def _what(content: Mapping[str, Any]) -> str:
     if any(isinstance(content.get(section), dict) for section in RunSettings.model_fields):
         return "one of this project, which needs no migration"
-    if any(key in content for key in ("fg_dataset_path", "fg_dataset_out_path", "match_train_dataset_out_path")):
+    if any(
+        key in content for key in ("fg_dataset_path", "fg_dataset_out_path", "match_train_dataset_out_path")
+    ):
         return "one that makes features or samples; `seqrec prepare` does that"
     return f"the keys {', '.join(map(str, list(content)[:6]))}"

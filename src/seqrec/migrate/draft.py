@@ -1,4 +1,5 @@
-"""A run file in the making: keys are taken from a foreign file one by one, and it is written down what became of each."""
+"""A run file in the making: keys are taken from a foreign file one by one, and it is written down what became
+of each."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class Migration:
     Attributes:
         run: the content of this project's run file; its paths may have variables in them.
         rows: a dictionary a key of the foreign file: key, value, and what became of it.
-        warnings: what a reader of the table should know: what was misspelt, what is not understood, what differs.
+        warnings: what a reader of the table should know: what was misspelt, what is not understood, what
+            differs.
     """
 
     title: str
@@ -34,20 +36,26 @@ class Migration:
     warnings: list[str]
 
     def table(self) -> Table:
-        return Table(self.title, ["key", "value", "became"], self.rows, notes=self.warnings, formats={"value": str})
+        return Table(
+            self.title, ["key", "value", "became"], self.rows, notes=self.warnings, formats={"value": str}
+        )
 
     def yaml(self) -> str:
         """The run file, with the warnings on top."""
         comment = "\n".join(f"# {line}" for line in [self.title, *self.warnings])
         return f"{comment}\n{yaml.safe_dump(self.run, sort_keys=False, default_flow_style=None, width=140, allow_unicode=True)}"
 
-    def filled(self, overrides: Iterable[str] = (), environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def filled(
+        self, overrides: Iterable[str] = (), environment: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """The run with its variables filled in and overrides applied, as ``yaml_file.read`` would give it.
 
         Raises:
             SettingsError: a variable without a value or a default, or an override that is none.
         """
-        filled: dict[str, Any] = yaml_file.fill(self.run, os.environ if environment is None else environment, self.title)
+        filled: dict[str, Any] = yaml_file.fill(
+            self.run, os.environ if environment is None else environment, self.title
+        )
         for override in overrides:
             yaml_file.apply_override(filled, override)
         return filled
@@ -58,7 +66,8 @@ class Draft:
     Args:
         kind: whose file it is.
         content: the file, as it is.
-        known: every key that such a file may have -> its name here, where that is another (a misspelling, say).
+        known: every key that such a file may have -> its name here, where that is another (a misspelling,
+            say).
         repeats: keys that stand more than once.
         environment: where variables come from; by default the process's.
     """
@@ -97,7 +106,10 @@ class Draft:
             self.warn(f"{repeat.key} stands {len(repeat.values)} times with the same value; once is enough.")
         else:
             given = ", ".join(repr(value) for value in repeat.values)
-            self.warn(f"{repeat.key} stands {len(repeat.values)} times with different values ({given}); the last counts, as for any reader of YAML.")
+            self.warn(
+                f"{repeat.key} stands {len(repeat.values)} times with different values ({given}); the "
+                "last counts, as for any reader of YAML."
+            )
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
@@ -117,7 +129,11 @@ class Draft:
             SettingsError: a variable without a value.
         """
         value = self.content.get(key)
-        return default if value is None else yaml_file.fill(value, self.environment, f"{self.source}: {self.spelt[key]}".lstrip(": "))
+        return (
+            default
+            if value is None
+            else yaml_file.fill(value, self.environment, f"{self.source}: {self.spelt[key]}".lstrip(": "))
+        )
 
     def put(self, place: str, value: Any) -> None:
         """Sets ``section.key`` of the run."""
@@ -127,8 +143,11 @@ class Draft:
             inner = inner.setdefault(section, {})
         inner[key] = value
 
-    def move(self, key: str, place: str, convert: Callable[[Any], Any] | None = None, default: Any = None) -> None:
-        """``section.key`` of the run is the value of a key, converted, or else the default (None sets nothing).
+    def move(
+        self, key: str, place: str, convert: Callable[[Any], Any] | None = None, default: Any = None
+    ) -> None:
+        """``section.key`` of the run is the value of a key, converted, or else the default (None sets
+        nothing).
 
         Raises:
             SettingsError: the value cannot be converted.
@@ -137,7 +156,9 @@ class Draft:
         if value is None:
             if default is not None:
                 self.put(place, default)
-            self.say(key, "nothing, as it says nothing" if default is None else f"{place} = {_shown(default)}")
+            self.say(
+                key, "nothing, as it says nothing" if default is None else f"{place} = {_shown(default)}"
+            )
             return
         if convert is not None:
             try:
@@ -145,7 +166,9 @@ class Draft:
             except (TypeError, ValueError, KeyError) as error:
                 if isinstance(error, SettingsError):
                     raise
-                raise SettingsError(f"{self.spelt[key]}: expected a value that {place} can have. Got {value!r}.") from error
+                raise SettingsError(
+                    f"{self.spelt[key]}: expected a value that {place} can have. Got {value!r}."
+                ) from error
         self.put(place, value)
         self.say(key, f"{place} = {_shown(value)}")
 
@@ -164,9 +187,16 @@ class Draft:
             if key not in self.became:
                 self.became[key] = "not understood"
                 hint = did_you_mean(key, [name for name in self.known.values() if name not in self.spelt])
-                self.warn(f"{key}: not understood, nothing is done with it.{hint if hint.startswith(' Did') else ''}")
+                self.warn(
+                    f"{key}: not understood, nothing is done with "
+                    f"it.{hint if hint.startswith(' Did') else ''}"
+                )
             rows.append({"key": key, "value": _shown(value), "became": self.became[key]})
-        run = {section: self.run[section] for section in RunSettings.model_fields | self.run if section in self.run}
+        run = {
+            section: self.run[section]
+            for section in RunSettings.model_fields | self.run
+            if section in self.run
+        }
         title = f"{self.source or 'run file'}: {self.kind}'s, as a run of seqrec"
         return Migration(title, run, rows, self.warnings)
 

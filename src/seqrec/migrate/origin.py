@@ -1,4 +1,5 @@
-"""Run files of MetaSpore's sequential demo (github meta-soul/MetaSpore, demo/sequential): HRM and GRU4Rec on tables of samples.
+"""Run files of MetaSpore's sequential demo (github meta-soul/MetaSpore, demo/sequential): HRM and GRU4Rec on
+tables of samples.
 
 Facts about them, read from that demo and not to be seen in its files:
 
@@ -37,7 +38,15 @@ CLASSES: dict[str, str | None] = {
 """The last part of a class path -> which model it is; None for classes that serve any."""
 
 SCHEMAS = ("column_schema", "user_combine_schema", "seq_combine_schema", "item_combine_schema")
-SPARK = ("app_name", "local", "worker_count", "server_count", "worker_memory", "server_memory", "coordinator_memory")
+SPARK = (
+    "app_name",
+    "local",
+    "worker_count",
+    "server_count",
+    "worker_memory",
+    "server_memory",
+    "coordinator_memory",
+)
 MILVUS = (
     "milvus_description",
     "milvus_host",
@@ -51,7 +60,12 @@ MILVUS = (
     "milvus_index_params",
     "milvus_search_params",
 )
-COLUMNS = ("input_label_column_index", "item_ids_column_indices", "input_item_id_column_index", "input_feature_column_num")
+COLUMNS = (
+    "input_label_column_index",
+    "item_ids_column_indices",
+    "input_item_id_column_index",
+    "input_feature_column_num",
+)
 OF_HRM = ("pooling_type_layer_1", "pooling_type_layer_2")
 OF_GRU4REC = ("gru_hidden_dim", "gru_num_layers", "loss_type")
 KEYS = (
@@ -66,7 +80,13 @@ KEYS = (
     *OF_HRM,
     *OF_GRU4REC,
     *("tau", "sparse_init_var", "net_dropout", "batch_size", "vector_embedding_size", "item_embedding_size"),
-    *("adam_learning_rate", "ftrl_learning_rate", "ftrl_smoothing_rate", "ftrl_l1_regularization", "ftrl_l2_regularization"),
+    *(
+        "adam_learning_rate",
+        "ftrl_learning_rate",
+        "ftrl_smoothing_rate",
+        "ftrl_l1_regularization",
+        "ftrl_l2_regularization",
+    ),
     *("training_epochs", "shuffle_training_dataset"),
 )
 OTHER_SPELLINGS = {
@@ -96,8 +116,13 @@ def convert(draft: Draft) -> None:
     else:
         _gru4rec(draft)
     draft.move("vector_embedding_size", "model.width")
-    if draft.value("item_embedding_size", draft.value("vector_embedding_size")) != draft.value("vector_embedding_size"):
-        draft.warn("item_embedding_size differs from vector_embedding_size, which is the width of both towers; it is not used.")
+    if draft.value("item_embedding_size", draft.value("vector_embedding_size")) != draft.value(
+        "vector_embedding_size"
+    ):
+        draft.warn(
+            "item_embedding_size differs from vector_embedding_size, which is the width of both towers; "
+            "it is not used."
+        )
     draft.drop("vector_embedding_size is the width of both towers", "item_embedding_size")
     draft.put("model.normalise", True)
     draft.move("tau", "model.temperature")
@@ -115,7 +140,8 @@ def convert(draft: Draft) -> None:
 
 
 def which_model(draft: Draft) -> str:
-    """ "hrm" or "gru4rec": by its classes, else by the keys that only one of them has, else by what the run is called.
+    """ "hrm" or "gru4rec": by its classes, else by the keys that only one of them has, else by what the run
+    is called.
 
     Raises:
         SettingsError: an unknown class, or no sign, or signs of both.
@@ -128,9 +154,16 @@ def which_model(draft: Draft) -> str:
             continue
         name = str(path).rpartition(".")[2]
         if name not in CLASSES:
-            raise SettingsError(f"{key}: the class {path!r} is none that is known (classes are not imported).{_classes(name)}")
+            raise SettingsError(
+                f"{key}: the class {path!r} is none that is known (classes are not imported).{_classes(name)}"
+            )
         model = CLASSES[name]
-        draft.say(key, f"model.name = {model}; the class is not imported" if model else "dropped: serves any model; the class is not imported")
+        draft.say(
+            key,
+            f"model.name = {model}; the class is not imported"
+            if model
+            else "dropped: serves any model; the class is not imported",
+        )
         if model:
             named[model] = f"{key}: {path}"
     for model, keys in (("hrm", OF_HRM), ("gru4rec", OF_GRU4REC)):
@@ -145,9 +178,13 @@ def which_model(draft: Draft) -> str:
     if len(named) == 1:
         return next(iter(named))
     if named:
-        raise SettingsError(f"{draft.source}: expected the run of one model. {named['hrm']} is of HRM, {named['gru4rec']} of GRU4Rec.")
+        raise SettingsError(
+            f"{draft.source}: expected the run of one model. {named['hrm']} is of HRM, {named['gru4rec']} "
+            "of GRU4Rec."
+        )
     raise SettingsError(
-        f"{draft.source}: which model it is cannot be told. Expected HRM (with pooling_type_layer_1) or GRU4Rec (with gru_hidden_dim), "
+        f"{draft.source}: which model it is cannot be told. Expected HRM (with pooling_type_layer_1) or "
+        "GRU4Rec (with gru_hidden_dim), "
         "or experiment_name: hrm or gru4rec."
     )
 
@@ -161,31 +198,41 @@ def _data(draft: Draft) -> None:
     paths = []
     for key in ("train_path", "test_path"):
         if key not in draft:
-            raise SettingsError(f"{key}: missing. The tables of training and of test samples are read back into one log.")
+            raise SettingsError(
+                f"{key}: missing. The tables of training and of test samples are read back into one log."
+            )
         paths.append(draft.text(key))
         draft.say(key, f"data.path, its {'first' if key == 'train_path' else 'last'} file")
     validation = _validation_table(draft)
     if validation is not None:
         paths.insert(1, validation)
-        draft.warn(f"{validation} lies beside the training table and is read too: its events are those that validate.")
+        draft.warn(
+            f"{validation} lies beside the training table and is read too: its events are those that "
+            "validate."
+        )
     draft.put("data", {"path": paths, "format": "samples"})
     if "item_path" in draft:
         draft.put("data.items", draft.text("item_path"))
         draft.say("item_path", "data.items")
     draft.put("split", {"name": "last_n", "n": 3, "min_rating": 2})
-    draft.warn("The split is that of the tables (each user's last three events test, those rated above 2 are targets); the fourth-last validates.")
+    draft.warn(
+        "The split is that of the tables (each user's last three events test, those rated above 2 are "
+        "targets); the fourth-last validates."
+    )
     draft.drop("columns of sample tables are found by name", *COLUMNS)
 
 
 def _validation_table(draft: Draft) -> str | None:
-    """The table that ``seqrec prepare --samples`` writes beside those of training and test, where there is one."""
+    """The table that ``seqrec prepare --samples`` writes beside those of training and test, where there is
+    one."""
     folder, slash, name = (draft.text("train_path") or "").rpartition("/")
     path = f"{folder}{slash}validation.parquet"
     if name != "train.parquet":
         return None
     try:
         return path if storage.exists(yaml_file.fill(path, draft.environment, "train_path")) else None
-    except (SeqrecError, OSError):  # as in _schema: what cannot be read now is not there, and training will say why it cannot read the rest
+    # as in _schema: what cannot be read now is not there, and training will say why it cannot read the rest
+    except (SeqrecError, OSError):
         return None
 
 
@@ -199,11 +246,15 @@ def _hrm(draft: Draft) -> None:
     found = re.search(r"num_negs_(\d+)", draft.text("train_path") or "")
     negatives = int(found[1]) if found else 10
     if not found:
-        draft.warn("How many negatives the training table has for a positive is not to be seen in train_path (num_negs_N): ten are taken.")
+        draft.warn(
+            "How many negatives the training table has for a positive is not to be seen in train_path "
+            "(num_negs_N): ten are taken."
+        )
     draft.put("loss", {"name": "bce"})
     draft.put("negatives", {"count": negatives, "alpha": 0.75, "shared": False})
     draft.warn(
-        f"The table's negatives are left aside: {negatives} a positive are drawn afresh in every epoch, by popularity to the power 0.75. "
+        f"The table's negatives are left aside: {negatives} a positive are drawn afresh in every epoch, "
+        "by popularity to the power 0.75. "
         f"batch_size counts positives here, each with its negatives, and counted all rows there."
     )
     draft.drop("HRM has no recurrent layers", *OF_GRU4REC)
@@ -220,7 +271,10 @@ def _gru4rec(draft: Draft) -> None:
     draft.put("loss", {"name": "bpr"})
     draft.move("loss_type", "loss.name", {"bpr": "bpr", "top1": "top1"}.__getitem__)
     draft.put("negatives", {"count": 0, "in_batch": True})
-    draft.warn("Whole histories are read ten events at a time with the state carried on, not rows of ten recent items each.")
+    draft.warn(
+        "Whole histories are read ten events at a time with the state carried on, not rows of ten recent "
+        "items each."
+    )
     draft.drop("GRU4Rec pools nothing", *OF_HRM)
 
 
@@ -229,11 +283,17 @@ def _training(draft: Draft, model: str) -> None:
     draft.move("batch_size", "train.batch_positions")
     draft.put("train.schedule", "constant")
     draft.put("train.warmup", 0)
-    ftrl = {"ftrl_learning_rate": "learning_rate", "ftrl_smoothing_rate": "beta", "ftrl_l1_regularization": "l1", "ftrl_l2_regularization": "l2"}
+    ftrl = {
+        "ftrl_learning_rate": "learning_rate",
+        "ftrl_smoothing_rate": "beta",
+        "ftrl_l1_regularization": "l1",
+        "ftrl_l2_regularization": "l2",
+    }
     if any(key in draft for key in ftrl):
         draft.put("train.tables", {"optimizer": "ftrl"})
         draft.warn(
-            "train.tables trains the embeddings by FTRL, as there. Without it AdamW trains everything, which learnt faster where we compared them."
+            "train.tables trains the embeddings by FTRL, as there. Without it AdamW trains everything, "
+            "which learnt faster where we compared them."
         )
     for key, name in ftrl.items():
         draft.move(key, f"train.tables.{name}")
@@ -241,7 +301,10 @@ def _training(draft: Draft, model: str) -> None:
         draft.drop("all that HRM learns are tables, which FTRL trains", "adam_learning_rate")
     else:
         draft.move("adam_learning_rate", "train.learning_rate")
-    draft.drop("rows are always shuffled here" if model == "hrm" else "users are always shuffled here", "shuffle_training_dataset")
+    draft.drop(
+        "rows are always shuffled here" if model == "hrm" else "users are always shuffled here",
+        "shuffle_training_dataset",
+    )
     draft.warn("Epochs are at most as many as said: the best by validation is kept.")
 
 
@@ -253,8 +316,13 @@ def _output(draft: Draft) -> None:
     if "model_in_path" in draft:
         draft.warn("model_in_path: training from an older model is not done here; the run starts anew.")
     if "model_export_path" in draft:
-        draft.warn("model_export_path: nothing is exported; the model is saved in the folder model of output.folder.")
-    draft.drop("there is none", *(key for key in ("model_in_path", "model_export_path", "model_out_path") if key not in draft))
+        draft.warn(
+            "model_export_path: nothing is exported; the model is saved in the folder model of output.folder."
+        )
+    draft.drop(
+        "there is none",
+        *(key for key in ("model_in_path", "model_export_path", "model_out_path") if key not in draft),
+    )
     draft.drop("see the notes", *(key for key in ("model_in_path", "model_export_path") if key in draft))
     draft.drop("output.folder tells runs apart", "model_version", "experiment_name")
 
@@ -274,10 +342,13 @@ def _schema(draft: Draft, model: str) -> None:
         files = {name: yaml_file.fill(path, draft.environment, name) for name, path in paths.items()}
         absent = next((path for path in files.values() if not storage.exists(path)), None)
         problem = None if absent is None else f"{absent} does not exist"
-    except (SeqrecError, OSError) as error:  # no credentials, no such bucket, no library for s3: it is reported, and ids alone are a schema
+    # no credentials, no such bucket, no library for s3: it is reported, and ids alone are a schema
+    except (SeqrecError, OSError) as error:
         problem = " ".join(f"{type(error).__name__}: {error}".split())
     if problem is not None:
-        draft.warn(f"The schema files were not read ({problem}); ids alone are features. Name others under features.")
+        draft.warn(
+            f"The schema files were not read ({problem}); ids alone are features. Name others under features."
+        )
         for key in keys:
             draft.say(key, "not read, see the notes")
         return
@@ -286,9 +357,14 @@ def _schema(draft: Draft, model: str) -> None:
     schema = FeatureSchema.from_origin(*(files[name] for name in SCHEMAS))
     features: dict[str, Any] = {"user": schema.user, "sequence": schema.sequence, "item": schema.item}
     if model == "gru4rec" and features["user"]:
-        draft.warn(f"user_combine_schema ({', '.join(features['user'])}): GRU4Rec has no user tower there, so it is not used.")
+        draft.warn(
+            f"user_combine_schema ({', '.join(features['user'])}): GRU4Rec has no user tower there, so it "
+            "is not used."
+        )
         features["user"] = []
-    if features in ({"user": user, "sequence": ["item_id"], "item": ["item_id"]} for user in ([], ["user_id"])):
+    if features in (
+        {"user": user, "sequence": ["item_id"], "item": ["item_id"]} for user in ([], ["user_id"])
+    ):
         if model == "hrm":
             draft.put("model.user_vectors", bool(features["user"]))
     else:

@@ -1,6 +1,8 @@
-"""Run files of RecBole (Zhao et al., CIKM 2021 and 2022; keys and defaults as of version 1.2.1) for the models that there are here too.
+"""Run files of RecBole (Zhao et al., CIKM 2021 and 2022; keys and defaults as of version 1.2.1) for the
+models that there are here too.
 
-What such a file leaves unsaid is RecBole's default, not this project's. Facts about RecBole that its files do not show:
+What such a file leaves unsaid is RecBole's default, not this project's. Facts about RecBole that its files do
+not show:
 
 - sequential models never leave out what a user has seen; the others do unless ``repeatable``;
 - a batch counts single targets, each with at most MAX_ITEM_LIST_LENGTH events before it;
@@ -20,7 +22,14 @@ from seqrec import sources, storage
 from seqrec.errors import SettingsError, did_you_mean
 from seqrec.migrate.draft import Draft
 
-MODELS = {"Pop": "popularity", "ItemKNN": "item_knn", "FPMC": "fpmc", "HRM": "hrm", "GRU4Rec": "gru4rec", "SASRec": "sasrec"}
+MODELS = {
+    "Pop": "popularity",
+    "ItemKNN": "item_knn",
+    "FPMC": "fpmc",
+    "HRM": "hrm",
+    "GRU4Rec": "gru4rec",
+    "SASRec": "sasrec",
+}
 SEQUENTIAL = ("FPMC", "HRM", "GRU4Rec", "SASRec")
 
 OWN: dict[str, dict[str, tuple[str, Any]]] = {
@@ -59,21 +68,76 @@ FIXED: dict[str, dict[str, Any]] = {
 LOSSES = {"CE": "softmax", "BPR": "bpr"}
 DEFAULT_LOSS = {"FPMC": "BPR", "HRM": "CE", "GRU4Rec": "CE", "SASRec": "CE"}
 LEARNERS = {"adam": "adamw", "adamw": "adamw", "adagrad": "adagrad"}
-METRICS = {"recall": "recall", "mrr": "mrr", "ndcg": "ndcg", "hit": "hit_rate", "precision": "precision", "map": "map"}
-FIELDS = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "RATING_FIELD": "rating", "TIME_FIELD": "timestamp"}
+METRICS = {
+    "recall": "recall",
+    "mrr": "mrr",
+    "ndcg": "ndcg",
+    "hit": "hit_rate",
+    "precision": "precision",
+    "map": "map",
+}
+FIELDS = {
+    "USER_ID_FIELD": "user_id",
+    "ITEM_ID_FIELD": "item_id",
+    "RATING_FIELD": "rating",
+    "TIME_FIELD": "timestamp",
+}
 
 NOTHING_TO_SET = {
     "there is nothing like it to set here": (
-        *("worker", "state", "reproducibility", "show_progress", "shuffle", "loss_decimal_place", "metric_decimal_place", "require_pow"),
-        *("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path", "log_wandb", "wandb_project", "eval_batch_size"),
-        *("valid_metric_bigger", "LABEL_FIELD", "NEG_PREFIX", "ITEM_LIST_LENGTH_FIELD", "LIST_SUFFIX", "POSITION_FIELD", "seq_separator"),
+        *(
+            "worker",
+            "state",
+            "reproducibility",
+            "show_progress",
+            "shuffle",
+            "loss_decimal_place",
+            "metric_decimal_place",
+            "require_pow",
+        ),
+        *(
+            "save_dataset",
+            "dataset_save_path",
+            "save_dataloaders",
+            "dataloaders_save_path",
+            "log_wandb",
+            "wandb_project",
+            "eval_batch_size",
+        ),
+        *(
+            "valid_metric_bigger",
+            "LABEL_FIELD",
+            "NEG_PREFIX",
+            "ITEM_LIST_LENGTH_FIELD",
+            "LIST_SUFFIX",
+            "POSITION_FIELD",
+            "seq_separator",
+        ),
         *("enable_scaler", "gpu_id", "filter_inter_by_user_or_item", "reg_weight", "seq_len", "config_file"),
     ),
-    "columns are found by what they are for": ("load_col", "unload_col", "unused_col", "additional_feat_suffix", "numerical_features"),
+    "columns are found by what they are for": (
+        "load_col",
+        "unload_col",
+        "unused_col",
+        "additional_feat_suffix",
+        "numerical_features",
+    ),
 }
 NO_COUNTERPART = {
-    **dict.fromkeys(("rm_dup_inter", "val_interval", "threshold", "benchmark_filename", "field_separator"), None),
-    **dict.fromkeys(("alias_of_user_id", "alias_of_item_id", "preload_weight", "normalize_field", "discretization", "transform"), None),
+    **dict.fromkeys(
+        ("rm_dup_inter", "val_interval", "threshold", "benchmark_filename", "field_separator"), None
+    ),
+    **dict.fromkeys(
+        (
+            "alias_of_user_id",
+            "alias_of_item_id",
+            "preload_weight",
+            "normalize_field",
+            "discretization",
+            "transform",
+        ),
+        None,
+    ),
     "enable_amp": False,
     "normalize_all": False,
     "knn_method": "item",
@@ -85,12 +149,44 @@ NO_COUNTERPART = {
 """Key -> the value with which it says nothing (None: any key that is there says something)."""
 HANDLED = (
     *("model", "dataset", "data_path", *FIELDS, "user_inter_num_interval", "item_inter_num_interval"),
-    *("eval_args", "eval_setting", "repeatable", "metrics", "topk", "valid_metric", "eval_step", "stopping_step"),
-    *("epochs", "train_batch_size", "learning_rate", "learner", "weight_decay", "clip_grad_norm", "seed", "use_gpu", "device"),
-    *("loss_type", "train_neg_sample_args", "neg_sampling", "inner_size", "MAX_ITEM_LIST_LENGTH", "checkpoint_dir"),
+    *(
+        "eval_args",
+        "eval_setting",
+        "repeatable",
+        "metrics",
+        "topk",
+        "valid_metric",
+        "eval_step",
+        "stopping_step",
+    ),
+    *(
+        "epochs",
+        "train_batch_size",
+        "learning_rate",
+        "learner",
+        "weight_decay",
+        "clip_grad_norm",
+        "seed",
+        "use_gpu",
+        "device",
+    ),
+    *(
+        "loss_type",
+        "train_neg_sample_args",
+        "neg_sampling",
+        "inner_size",
+        "MAX_ITEM_LIST_LENGTH",
+        "checkpoint_dir",
+    ),
 )
 KNOWN = {
-    key: key for key in (*HANDLED, *NO_COUNTERPART, *(k for keys in NOTHING_TO_SET.values() for k in keys), *(k for own in OWN.values() for k in own))
+    key: key
+    for key in (
+        *HANDLED,
+        *NO_COUNTERPART,
+        *(k for keys in NOTHING_TO_SET.values() for k in keys),
+        *(k for own in OWN.values() for k in own),
+    )
 }
 
 
@@ -98,7 +194,8 @@ def convert(draft: Draft) -> None:
     """Fills the draft.
 
     Raises:
-        SettingsError: no model or one that there is not here, no data set, or a value that cannot be converted.
+        SettingsError: no model or one that there is not here, no data set, or a value that cannot be
+            converted.
     """
     model = _model(draft)
     _data(draft)
@@ -134,12 +231,17 @@ def convert(draft: Draft) -> None:
 def _model(draft: Draft) -> str:
     name = draft.value("model")
     if name is None:
-        raise SettingsError(f"{draft.source}: model: missing (RecBole takes it on its command line). Say it beside the file: model=GRU4Rec.")
+        raise SettingsError(
+            f"{draft.source}: model: missing (RecBole takes it on its command line). Say it beside the "
+            "file: model=GRU4Rec."
+        )
     by_lower = {known.lower(): known for known in MODELS}
     if str(name).lower() not in by_lower:
         hint = did_you_mean(str(name), MODELS)
         known = "" if hint.startswith(" Known") else f" Known: {', '.join(MODELS)}."
-        raise SettingsError(f"model: {name!r} of RecBole is not among the models that are here too.{hint}{known}")
+        raise SettingsError(
+            f"model: {name!r} of RecBole is not among the models that are here too.{hint}{known}"
+        )
     model = by_lower[str(name).lower()]
     draft.put("model", {"name": MODELS[model]})
     draft.say("model", f"model.name = {MODELS[model]}")
@@ -149,7 +251,10 @@ def _model(draft: Draft) -> str:
 def _data(draft: Draft) -> None:
     name, folder = draft.text("dataset"), draft.text("data_path")
     if name is None:
-        raise SettingsError(f"{draft.source}: dataset: missing (RecBole takes it on its command line). Say it beside the file: dataset=ml-100k.")
+        raise SettingsError(
+            f"{draft.source}: dataset: missing (RecBole takes it on its command line). Say it beside the "
+            "file: dataset=ml-100k."
+        )
     if folder is None and name in sources.DATASETS:
         draft.put("data", {"name": name})
         draft.say("dataset", f"data.name = {name}")
@@ -158,12 +263,22 @@ def _data(draft: Draft) -> None:
         draft.put("data", {"path": path, "format": "recbole"})
         draft.say("dataset", f"data.path = {path}")
     draft.say("data_path", "data.path")
-    columns = {meaning: draft.value(key) for key, meaning in FIELDS.items() if key in draft and draft.value(key) != meaning}
+    columns = {
+        meaning: draft.value(key)
+        for key, meaning in FIELDS.items()
+        if key in draft and draft.value(key) != meaning
+    }
     if columns and "path" in draft.run["data"]:
         draft.put("data.columns", columns)
     for key, meaning in FIELDS.items():
-        draft.say(key, f"data.columns.{meaning} = {draft.value(key)}" if meaning in columns else "as it is called here")
-    for key, place in (("item_inter_num_interval", "data.min_item_count"), ("user_inter_num_interval", "data.min_user_count")):
+        draft.say(
+            key,
+            f"data.columns.{meaning} = {draft.value(key)}" if meaning in columns else "as it is called here",
+        )
+    for key, place in (
+        ("item_inter_num_interval", "data.min_item_count"),
+        ("user_inter_num_interval", "data.min_user_count"),
+    ):
         if key in draft:
             least, most = interval(draft.value(key), key)
             if least > 1:
@@ -172,7 +287,9 @@ def _data(draft: Draft) -> None:
             if most is not None:
                 draft.warn(f"{key}: there is no upper bound here; only the lower one counts.")
     if "data" in draft.run and {"min_item_count", "min_user_count"} <= draft.run["data"].keys():
-        draft.warn("Minimum counts are applied once here, items first; RecBole repeats them until nothing changes.")
+        draft.warn(
+            "Minimum counts are applied once here, items first; RecBole repeats them until nothing changes."
+        )
 
 
 def interval(text: Any, key: str) -> tuple[int, int | None]:
@@ -186,33 +303,60 @@ def interval(text: Any, key: str) -> tuple[int, int | None]:
         raise SettingsError(f"{key}: expected an interval such as '[5,inf)'. Got {text!r}.")
     opening, low, high, closing = found.groups()
     least = 0 if low == "-inf" else math.floor(float(low)) + 1 if opening == "(" else math.ceil(float(low))
-    most = None if high == "inf" else math.ceil(float(high)) - 1 if closing == ")" else math.floor(float(high))
+    most = (
+        None if high == "inf" else math.ceil(float(high)) - 1 if closing == ")" else math.floor(float(high))
+    )
     return least, most
 
 
 def _split(draft: Draft) -> None:
     arguments = draft.value("eval_args", {})
     if not isinstance(arguments, dict):
-        raise SettingsError(f"eval_args: expected a mapping with split, order, group_by and mode. Got {arguments!r}.")
+        raise SettingsError(
+            f"eval_args: expected a mapping with split, order, group_by and mode. Got {arguments!r}."
+        )
     if "eval_setting" in draft:  # RecBole before 1.0: "TO_LS,full"
         order_and_split, _, mode = str(draft.value("eval_setting")).partition(",")
-        arguments = {"order": order_and_split[:2], "split": {order_and_split[3:5]: "valid_and_test"}, "mode": mode.strip() or "full"} | arguments
+        arguments = {
+            "order": order_and_split[:2],
+            "split": {order_and_split[3:5]: "valid_and_test"},
+            "mode": mode.strip() or "full",
+        } | arguments
     order, how = arguments.get("order", "TO"), arguments.get("split", {"LS": "valid_and_test"})
     ratios = how.get("RS") if isinstance(how, dict) else None
     if order == "TO" and isinstance(how, dict) and "LS" in how:
         split: dict[str, Any] = {"name": "leave_one_out"}
-    elif order == "TO" and isinstance(ratios, list) and len(ratios) == 3 and str(arguments.get("group_by", "user")).lower() == "none":
+    elif (
+        order == "TO"
+        and isinstance(ratios, list)
+        and len(ratios) == 3
+        and str(arguments.get("group_by", "user")).lower() == "none"
+    ):
         train, validation = ratios[0] / sum(ratios), (ratios[0] + ratios[1]) / sum(ratios)
-        split = {"name": "global_temporal", "validation_cut": round(train, 6), "test_cut": round(validation, 6), "targets": "successive"}
-        draft.warn("The log is cut at two moments, so that no event of training is later than one of test; RecBole cuts by the number of events.")
+        split = {
+            "name": "global_temporal",
+            "validation_cut": round(train, 6),
+            "test_cut": round(validation, 6),
+            "targets": "successive",
+        }
+        draft.warn(
+            "The log is cut at two moments, so that no event of training is later than one of test; "
+            "RecBole cuts by the number of events."
+        )
     else:
         split = {"name": "leave_one_out"}
-        draft.warn(f"eval_args: there is no split like {how} in the order {order} here; each user's last event tests, the one before validates.")
+        draft.warn(
+            f"eval_args: there is no split like {how} in the order {order} here; each user's last event "
+            "tests, the one before validates."
+        )
     draft.put("split", split)
     modes = arguments.get("mode", "full")
     for mode in set(modes.values()) if isinstance(modes, dict) else {modes}:
         if mode != "full":
-            draft.warn(f"eval_args: mode {mode} ranks a few sampled items; here every item is ranked, and metrics are lower for it.")
+            draft.warn(
+                f"eval_args: mode {mode} ranks a few sampled items; here every item is ranked, and "
+                "metrics are lower for it."
+            )
     for key in ("eval_args", "eval_setting"):
         draft.say(key, f"split.name = {split['name']}")
 
@@ -227,7 +371,9 @@ def _loss(draft: Draft, model: str) -> None:
     if draft.run["loss"]["name"] == "softmax":
         return
     if sampling is not None and not isinstance(sampling, dict):
-        raise SettingsError(f"train_neg_sample_args: expected a mapping with distribution and sample_num. Got {sampling!r}.")
+        raise SettingsError(
+            f"train_neg_sample_args: expected a mapping with distribution and sample_num. Got {sampling!r}."
+        )
     sampling = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0} | (sampling or {})
     alpha = sampling["alpha"] if sampling["distribution"] == "popularity" else 0.0
     negatives = {"count": sampling["sample_num"], "alpha": alpha, "shared": False}
@@ -235,7 +381,10 @@ def _loss(draft: Draft, model: str) -> None:
     for key in ("train_neg_sample_args", "neg_sampling"):
         draft.say(key, f"negatives.count = {negatives['count']}, negatives.alpha = {alpha:g}")
     if sampling.get("dynamic"):
-        draft.warn("train_neg_sample_args: dynamic sampling is not done here; negatives are drawn by their probability alone.")
+        draft.warn(
+            "train_neg_sample_args: dynamic sampling is not done here; negatives are drawn by their "
+            "probability alone."
+        )
 
 
 def _training(draft: Draft) -> None:
@@ -253,7 +402,9 @@ def _training(draft: Draft) -> None:
     clip = draft.value("clip_grad_norm")
     if clip:
         draft.put("train.clip", clip["max_norm"] if isinstance(clip, dict) and "max_norm" in clip else clip)
-    draft.say("clip_grad_norm", f"train.clip = {draft.run['train']['clip']}" if clip else "dropped: clips nothing")
+    draft.say(
+        "clip_grad_norm", f"train.clip = {draft.run['train']['clip']}" if clip else "dropped: clips nothing"
+    )
     draft.move("stopping_step", "train.patience", lambda steps: max(1, int(steps)), default=10)
     draft.move("eval_step", "train.validate_every", default=1)
     draft.move("seed", "train.seed", default=2020)
@@ -273,7 +424,10 @@ def _evaluation(draft: Draft, model: str) -> None:
     if unknown:
         draft.warn(f"metrics: {', '.join(map(str, unknown))}: not measured here.")
     names = [METRICS[str(name).lower()] for name in asked if name not in unknown] or ["ndcg"]
-    draft.put("evaluate", {"metrics": [f"{name}@{k}" for k in cutoffs for name in names], "filter_seen": filter_seen})
+    draft.put(
+        "evaluate",
+        {"metrics": [f"{name}@{k}" for k in cutoffs for name in names], "filter_seen": filter_seen},
+    )
     draft.say("metrics", f"evaluate.metrics: {', '.join(names)}")
     draft.say("topk", f"evaluate.metrics: @{', @'.join(map(str, cutoffs))}")
     draft.say("repeatable", f"evaluate.filter_seen = {str(filter_seen).lower()}")

@@ -1,14 +1,18 @@
-"""FPMC: factorised personalised Markov chains. A user's own vector, and the last items' vectors, are each compared with every item.
+"""FPMC: factorised personalised Markov chains. A user's own vector, and the last items' vectors, are each
+compared with every item.
 
-Rendle, Freudenthaler, Schmidt-Thieme: Factorizing Personalized Markov Chains for Next-Basket Recommendation, WWW 2010.
+Rendle, Freudenthaler, Schmidt-Thieme: Factorizing Personalized Markov Chains for Next-Basket Recommendation,
+WWW 2010.
 
     score(j | u, B) = v_UI(u) . v_IU(j) + mean_(l in B) v_LI(l) . v_IL(j)
 
-(equation 15 without its user-by-last-item term, which changes no ranking). As an encoder: the state is [v_UI(u), mean_l v_LI(l)] and the vector of an
-item is [v_IU(j), v_IL(j)]; their dot product is the score. Training is S-BPR (section 5.2): ``bpr`` with negatives of each position's own.
+(equation 15 without its user-by-last-item term, which changes no ranking). As an encoder: the state is
+[v_UI(u), mean_l v_LI(l)] and the vector of an item is [v_IU(j), v_IL(j)]; their dot product is the score.
+Training is S-BPR (section 5.2): ``bpr`` with negatives of each position's own.
 
-Differences from the paper: B is the last ``recent`` items where the paper has the last basket (1 by default, the plain Markov chain); AdamW for plain
-stochastic gradient descent; a user never seen in training has the mean of the users' vectors; any other loss.
+Differences from the paper: B is the last ``recent`` items where the paper has the last basket (1 by default,
+the plain Markov chain); AdamW for plain stochastic gradient descent; a user never seen in training has the
+mean of the users' vectors; any other loss.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """GRU4Rec: a recurrent network reads a history item by item; its state is compared with every item.
 
-Hidasi, Karatzoglou, Baltrunas, Tikk: Session-based Recommendations with Recurrent Neural Networks, ICLR 2016 (arXiv 1511.06939), and
-Hidasi, Karatzoglou: Recurrent Neural Networks with Top-k Gains for Session-based Recommendations, CIKM 2018 (arXiv 1706.03847).
+Hidasi, Karatzoglou, Baltrunas, Tikk: Session-based Recommendations with Recurrent Neural Networks, ICLR 2016
+(arXiv 1511.06939), and Hidasi, Karatzoglou: Recurrent Neural Networks with Top-k Gains for Session-based
+Recommendations, CIKM 2018 (arXiv 1706.03847).
 
     h_t = GRU(e(i_t), h_(t-1))        score(j | history) = o(j) . P h_t + b(j)
 
@@ -12,11 +13,13 @@ Two ways to train it:
 - in the modern form (``steps`` above 1): gradients flow back through that many steps, the state still carried from one window to the next, so that
   the network always knows the whole history.
 
-With a feature schema e and o are sums of vectors: the id's own, where the schema names it, and those of the attributes' values. What it names of the
-user is a vector u, added to the state as it leaves the network, P h_t + u: a user says which items they like, and the recurrence stays the paper's.
+With a feature schema e and o are sums of vectors: the id's own, where the schema names it, and those of the
+attributes' values. What it names of the user is a vector u, added to the state as it leaves the network, P
+h_t + u: a user says which items they like, and the recurrence stays the paper's.
 
-Differences from the papers: with ``hidden`` unlike ``width`` a linear layer P maps states to the width of the items (else P is the identity);
-the bias of an item is a column of its row, so with Adagrad's momentum it coasts on also in an update that only reads the item.
+Differences from the papers: with ``hidden`` unlike ``width`` a linear layer P maps states to the width of the
+items (else P is the identity); the bias of an item is a column of its row, so with Adagrad's momentum it
+coasts on also in an update that only reads the item.
 """
 
 from __future__ import annotations
@@ -56,7 +59,8 @@ class GRU4RecSettings(Settings):
     layers: int = Field(1, ge=1, le=8)
     """Recurrent layers."""
     embedding: Literal["shared", "separate", "none"] = "shared"
-    """Input and output use one item table, a table each, or the input weights of the GRU stand for the input table."""
+    """Input and output use one item table, a table each, or the input weights of the GRU stand for the input
+    table."""
     item_bias: bool = True
     """A bias an item in its score."""
     dropout_embedding: float = Field(0.0, ge=0, lt=1)
@@ -64,9 +68,11 @@ class GRU4RecSettings(Settings):
     dropout_hidden: float = Field(0.0, ge=0, lt=1)
     """Dropout on the output of each recurrent layer."""
     steps: int = Field(16, ge=1)
-    """Events each lane reads an update: 1 is session-parallel training as the authors have it; more is truncated back-propagation in time."""
+    """Events each lane reads an update: 1 is session-parallel training as the authors have it; more is
+    truncated back-propagation in time."""
     order: Literal["random", "start"] = "random"
-    """Sequences enter the lanes in random order, or by the time of their first event, as the authors have it."""
+    """Sequences enter the lanes in random order, or by the time of their first event, as the authors have
+    it."""
     longest: int = Field(1000, ge=1)
     """Events of a history that are read to recommend, from its end."""
     normalise: bool = False
@@ -82,7 +88,8 @@ class GRU4RecNetwork(Encoder):
         super().__init__()
         s = self.settings = settings
         f = features or Features.ids_only(users=False)
-        self.items = embedding(items, s.width + s.item_bias, f.item)  # with item_bias the last column is the bias
+        # with item_bias the last column is the bias
+        self.items = embedding(items, s.width + s.item_bias, f.item)
         bound = math.sqrt(6.0 / (items + s.width))
 
         def start(vectors: Tensor) -> None:
@@ -95,14 +102,20 @@ class GRU4RecNetwork(Encoder):
             start(vectors)
         shared = self.items if s.embedding == "shared" else None
         input_width = {"separate": s.width, "none": 3 * s.hidden}.get(s.embedding, s.width + s.item_bias)
-        self.input_items = None if shared is not None and f.item_is_sequence else embedding(items, input_width, f.sequence, shared)
+        self.input_items = (
+            None
+            if shared is not None and f.item_is_sequence
+            else embedding(items, input_width, f.sequence, shared)
+        )
         if self.input_items is not None:
             for vectors in self.input_items.parameters():
                 start(vectors)
         for vectors in self.items.parameters():
             nn.init.zeros_(vectors[:, s.width :])
         first = None if s.embedding == "none" else s.width
-        self.layers = nn.ModuleList(GRULayer(first if n == 0 else s.hidden, s.hidden) for n in range(s.layers))
+        self.layers = nn.ModuleList(
+            GRULayer(first if n == 0 else s.hidden, s.hidden) for n in range(s.layers)
+        )
         self.project = nn.Linear(s.hidden, s.width, bias=False) if s.hidden != s.width else None
         self.users = embedding(users, s.width, f.user) if f.user else None
         if self.users is not None:
@@ -120,7 +133,9 @@ class GRU4RecNetwork(Encoder):
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Iterator[Batch]:
         self.carried = []
         count = max(1, positions // self.settings.steps)
-        return batching.lanes(split, count, self.settings.steps, self.settings.order, rng, users=self.knows_users)
+        return batching.lanes(
+            split, count, self.settings.steps, self.settings.order, rng, users=self.knows_users
+        )
 
     def history_batch(self, histories: Histories) -> Batch:
         return batching.last_states(histories, self.settings.longest)
@@ -144,7 +159,8 @@ class GRU4RecNetwork(Encoder):
                 self.carried[n : n + 1] = [(x if s.steps == 1 else states)[-1].detach()]
         x = x.reshape(rows * steps, -1)
         if steps > 1 or len(batch.at) < rows:
-            x = x.index_select(0, batch.at % steps * rows + batch.at // steps)  # at counts rows first, x is time first
+            # at counts rows first, x is time first
+            x = x.index_select(0, batch.at % steps * rows + batch.at // steps)
         if self.project is not None:
             x = self.project(x)
         if self.users is not None:
@@ -164,7 +180,8 @@ class GRU4RecNetwork(Encoder):
 
 
 class SessionParallel(OneTable):
-    """One table for inputs and outputs; and, where its authors' form is trained, an update in a single pass."""
+    """One table for inputs and outputs; and, where its authors' form is trained, an update in a single
+    pass."""
 
     encoder: GRU4RecNetwork
 
@@ -187,7 +204,11 @@ class SessionParallel(OneTable):
             return super()._loss(batch, drawn)
         network, rows = self.encoder, len(batch.items)
         layer, table = network.layers[0], network.items
-        h0 = network.carried[0][:rows] if network.carried else table.weight.new_zeros(rows, network.settings.hidden)
+        h0 = (
+            network.carried[0][:rows]
+            if network.carried
+            else table.weight.new_zeros(rows, network.settings.hidden)
+        )
         weights = table.weight, layer.weight_ih, layer.bias_ih, layer.weight_hh, layer.bias_hh
         loss, states = OnePass.apply(*weights, h0, batch.resets, drawn)
         network.carried = [states]

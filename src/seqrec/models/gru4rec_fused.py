@@ -1,4 +1,5 @@
-"""An update of session-parallel GRU4Rec in a single pass, from the item table to the loss and its gradients."""
+"""An update of session-parallel GRU4Rec in a single pass, from the item table to the loss and its
+gradients."""
 
 from __future__ import annotations
 
@@ -11,14 +12,23 @@ from seqrec.training.negatives import Distinct
 
 
 class OnePass(torch.autograd.Function):
-    """One update of session-parallel training with sampled softmax, from the item table to the loss: (loss, states). Its gradients come with it.
+    """One update of session-parallel training with sampled softmax, from the item table to the loss: (loss,
+    states). Its gradients come with it.
 
     The operations are those of ``encode`` and the loss. What is saved is the time to record them one by one.
     """
 
     @staticmethod
     def forward(
-        ctx, table: Tensor, w: Tensor, b_x: Tensor, u: Tensor, b: Tensor, h0: Tensor, resets: Tensor | None, drawn: Distinct
+        ctx,
+        table: Tensor,
+        w: Tensor,
+        b_x: Tensor,
+        u: Tensor,
+        b: Tensor,
+        h0: Tensor,
+        resets: Tensor | None,
+        drawn: Distinct,
     ) -> tuple[Tensor, Tensor]:
         width = w.shape[1]
         assert drawn.beside is not None
@@ -31,7 +41,9 @@ class OnePass(torch.autograd.Function):
         assert d_x is not None
         d_vectors[:, :width].index_add_(0, drawn.beside, d_x)
         # Each item is in it once, in ascending order.
-        d_table = torch.sparse_coo_tensor(drawn.items[None], d_vectors, table.shape, is_coalesced=True, check_invariants=False)
+        d_table = torch.sparse_coo_tensor(
+            drawn.items[None], d_vectors, table.shape, is_coalesced=True, check_invariants=False
+        )
         ctx.gradients = d_table, d_w, d_b_x, d_u, d_b
         ctx.mark_non_differentiable(states)
         ctx.set_materialize_grads(False)

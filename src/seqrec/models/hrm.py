@@ -1,18 +1,23 @@
-"""HRM: two layers of pooling. The last transaction's items are pooled, and the result is pooled with the user's vector.
+"""HRM: two layers of pooling. The last transaction's items are pooled, and the result is pooled with the
+user's vector.
 
-Wang, Guo, Lan, Xu, Wan, Cheng: Learning Hierarchical Representation Model for Next Basket Recommendation, SIGIR 2015.
+Wang, Guo, Lan, Xu, Wan, Cheng: Learning Hierarchical Representation Model for Next Basket Recommendation,
+SIGIR 2015.
 
     t = pool1(v(i) for i in last transaction)       section 3.2, first layer
     q = pool2(u, t)                                 second layer
     score(j | user, transaction) = v'(j) . q        equation 2, with the output items' own table
 
-Poolings are ``max`` or ``average`` (the paper) and ``sum`` (the origin). A log without baskets has no transactions: the last ``recent`` items
-stand for one. A user never seen in training has no vector, and the second layer pools the transaction alone.
+Poolings are ``max`` or ``average`` (the paper) and ``sum`` (the origin). A log without baskets has no
+transactions: the last ``recent`` items stand for one. A user never seen in training has no vector, and the
+second layer pools the transaction alone.
 
-With a feature schema v, v' and u are sums of vectors: the id's own, where the schema names it, and those of the attributes' values.
+With a feature schema v, v' and u are sums of vectors: the id's own, where the schema names it, and those of
+the attributes' values.
 
-Differences from the paper: one item table or two; dropout on the pooled vectors; vectors of length 1 and a temperature (the origin's form); any
-loss, of which ``bce`` with negatives drawn by popularity is the paper's negative sampling.
+Differences from the paper: one item table or two; dropout on the pooled vectors; vectors of length 1 and a
+temperature (the origin's form); any loss, of which ``bce`` with negatives drawn by popularity is the paper's
+negative sampling.
 """
 
 from __future__ import annotations
@@ -50,7 +55,8 @@ class HRMSettings(Settings):
     pool_user: Pooling = "average"
     """Second layer: over the user and the transaction."""
     user_vectors: bool = True
-    """Whether users have vectors; without them the second layer has only the transaction. With a feature schema, its user side says that."""
+    """Whether users have vectors; without them the second layer has only the transaction. With a feature
+    schema, its user side says that."""
     shared: bool = False
     """One item table for the transaction and the score, or one each."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -87,7 +93,9 @@ class HRMNetwork(Encoder):
         self.knows_users = bool(f.user)
         self.items = embedding(items, s.width, f.item)
         one_table = s.shared and f.item_is_sequence
-        self.input_items = None if one_table else embedding(items, s.width, f.sequence, self.items if s.shared else None)
+        self.input_items = (
+            None if one_table else embedding(items, s.width, f.sequence, self.items if s.shared else None)
+        )
         self.users = embedding(users, s.width, f.user) if f.user else None
         for table in (self.items, self.input_items, self.users):
             if table is not None:

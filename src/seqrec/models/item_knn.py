@@ -3,12 +3,14 @@
     similarity(i, j) = |U_i n U_j| / (sqrt(|U_i| |U_j|) + shrinkage)              cosine of the items' columns of users
     score(j | history) = sum_i decay^(age of i) similarity(i, j)                  over the ``neighbours`` items nearest to each i
 
-U_i are the users whose training events include i. (Sarwar, Karypis, Konstan, Riedl: Item-based Collaborative Filtering Recommendation Algorithms, WWW
-2001, section 3.1.1; Deshpande, Karypis: Item-Based Top-N Recommendation Algorithms, TOIS 2004, section 4.)
+U_i are the users whose training events include i. (Sarwar, Karypis, Konstan, Riedl: Item-based Collaborative
+Filtering Recommendation Algorithms, WWW 2001, section 3.1.1; Deshpande, Karypis: Item-Based Top-N
+Recommendation Algorithms, TOIS 2004, section 4.)
 
-Differences from the papers: occurrences, not ratings; optional shrinkage; optional decay with the age of an item in the history (0 for the last
-item, 1 for the one before ...), which makes an order-blind model follow the user; popularity, scaled far below any similarity, orders the items that
-are similar to nothing in the history, and all of them after an empty one.
+Differences from the papers: occurrences, not ratings; optional shrinkage; optional decay with the age of an
+item in the history (0 for the last item, 1 for the one before ...), which makes an order-blind model follow
+the user; popularity, scaled far below any similarity, orders the items that are similar to nothing in the
+history, and all of them after an empty one.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from seqrec.splitting.split import Split
 PAIRS = 20_000_000  # co-occurrences counted at once while fitting
 FAR_BELOW = 1e-6  # popularity shares times this break ties
 
-# The sparse product below goes through torch's CSR layout inside, which says once that it is in beta; what it computes is checked by our tests.
+# The sparse product below goes through torch's CSR layout inside, which says once that it is in beta; what it
+# computes is checked by our tests.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 
@@ -50,11 +53,16 @@ class ItemKNNSettings(Settings):
 def sparse(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> torch.Tensor:
     """A float32 matrix of these entries; the entries are in order of (row, column), and none comes twice."""
     at = torch.from_numpy(np.stack([rows, columns]).astype(np.int64))
-    return torch.sparse_coo_tensor(at, torch.from_numpy(values.astype(np.float32)), shape, is_coalesced=True, check_invariants=False)
+    return torch.sparse_coo_tensor(
+        at, torch.from_numpy(values.astype(np.float32)), shape, is_coalesced=True, check_invariants=False
+    )
 
 
-def nearest(users: np.ndarray, items: np.ndarray, counts: np.ndarray, s: ItemKNNSettings) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The nearest neighbours of a range of items at a time: (item, neighbour, similarity) in order of (item, neighbour).
+def nearest(
+    users: np.ndarray, items: np.ndarray, counts: np.ndarray, s: ItemKNNSettings
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The nearest neighbours of a range of items at a time: (item, neighbour, similarity) in order of (item,
+    neighbour).
 
     Args:
         users, items: (pairs,) who had what, each pair once, in order of (user, item).
@@ -69,7 +77,13 @@ def nearest(users: np.ndarray, items: np.ndarray, counts: np.ndarray, s: ItemKNN
     for first, end in itertools.pairwise(cuts):
         part = slice(*np.searchsorted(by_item, [first, end]))
         common = torch.sparse.mm(
-            sparse(by_item[part] - first, its_user[part], np.ones(part.stop - part.start), (end - first, len(lengths))), of_users
+            sparse(
+                by_item[part] - first,
+                its_user[part],
+                np.ones(part.stop - part.start),
+                (end - first, len(lengths)),
+            ),
+            of_users,
         ).coalesce()
         (item, other), together = common.indices().numpy(), common.values().numpy()
         item = item + first
@@ -87,12 +101,24 @@ class ItemKNN(Model):
 
     def fit_split(self, split: Split, **options: Any) -> None:
         begin = time.perf_counter()
-        items, liked, catalogue = split.sequences.items, liked_events(split), len(split.sequences.item_catalogue)
+        items, liked, catalogue = (
+            split.sequences.items,
+            liked_events(split),
+            len(split.sequences.item_catalogue),
+        )
         user = np.repeat(np.arange(split.sequences.users), split.sequences.lengths)
         pairs = np.unique(user[liked] * catalogue + items[liked])
         users_of = np.bincount(pairs % catalogue, minlength=catalogue)
-        found = list(nearest(pairs // catalogue, pairs % catalogue, users_of, self.settings)) if len(pairs) else []
-        item, other, similarity = (np.concatenate([np.empty(0, np.int64), *x]) for x in zip(*found)) if found else (np.empty(0, np.int64),) * 3
+        found = (
+            list(nearest(pairs // catalogue, pairs % catalogue, users_of, self.settings))
+            if len(pairs)
+            else []
+        )
+        item, other, similarity = (
+            (np.concatenate([np.empty(0, np.int64), *x]) for x in zip(*found))
+            if found
+            else (np.empty(0, np.int64),) * 3
+        )
         self.load_state(
             {
                 "item": item.astype(np.int32),
@@ -112,12 +138,24 @@ class ItemKNN(Model):
         pairs, index = np.unique(row * n + items, return_inverse=True)
         weights = np.bincount(index, weights=self.settings.decay**age, minlength=len(pairs))
         weighted = sparse(pairs // n, pairs % n, weights, (len(histories), n))
-        return torch.sparse.mm(weighted, self.similarities).to_dense() + FAR_BELOW * torch.from_numpy(self.popularity)
+        return torch.sparse.mm(weighted, self.similarities).to_dense() + FAR_BELOW * torch.from_numpy(
+            self.popularity
+        )
 
     def state(self) -> dict[str, np.ndarray]:
-        (item, neighbour), similarity = self.similarities.indices().numpy(), self.similarities.values().numpy()
-        return {"item": item.astype(np.int32), "neighbour": neighbour.astype(np.int32), "similarity": similarity, "popularity": self.popularity}
+        (item, neighbour), similarity = (
+            self.similarities.indices().numpy(),
+            self.similarities.values().numpy(),
+        )
+        return {
+            "item": item.astype(np.int32),
+            "neighbour": neighbour.astype(np.int32),
+            "similarity": similarity,
+            "popularity": self.popularity,
+        }
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
         self.popularity = state["popularity"]
-        self.similarities = sparse(state["item"], state["neighbour"], state["similarity"], (len(self.popularity),) * 2)
+        self.similarities = sparse(
+            state["item"], state["neighbour"], state["similarity"], (len(self.popularity),) * 2
+        )

@@ -2,9 +2,10 @@
 
     score(j | history ending in i) = (n_ij + strength p_j) / (n_i + strength)
 
-n_ij counts how often j followed i directly in a training sequence, n_i is the sum over j, and p_j is the popularity of j, one added to each
-count: the transition probabilities of a Markov chain (as in Shani, Heckerman, Brafman: An MDP-Based Recommender System, JMLR 2005) under a
-Dirichlet prior around the popularity (MacKay, Bauman Peto: A hierarchical Dirichlet language model, 1995, equation 14). After an item that nothing
+n_ij counts how often j followed i directly in a training sequence, n_i is the sum over j, and p_j is the
+popularity of j, one added to each count: the transition probabilities of a Markov chain (as in Shani,
+Heckerman, Brafman: An MDP-Based Recommender System, JMLR 2005) under a Dirichlet prior around the popularity
+(MacKay, Bauman Peto: A hierarchical Dirichlet language model, 1995, equation 14). After an item that nothing
 followed, or after nothing, it is the popularity itself.
 
 Difference from the MDP recommender: one item of context, and neither skipping nor clustering of states.
@@ -37,11 +38,17 @@ class Markov(Model):
 
     def fit_split(self, split: Split, **options: Any) -> None:
         begin = time.perf_counter()
-        items, liked, catalogue = split.sequences.items, liked_events(split), len(split.sequences.item_catalogue)
+        items, liked, catalogue = (
+            split.sequences.items,
+            liked_events(split),
+            len(split.sequences.item_catalogue),
+        )
         follows = liked.copy()  # events that directly follow another training event of the same user
         follows[split.train_starts[split.train_stops > split.train_starts]] = False
         target = np.flatnonzero(follows)
-        pairs, counts = np.unique(items[target - 1].astype(np.int64) * catalogue + items[target], return_counts=True)
+        pairs, counts = np.unique(
+            items[target - 1].astype(np.int64) * catalogue + items[target], return_counts=True
+        )
         self.popularity = shares(items[liked], catalogue)
         # Transitions from item i are entries [offsets[i], offsets[i + 1]) of successors and counts.
         self.offsets = np.searchsorted(pairs, np.arange(catalogue + 1) * catalogue)
@@ -58,7 +65,14 @@ class Markov(Model):
         return torch.from_numpy(scores)
 
     def state(self) -> dict[str, np.ndarray]:
-        return {"popularity": self.popularity, "offsets": self.offsets, "successors": self.successors, "counts": self.counts}
+        return {
+            "popularity": self.popularity,
+            "offsets": self.offsets,
+            "successors": self.successors,
+            "counts": self.counts,
+        }
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
-        self.popularity, self.offsets, self.successors, self.counts = (state[k] for k in ("popularity", "offsets", "successors", "counts"))
+        self.popularity, self.offsets, self.successors, self.counts = (
+            state[k] for k in ("popularity", "offsets", "successors", "counts")
+        )

@@ -1,4 +1,5 @@
-"""What every model offers: ``fit``, ``recommend``, ``save``, ``load``. One class, and ``NeuralModel`` below it for models trained by gradient."""
+"""What every model offers: ``fit``, ``recommend``, ``save``, ``load``. One class, and ``NeuralModel`` below
+it for models trained by gradient."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ OPTIONS = ("checkpoint", "progress", "stop_after", "schedule_epochs")
 class Model(ABC):
     """A recommender of next items.
 
-    A subclass gives ``name``, ``Settings``, ``fit_split``, ``score``, and ``state`` / ``load_state`` for saving. Nothing else depends on what it is.
+    A subclass gives ``name``, ``Settings``, ``fit_split``, ``score``, and ``state`` / ``load_state`` for
+    saving. Nothing else depends on what it is.
 
     Args:
         settings: the fields of the model's ``Settings``; an unknown one raises ``SettingsError``.
@@ -73,11 +75,13 @@ class Model(ABC):
         """Learns from a log, or from the training part of a split.
 
         Args:
-            data: a split; or sequences, a log or a pandas / polars frame with ``user_id, item_id`` and, if known, ``timestamp``: then every event
-                trains, except that models which choose their epochs hold out the last event of a tenth of the users (100 to 1,000) to choose on; of
-                fewer than 200 users nothing is held out, and all epochs are trained.
-            options: for neural models ``checkpoint`` (a file to save to after every epoch and to resume from), ``progress`` (False for none),
-                ``stop_after`` (train this many epochs and validate nothing) and ``schedule_epochs`` (see ``seqrec.training.trainer.fit``).
+            data: a split; or sequences, a log or a pandas / polars frame with ``user_id, item_id`` and, if
+                known, ``timestamp``: then every event trains, except that models which choose their epochs
+                hold out the last event of a tenth of the users (100 to 1,000) to choose on; of fewer than 200
+                users nothing is held out, and all epochs are trained.
+            options: for neural models ``checkpoint`` (a file to save to after every epoch and to resume
+                from), ``progress`` (False for none), ``stop_after`` (train this many epochs and validate
+                nothing) and ``schedule_epochs`` (see ``seqrec.training.trainer.fit``).
 
         Returns:
             the model itself.
@@ -88,13 +92,19 @@ class Model(ABC):
         self._check_options(options)
         split = self._as_split(data)
         if not split.train_events.any():
-            raise TrainingError("data: expected at least one training event. Got none; look at the split's cut or filters.")
+            raise TrainingError(
+                "data: expected at least one training event. Got none; look at the split's cut or filters."
+            )
         self.item_catalogue, self.sequences = split.sequences.item_catalogue, split.sequences
         self.fit_split(split, **options)
         # What is known of each user when recommending: everything before their first test target.
         self.known_stops = split.sequences.offsets[1:].copy()
         np.minimum.at(self.known_stops, split.test.users, split.test.targets)
-        self.provenance = {"split": split.settings, "split_hash": split.hash, "train_events": int(split.train_events.sum())}
+        self.provenance = {
+            "split": split.settings,
+            "split_hash": split.hash,
+            "train_events": int(split.train_events.sum()),
+        }
         return self
 
     def _check_options(self, options: dict[str, Any]) -> None:
@@ -103,7 +113,10 @@ class Model(ABC):
             if name in known:
                 continue
             if name in TrainSettings.model_fields:
-                advice = f" It is a setting of training, which neural models take when they are made: train={{{name!r}: {value!r}}}."
+                advice = (
+                    " It is a setting of training, which neural models take when they are made: "
+                    f"train={{{name!r}: {value!r}}}."
+                )
             else:
                 advice = did_you_mean(name, known)
             raise SettingsError(f"fit: unknown option {name!r}.{advice}")
@@ -126,8 +139,11 @@ class Model(ABC):
         filter_seen: bool = True,
         on_unknown: str = "raise",
     ) -> pl.DataFrame:
-        """The best next items for anyone's history, or for users of the training data. See ``seqrec.serving.recommender.recommend``."""
-        return recommender.recommend(self, sequences, users=users, k=k, filter_seen=filter_seen, on_unknown=on_unknown)
+        """The best next items for anyone's history, or for users of the training data. See
+        ``seqrec.serving.recommender.recommend``."""
+        return recommender.recommend(
+            self, sequences, users=users, k=k, filter_seen=filter_seen, on_unknown=on_unknown
+        )
 
     def save(self, folder: str | Path, histories: bool = True) -> None:
         """Writes the model as a folder of safetensors, Parquet and JSON. See ``seqrec.serving.artifact``.
@@ -140,7 +156,12 @@ class Model(ABC):
         kept = (self.sequences, self.known_stops) if histories else (None, None)
         users = 0 if self.sequences is None else self.sequences.users
         about = self.fit_report, self.provenance
-        artifact.write(folder, artifact.Contents(self.name, self.configuration(), self.state(), self.item_catalogue, users, *kept, *about))
+        artifact.write(
+            folder,
+            artifact.Contents(
+                self.name, self.configuration(), self.state(), self.item_catalogue, users, *kept, *about
+            ),
+        )
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -158,17 +179,25 @@ class Model(ABC):
     def of(cls, found: artifact.Contents) -> Self:
         """The model that was taken apart for saving."""
         model = cls(**found.configuration)
-        model.item_catalogue, model.sequences, model.known_stops = found.item_catalogue, found.sequences, found.known_stops
+        model.item_catalogue, model.sequences, model.known_stops = (
+            found.item_catalogue,
+            found.sequences,
+            found.known_stops,
+        )
         model.load_state(found.state, len(found.item_catalogue), found.users)
         model.fit_report, model.provenance = found.fit_report, found.provenance
         return model
 
     def numbering(self) -> dict[str, Catalogue | None]:
         """What the indices of items and users stand for."""
-        return {"item": self.item_catalogue, "user": None if self.sequences is None else self.sequences.user_catalogue}
+        return {
+            "item": self.item_catalogue,
+            "user": None if self.sequences is None else self.sequences.user_catalogue,
+        }
 
     def score_chunks(self, histories: Histories, chunk: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Scores of a few histories at a time, ones of like length together: yields (rows, (rows, items) scores)."""
+        """Scores of a few histories at a time, ones of like length together: yields (rows, (rows, items)
+        scores)."""
         order = np.argsort(histories.lengths, kind="stable")
         for begin in range(0, len(order), chunk):
             rows = order[begin : begin + chunk]

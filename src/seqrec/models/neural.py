@@ -42,7 +42,8 @@ class EncoderScorer:
 
     Attributes:
         popularity: (items,) training counts: the scores after nothing that is known.
-        trained_users: (users,) bool, users whose vectors were trained; None: all of them, or attributes tell of users.
+        trained_users: (users,) bool, users whose vectors were trained; None: all of them, or attributes tell
+            of users.
         longest_chunk: inputs encoded at once: more is no faster, and takes memory.
     """
 
@@ -87,7 +88,8 @@ class EncoderScorer:
 
     @torch.no_grad()
     def score_chunks(self, histories: Histories, chunk: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Item vectors are computed once; a chunk holds fewer histories where they are long, so memory stays flat."""
+        """Item vectors are computed once; a chunk holds fewer histories where they are long, so memory stays
+        flat."""
         vectors = self.item_vectors()
         order = np.argsort(histories.lengths, kind="stable")
         begin = 0
@@ -99,24 +101,27 @@ class EncoderScorer:
 
 
 class NeuralModel(Model):
-    """A model whose encoder is trained by gradient. A paper's file gives ``name``, ``Settings``, ``Network`` and its defaults.
+    """A model whose encoder is trained by gradient. A paper's file gives ``name``, ``Settings``, ``Network``
+    and its defaults.
 
     Args:
         loss: the name of a loss, or ``LossSettings``, or a dictionary of them.
         negatives: ``NegativesSettings`` or a dictionary, for the losses that sample.
         train: ``TrainSettings`` or a dictionary.
-        features: which attributes of items and users are read beside the ids: a ``FeatureSchema``, a dictionary, or the path of a YAML file; None
-            for none.
+        features: which attributes of items and users are read beside the ids: a ``FeatureSchema``, a
+            dictionary, or the path of a YAML file; None for none.
         settings: the fields of the model's own ``Settings``.
     """
 
     Network: ClassVar[Any]
     takes_features: ClassVar[bool] = False  # whether Network has a fourth argument, the features
-    sparse_adagrad: ClassVar[bool] = False  # whether tables have sparse gradients where adagrad trains all: with momentum, rows not in a batch rest
+    # whether tables have sparse gradients where adagrad trains all: with momentum, rows not in a batch rest
+    sparse_adagrad: ClassVar[bool] = False
     default_loss: ClassVar[dict[str, Any]] = {}
     default_negatives: ClassVar[dict[str, Any]] = {}
     default_train: ClassVar[dict[str, Any]] = {}
-    longest_chunk: ClassVar[int] = 16_384  # inputs encoded at once when scoring: more is no faster, and takes memory
+    # inputs encoded at once when scoring: more is no faster, and takes memory
+    longest_chunk: ClassVar[int] = 16_384
 
     def __init__(
         self,
@@ -130,17 +135,31 @@ class NeuralModel(Model):
         super().__init__(**settings)
         if isinstance(loss, str):
             loss = {"name": loss}
-        self.loss = loss if isinstance(loss, LossSettings) else LossSettings.of({**self.default_loss, **(loss or {})}, "loss")
+        self.loss = (
+            loss
+            if isinstance(loss, LossSettings)
+            else LossSettings.of({**self.default_loss, **(loss or {})}, "loss")
+        )
         self.negatives = (
             negatives
             if isinstance(negatives, NegativesSettings)
             else NegativesSettings.of({**self.default_negatives, **(negatives or {})}, "negatives")
         )
-        self.train = train if isinstance(train, TrainSettings) else TrainSettings.of({**self.default_train, **(train or {})}, "train")
+        self.train = (
+            train
+            if isinstance(train, TrainSettings)
+            else TrainSettings.of({**self.default_train, **(train or {})}, "train")
+        )
         if self.loss.name != "softmax" and not self.negatives.count and not self.negatives.in_batch:
-            raise SettingsError(f"negatives.count: the loss {self.loss.name} needs negatives. Got 0 and in_batch=False. Set one of them.")
+            raise SettingsError(
+                f"negatives.count: the loss {self.loss.name} needs negatives. Got 0 and in_batch=False. "
+                "Set one of them."
+            )
         if features is not None and not self.takes_features:
-            raise SettingsError(f"features: {self.name} reads no attributes. Leave the section out, or take hrm, gru4rec or sasrec.")
+            raise SettingsError(
+                f"features: {self.name} reads no attributes. Leave the section out, or take hrm, gru4rec "
+                "or sasrec."
+            )
         if isinstance(features, str | Path):
             features = FeatureSchema.read(features)
         self.features = None if features is None else FeatureSchema.of(features, "features")
@@ -153,14 +172,19 @@ class NeuralModel(Model):
         groups: dict[str, Settings] = {"loss": self.loss, "negatives": self.negatives, "train": self.train}
         if self.features is not None:
             groups["features"] = self.features
-        return super().configuration() | {name: group.model_dump(mode="json") for name, group in groups.items()}
+        return super().configuration() | {
+            name: group.model_dump(mode="json") for name, group in groups.items()
+        }
 
     def build(self, items: int, users: int) -> Encoder:
         """An untrained network."""
         if self.features is None:
             network: Encoder = self.Network(self.settings, items, users)
         elif self.feature_values is None:
-            raise SeqrecError(f"{self.name} does not know the attributes yet that its features name. Call fit, or load a saved model.")
+            raise SeqrecError(
+                f"{self.name} does not know the attributes yet that its features name. Call fit, or load "
+                "a saved model."
+            )
         else:
             network = self.Network(self.settings, items, users, self.feature_values)
         own = getattr(network, "users", None)
@@ -189,17 +213,23 @@ class NeuralModel(Model):
     def scorer(self, network: Encoder) -> EncoderScorer:
         """Scores of this model by that network."""
         tells = self.features is not None and set(self.features.user) - {USER_ID}
-        return EncoderScorer(self.name, network, self.popularity, None if tells else self.trained_users, self.longest_chunk)
+        return EncoderScorer(
+            self.name, network, self.popularity, None if tells else self.trained_users, self.longest_chunk
+        )
 
     def fit_split(self, split: Split, **options: Any) -> None:
         self.popularity, self.trained_users = split.item_counts, split.trained_users
         if self.features is not None:
-            self.feature_values = Features.of(self.features, split.sequences.user_catalogue, split.sequences.item_catalogue)
+            self.feature_values = Features.of(
+                self.features, split.sequences.user_catalogue, split.sequences.item_catalogue
+            )
         s, counts = self.train, torch.from_numpy(split.item_counts)
         device = devices.choose_device(s.device)
         bfloat16 = devices.in_bfloat16(s.precision, device)
         torch.manual_seed(s.seed)
-        network = self.network = self.build(len(split.sequences.item_catalogue), split.sequences.users).to(device)
+        network = self.network = self.build(len(split.sequences.item_catalogue), split.sequences.users).to(
+            device
+        )
 
         def objective(seed: int) -> Objective:
             return self.objective(network, Sampler(self.negatives, counts, seed, device), bfloat16)
@@ -209,13 +239,22 @@ class NeuralModel(Model):
 
         def validate(trained: Encoder) -> float:
             nonlocal warned
-            ranks = ranking.rank(self.scorer(trained), split, split.validation, lists=False).headline(s.filter_seen)
+            ranks = ranking.rank(self.scorer(trained), split, split.validation, lists=False).headline(
+                s.filter_seen
+            )
             if s.filter_seen and not warned:
                 warned = _warn_of_repeats(ranks, split)
             return float(metric(ranks, k).mean())
 
         self.fit_report = trainer.fit(
-            network, split, s, objective, validate if len(split.validation) else None, self.name, fingerprint_of(self, split), **options
+            network,
+            split,
+            s,
+            objective,
+            validate if len(split.validation) else None,
+            self.name,
+            fingerprint_of(self, split),
+            **options,
         ) | {"precision": "bfloat16" if bfloat16 else "float32"}
 
     def state(self) -> dict[str, np.ndarray]:
@@ -231,11 +270,16 @@ class NeuralModel(Model):
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
         self.popularity = state["popularity"]
-        self.trained_users = state.get("trained_users")  # models saved before it was kept count all as trained
+        # models saved before it was kept count all as trained
+        self.trained_users = state.get("trained_users")
         if self.features is not None:
             values = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
             self.feature_values = Features.from_arrays(self.features, values)
-        weights = {k.removeprefix("network."): torch.from_numpy(v) for k, v in state.items() if k.startswith("network.")}
+        weights = {
+            k.removeprefix("network."): torch.from_numpy(v)
+            for k, v in state.items()
+            if k.startswith("network.")
+        }
         self.network = self.build(items, users)
         self.network.load_state_dict(weights)
         self.network.eval().to(devices.device_for_loading(self.train.device))
@@ -255,7 +299,8 @@ class NeuralModel(Model):
 
 
 def fingerprint_of(model: NeuralModel, split: Split) -> str:
-    """What must be the same for a run to be resumed: model, settings (but the device) and data, ids included."""
+    """What must be the same for a run to be resumed: model, settings (but the device) and data, ids
+    included."""
     settings = model.configuration()
     settings["train"].pop("device")
     data = [split.hash, split.train_positions, split.sequences.ids_digest]
@@ -263,14 +308,17 @@ def fingerprint_of(model: NeuralModel, split: Split) -> str:
 
 
 def _warn_of_repeats(ranks: np.ndarray, split: Split) -> bool:
-    """Warns (and says whether it did) if most validation targets, of which these are the ranks under the filter, are filtered themselves."""
+    """Warns (and says whether it did) if most validation targets, of which these are the ranks under the
+    filter, are filtered themselves."""
     missed = ranks > len(split.sequences.item_catalogue)
     if split.cold_targets_miss:
         missed &= split.item_counts[split.targets(split.validation)] > 0
     if missed.mean() > 0.5:
         log.warning(
-            "train.filter_seen: %.0f%% of the validation targets are items that their users have taken before, and count as misses, since the "
-            "filter leaves out what was seen. If people are to get such items again, set it to False, and filter_seen where you test and "
+            "train.filter_seen: %.0f%% of the validation targets are items that their users have taken "
+            "before, and count as misses, since the "
+            "filter leaves out what was seen. If people are to get such items again, set it to False, and "
+            "filter_seen where you test and "
             "recommend, too.",
             100 * missed.mean(),
         )

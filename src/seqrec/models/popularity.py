@@ -2,7 +2,8 @@
 
     score(j) = training events of item j
 
-The floor of every comparison (called "Pop" or "hot" elsewhere). Events that a split marks as disliked are not counted.
+The floor of every comparison (called "Pop" or "hot" elsewhere). Events that a split marks as disliked are not
+counted.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from seqrec.splitting.split import Split
 
 
 def liked_events(split: Split) -> np.ndarray:
-    """(events,) bool, True for training events that may be recommended for (all, where the split marks none as disliked)."""
+    """(events,) bool, True for training events that may be recommended for (all, where the split marks none
+    as disliked)."""
     return split.train_events if split.positive is None else split.train_events & split.positive
 
 
 def shares(events: np.ndarray, items: int) -> np.ndarray:
-    """(items,) float32 share of the events (item indices) that are about each item, one added to each count: never 0, sums to 1."""
+    """(items,) float32 share of the events (item indices) that are about each item, one added to each count:
+    never 0, sums to 1."""
     counts = np.bincount(events, minlength=items) + 1.0
     return (counts / counts.sum()).astype(np.float32)
 
@@ -40,7 +43,9 @@ class Popularity(Model):
 
     def fit_split(self, split: Split, **options: Any) -> None:
         begin = time.perf_counter()
-        self.counts = np.bincount(split.sequences.items[liked_events(split)], minlength=len(split.sequences.item_catalogue)).astype(np.float32)
+        self.counts = np.bincount(
+            split.sequences.items[liked_events(split)], minlength=len(split.sequences.item_catalogue)
+        ).astype(np.float32)
         self.fit_report = {"train_seconds": time.perf_counter() - begin}
 
     def score(self, histories: Histories) -> torch.Tensor:

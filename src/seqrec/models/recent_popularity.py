@@ -2,14 +2,16 @@
 
     score(j) = recent training events of item j + share of all training events about j
 
-where the second part, below 1, only decides between items that are equally popular lately. Which events are recent:
+where the second part, below 1, only decides between items that are equally popular lately. Which events are
+recent:
 
 - where times are known, the latest ``share`` of all training events (and those of the same second as the first of them), or those in the ``days``
   before the last one;
 - in a log with order only, the last ``share`` of each user's training events (at least one), counted from the user's end.
 
-(Ji, Sun, Zhang, Li: A Re-visit of the Popularity Baseline in Recommender Systems, SIGIR 2020, who show how far popularity in a window of time is
-ahead of popularity over everything. Difference: one window for all queries, at the end of training, not one at the time of each query.)
+(Ji, Sun, Zhang, Li: A Re-visit of the Popularity Baseline in Recommender Systems, SIGIR 2020, who show how
+far popularity in a window of time is ahead of popularity over everything. Difference: one window for all
+queries, at the end of training, not one at the time of each query.)
 """
 
 from __future__ import annotations
@@ -42,10 +44,16 @@ def recent_events(split: Split, share: float, days: float | None) -> np.ndarray:
     if times is not None and train.any():
         of_training = times[train]
         latest = int(np.ceil(share * len(of_training)))
-        first = of_training.max() - days * 86_400 if days is not None else np.partition(of_training, -latest)[-latest]
+        first = (
+            of_training.max() - days * 86_400
+            if days is not None
+            else np.partition(of_training, -latest)[-latest]
+        )
         return train & (times >= first)
     if days is not None and times is None:
-        raise DataError(f"recent_popularity: days={days} needs times, and this log has order only. Use share instead.")
+        raise DataError(
+            f"recent_popularity: days={days} needs times, and this log has order only. Use share instead."
+        )
     lengths = split.train_stops - split.train_starts
     recent = np.ceil(share * lengths).astype(np.int64)
     at = np.arange(split.sequences.events)
@@ -59,8 +67,14 @@ class RecentPopularity(Model):
 
     def fit_split(self, split: Split, **options: Any) -> None:
         begin = time.perf_counter()
-        items, liked, catalogue = split.sequences.items, liked_events(split), len(split.sequences.item_catalogue)
-        recent = np.bincount(items[liked & recent_events(split, self.settings.share, self.settings.days)], minlength=catalogue)
+        items, liked, catalogue = (
+            split.sequences.items,
+            liked_events(split),
+            len(split.sequences.item_catalogue),
+        )
+        recent = np.bincount(
+            items[liked & recent_events(split, self.settings.share, self.settings.days)], minlength=catalogue
+        )
         self.scores = (recent + shares(items[liked], catalogue).astype(np.float64)).astype(np.float32)
         self.fit_report = {"train_seconds": time.perf_counter() - begin}
 

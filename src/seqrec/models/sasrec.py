@@ -7,12 +7,13 @@ Kang and McAuley: Self-Attentive Sequential Recommendation, ICDM 2018 (arXiv 180
     x  <- x + dropout(feedforward(norm(x)))              equation 5
     score(j | history) = e(j) . norm(x_t)                equation 6, one item table for input and output
 
-Differences from the paper: any loss (the full softmax by default, where the paper has binary cross-entropy with one negative); windows are padded on
-the right, so the position of an item counts from the start of its window and no padding is ever attended to; no dropout on attention weights; drawn
-negatives may be other items of the history; ``gated`` feed-forward layers, their width and ``rotary`` positions are options.
+Differences from the paper: any loss (the full softmax by default, where the paper has binary cross-entropy
+with one negative); windows are padded on the right, so the position of an item counts from the start of its
+window and no padding is ever attended to; no dropout on attention weights; drawn negatives may be other items
+of the history; ``gated`` feed-forward layers, their width and ``rotary`` positions are options.
 
-With a feature schema e(i) is a sum of vectors: the id's own, where the schema names it, and those of the attributes' values. What it names of the
-user is a vector added to the state, norm(x_t) + u.
+With a feature schema e(i) is a sum of vectors: the id's own, where the schema names it, and those of the
+attributes' values. What it names of the user is a vector added to the state, norm(x_t) + u.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class SASRecSettings(Settings):
     gated: bool = False
     """SwiGLU feed-forward layers (Shazeer, 2020) in place of ReLU."""
     positions: Literal["learned", "rotary"] = "learned"
-    """A learned vector a position (the paper), or queries and keys rotated by their position, so that attention sees distances (Su et al., 2021)."""
+    """A learned vector a position (the paper), or queries and keys rotated by their position, so that
+    attention sees distances (Su et al., 2021)."""
 
     @field_validator("heads")
     @classmethod
@@ -70,12 +72,16 @@ class SASRecSettings(Settings):
     def _can_rotate(cls, positions: str, info: ValidationInfo) -> str:
         width, heads = info.data.get("width", 2), info.data.get("heads", 1)
         if positions == "rotary" and width // heads % 2:
-            raise ValueError(f"'learned' where width / heads is odd ({width} / {heads}), since 'rotary' rotates pairs; or another width or heads")
+            raise ValueError(
+                f"'learned' where width / heads is odd ({width} / {heads}), since 'rotary' rotates pairs; "
+                "or another width or heads"
+            )
         return positions
 
 
 def rotate(x: Tensor, turns: Tensor | None) -> Tensor:
-    """Rotates pairs of dimensions (i, i + size / 2) by an angle that grows with the position (RoFormer, Su et al., 2021, equation 34).
+    """Rotates pairs of dimensions (i, i + size / 2) by an angle that grows with the position (RoFormer, Su et
+    al., 2021, equation 34).
 
     Args:
         x: (rows, heads, steps, size).  turns: (2, ..., steps, size / 2) cosines and sines, or None to leave x as it is.
@@ -99,21 +105,34 @@ class Block(nn.Module):
         self.outer = nn.Linear(inner, s.width)
 
     def forward(self, x: Tensor, turns: Tensor | None = None, at: Tensor | None = None) -> Tensor:
-        """(rows, steps, width) -> the same; or, with ``at``, only the states at these flat positions, (len(at), width), one a row."""
+        """(rows, steps, width) -> the same; or, with ``at``, only the states at these flat positions,
+        (len(at), width), one a row."""
         rows, steps, width = x.shape
         y = self.norm_attention(x)
         if at is None:
             q, k, v = self.qkv(y).view(rows, steps, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
             a = F.scaled_dot_product_attention(rotate(q, turns), rotate(k, turns), v, is_causal=True)
-            x = x + dropout(self.out(a.transpose(1, 2).reshape(rows, steps, width)), self.dropout, self.training)
+            x = x + dropout(
+                self.out(a.transpose(1, 2).reshape(rows, steps, width)), self.dropout, self.training
+            )
         else:
             x = x.reshape(rows * steps, width)[at]
             wq, bq = self.qkv.weight[:width], self.qkv.bias[:width]
-            q = F.linear(y.reshape(rows * steps, width)[at], wq, bq).view(rows, 1, self.heads, -1).transpose(1, 2)
-            k, v = F.linear(y, self.qkv.weight[width:], self.qkv.bias[width:]).view(rows, steps, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+            q = (
+                F.linear(y.reshape(rows * steps, width)[at], wq, bq)
+                .view(rows, 1, self.heads, -1)
+                .transpose(1, 2)
+            )
+            k, v = (
+                F.linear(y, self.qkv.weight[width:], self.qkv.bias[width:])
+                .view(rows, steps, 2, self.heads, -1)
+                .permute(2, 0, 3, 1, 4)
+            )
             known = torch.arange(steps, device=x.device) <= (at % steps)[:, None]
             turned = None if turns is None else turns[:, at % steps][:, :, None, None]
-            a = F.scaled_dot_product_attention(rotate(q, turned), rotate(k, turns), v, attn_mask=known[:, None, None, :])
+            a = F.scaled_dot_product_attention(
+                rotate(q, turned), rotate(k, turns), v, attn_mask=known[:, None, None, :]
+            )
             x = x + dropout(self.out(a.reshape(rows, width)), self.dropout, self.training)
         y = self.inner(self.norm_feedforward(x))
         if self.gated:
@@ -161,12 +180,17 @@ class SASRecNetwork(Encoder):
         x = dropout(x, self.settings.dropout, self.training)
         for block in self.blocks[:-1]:
             x = block(x, turns)
-        if len(batch.at) == rows and not self.training:  # one state a row is wanted: the last block computes no other
+        # one state a row is wanted: the last block computes no other
+        if len(batch.at) == rows and not self.training:
             x = self.blocks[-1](x, turns, batch.at)
         else:
             x = self.blocks[-1](x, turns).reshape(rows * steps, -1)[batch.at]
         x = self.norm(x)
-        return x if self.users is None else add_users(x, self.users, batch, self.settings.dropout if self.training else 0.0)
+        return (
+            x
+            if self.users is None
+            else add_users(x, self.users, batch, self.settings.dropout if self.training else 0.0)
+        )
 
     def item_vectors(self, items: Tensor | None = None) -> Tensor:
         return self.items.weight if items is None else self.items(items)

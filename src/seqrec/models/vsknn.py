@@ -1,16 +1,20 @@
-"""VSKNN, sequence-aware nearest neighbours: what is in the training sequences that share their items with the latest of the history.
+"""VSKNN, sequence-aware nearest neighbours: what is in the training sequences that share their items with the
+latest of the history.
 
-Ludewig, Jannach: Evaluation of Session-based Recommendation Algorithms, UMUAI 2018 (arXiv 1803.09587), section 3.2 (V-SkNN).
+Ludewig, Jannach: Evaluation of Session-based Recommendation Algorithms, UMUAI 2018 (arXiv 1803.09587),
+section 3.2 (V-SkNN).
 
     similarity(h, s) = sum_i w(i) [i in s]                      w falls linearly: 1 for the last of the n items of h, 1/n for the first
     score(j | h) = sum_s similarity(h, s) w(i*(h, s)) [j in s]  over the ``neighbours`` most similar s; i* is the last item of h that is in s
 
-Neighbours are looked for among the ``sample`` latest sequences that share an item. As in VMIS-kNN (Kersbergen et al.: Serenade, SIGMOD 2022), an
-index keeps for each item the latest ``sample`` sequences only, so that a query's work does not grow with the log.
+Neighbours are looked for among the ``sample`` latest sequences that share an item. As in VMIS-kNN (Kersbergen
+et al.: Serenade, SIGMOD 2022), an index keeps for each item the latest ``sample`` sequences only, so that a
+query's work does not grow with the log.
 
 Differences from the paper:
 - a sequence here is all that a user did, not a session: it is cut where the session of the log changes (where a log has sessions) and into pieces
-  of at most ``length`` events, counted from its end, each a neighbour of its own; only the last ``recent`` items of a history are compared;
+  of at most ``length`` events, counted from its end, each a neighbour of its own; only the last ``recent``
+  items of a history are compared;
 - a known user's own training pieces are no neighbours: they would only recommend what was seen;
 - among equally similar sequences the latest are taken (by the time of their last event; in a log with order only, by how near they are to their
   user's end);
@@ -60,7 +64,8 @@ def pieces(split: Split, length: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ragged(starts: np.ndarray, stops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ranges laid end to end: (total,) number of the range and (total,) index. ``[2, 5), [7, 8)`` gives 0 0 0 1 and 2 3 4 7."""
+    """Ranges laid end to end: (total,) number of the range and (total,) index. ``[2, 5), [7, 8)`` gives 0 0 0
+    1 and 2 3 4 7."""
     lengths = stops - starts
     number = np.repeat(np.arange(len(starts)), lengths)
     return number, np.arange(len(number)) - np.repeat(np.cumsum(lengths) - lengths - starts, lengths)
@@ -107,7 +112,8 @@ class VSKNN(Model):
         first.sort()
         items, weights = items[first], weights[first]
         number, at = ragged(
-            np.maximum(self.index_offsets[items], self.index_offsets[items + 1] - self.settings.sample), self.index_offsets[items + 1]
+            np.maximum(self.index_offsets[items], self.index_offsets[items + 1] - self.settings.sample),
+            self.index_offsets[items + 1],
         )
         # Entries are latest item first, so the first entry of a sequence is that of the last item it shares.
         sequence, last, entry = np.unique(self.index[at], return_index=True, return_inverse=True)
@@ -116,18 +122,31 @@ class VSKNN(Model):
         if user >= 0:
             others = self.owners[sequence] != user
             sequence, similarity, last_weight = sequence[others], similarity[others], last_weight[others]
-        sampled = slice(-self.settings.sample, None)  # sequences are numbered by time, so these are the latest
+        # sequences are numbered by time, so these are the latest
+        sampled = slice(-self.settings.sample, None)
         sequence, similarity, last_weight = sequence[sampled], similarity[sampled], last_weight[sampled]
         best = np.argsort(similarity, kind="stable")[-self.settings.neighbours :]
         number, at = ragged(self.offsets[sequence[best]], self.offsets[sequence[best] + 1])
-        return np.bincount(self.items[at], weights=(similarity * last_weight)[best][number], minlength=len(self.popularity))
+        return np.bincount(
+            self.items[at], weights=(similarity * last_weight)[best][number], minlength=len(self.popularity)
+        )
 
     def state(self) -> dict[str, np.ndarray]:
-        return {"items": self.items, "offsets": self.offsets, "owners": self.owners, "popularity": self.popularity}
+        return {
+            "items": self.items,
+            "offsets": self.offsets,
+            "owners": self.owners,
+            "popularity": self.popularity,
+        }
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
-        self.items, self.offsets, self.owners, self.popularity = (state[k] for k in ("items", "offsets", "owners", "popularity"))
-        # The sequences of item i, earliest first, are entries [index_offsets[i], index_offsets[i + 1]) of index.
+        self.items, self.offsets, self.owners, self.popularity = (
+            state[k] for k in ("items", "offsets", "owners", "popularity")
+        )
+        # The sequences of item i, earliest first, are entries [index_offsets[i], index_offsets[i + 1]) of
+        # index.
         number, _ = ragged(self.offsets[:-1], self.offsets[1:])
         self.index = number[np.argsort(self.items, kind="stable")].astype(np.int32)
-        self.index_offsets = np.concatenate([[0], np.cumsum(np.bincount(self.items, minlength=len(self.popularity)))])
+        self.index_offsets = np.concatenate(
+            [[0], np.cumsum(np.bincount(self.items, minlength=len(self.popularity)))]
+        )

@@ -16,11 +16,13 @@ class Batch:
     Attributes:
         items: (rows, steps) int64 input items, 0 where there is none.
         mask: (rows, steps) bool, True where there is an item. In windows and lanes padding is on the right.
-        at: (positions,) int64 index into the rows * steps inputs: the states that are wanted. State i sees inputs up to ``at[i]``.
+        at: (positions,) int64 index into the rows * steps inputs: the states that are wanted. State i sees
+            inputs up to ``at[i]``.
         targets: (positions,) int64 the item that comes next; empty when not training.
-        users: (rows,) int64 user of each row, -1 for unknown; in lanes, which mix users in a row, (rows, steps) of each input, if they were asked
-            for; None where nobody is known.
-        resets: (rows, steps) bool, True where a new sequence begins in a lane: the hidden state is zeroed before that step.
+        users: (rows,) int64 user of each row, -1 for unknown; in lanes, which mix users in a row, (rows,
+            steps) of each input, if they were asked for; None where nobody is known.
+        resets: (rows, steps) bool, True where a new sequence begins in a lane: the hidden state is zeroed
+            before that step.
         labels: (positions,) bool, False where the target is disliked; None: all are liked.
         weight: what the mean loss of its positions is multiplied by.
     """
@@ -41,5 +43,9 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         if device.type == "cpu":
             return self
-        moved: dict[str, Any] = {f.name: v.to(device, non_blocking=True) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        moved: dict[str, Any] = {
+            f.name: v.to(device, non_blocking=True)
+            for f in fields(self)
+            if isinstance(v := getattr(self, f.name), Tensor)
+        }
         return replace(self, **moved)

@@ -1,7 +1,7 @@
 """Dropout with a cheap mask.
 
-On a CPU torch draws a random number for every element, one after the other on a single thread; with two threads that is a sixth of the time of
-a SASRec update. Here a 64-bit draw serves four elements.
+On a CPU torch draws a random number for every element, one after the other on a single thread; with two
+threads that is a sixth of the time of a SASRec update. Here a 64-bit draw serves four elements.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ LEVELS = 1 << 16  # values of 16 random bits
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """Zeroes elements with probability p and divides the others by the probability of being kept (Srivastava et al., 2014).
+    """Zeroes elements with probability p and divides the others by the probability of being kept (Srivastava
+    et al., 2014).
 
     Args:
         x: any shape.

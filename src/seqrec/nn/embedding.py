@@ -1,4 +1,5 @@
-"""Tables whose rows are made of features: a row's own vector, and the vectors of the values that its attributes have.
+"""Tables whose rows are made of features: a row's own vector, and the vectors of the values that its
+attributes have.
 
 v(row) = own(row) + sum over features of the mean over the row's values of w(value)
 """
@@ -24,13 +25,19 @@ class FeatureEmbedding(nn.Module):
         shared: a table over the same rows whose vectors are used where both have them.
     """
 
-    def __init__(self, rows: int, width: int, side: Side, shared: nn.Embedding | FeatureEmbedding | None = None):
+    def __init__(
+        self, rows: int, width: int, side: Side, shared: nn.Embedding | FeatureEmbedding | None = None
+    ):
         super().__init__()
         assert side.index is not None
         assert side.weight is not None
         own = shared.ids if isinstance(shared, FeatureEmbedding) else shared
-        self.ids: nn.Embedding | None = None if not side.ids else nn.Embedding(rows, width) if own is None else own
-        self.values: nn.Embedding = shared.values if isinstance(shared, FeatureEmbedding) else nn.Embedding(side.values, width)
+        self.ids: nn.Embedding | None = (
+            None if not side.ids else nn.Embedding(rows, width) if own is None else own
+        )
+        self.values: nn.Embedding = (
+            shared.values if isinstance(shared, FeatureEmbedding) else nn.Embedding(side.values, width)
+        )
         self.index: Tensor
         self.share: Tensor
         # They belong to the data: a checkpoint needs only to tell them from others.
@@ -41,7 +48,9 @@ class FeatureEmbedding(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """(...) rows -> (..., width)."""
         at = rows.flatten()
-        vectors = self._sum(self.index.index_select(0, at), self.share.index_select(0, at)).view(*rows.shape, self.values.embedding_dim)
+        vectors = self._sum(self.index.index_select(0, at), self.share.index_select(0, at)).view(
+            *rows.shape, self.values.embedding_dim
+        )
         return vectors if self.ids is None else self.ids(rows) + vectors
 
     @property
@@ -68,10 +77,15 @@ class FeatureEmbedding(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         if int(state[0]) != self.digest:
-            raise TrainingError("the weights were trained with other attributes than the data has now. Remove the checkpoint to start anew.")
+            raise TrainingError(
+                "the weights were trained with other attributes than the data has now. Remove the "
+                "checkpoint to start anew."
+            )
 
 
-def embedding(rows: int, width: int, side: Side, shared: nn.Embedding | FeatureEmbedding | None = None) -> nn.Embedding | FeatureEmbedding:
+def embedding(
+    rows: int, width: int, side: Side, shared: nn.Embedding | FeatureEmbedding | None = None
+) -> nn.Embedding | FeatureEmbedding:
     """A plain embedding, unless the side has more than ids. Arguments as of ``FeatureEmbedding``."""
     if side.index is not None:
         return FeatureEmbedding(rows, width, side, shared)
@@ -79,8 +93,11 @@ def embedding(rows: int, width: int, side: Side, shared: nn.Embedding | FeatureE
     return nn.Embedding(rows, width) if own is None else own
 
 
-def add_users(states: Tensor, users: nn.Embedding | FeatureEmbedding, batch: Batch, dropped: float = 0.0) -> Tensor:
-    """The states, each with the vector of its user added: nothing for an unknown user, and nothing but that for an empty history.
+def add_users(
+    states: Tensor, users: nn.Embedding | FeatureEmbedding, batch: Batch, dropped: float = 0.0
+) -> Tensor:
+    """The states, each with the vector of its user added: nothing for an unknown user, and nothing but that
+    for an empty history.
 
     Args:
         states: (positions, width), one for each of ``batch.at``.
@@ -91,6 +108,10 @@ def add_users(states: Tensor, users: nn.Embedding | FeatureEmbedding, batch: Bat
         return states
     states = states * batch.mask.flatten().index_select(0, batch.at)[:, None]
     steps = batch.items.shape[1]
-    user = batch.users.flatten().index_select(0, batch.at) if batch.users.dim() == 2 else batch.users.index_select(0, batch.at // steps)
+    user = (
+        batch.users.flatten().index_select(0, batch.at)
+        if batch.users.dim() == 2
+        else batch.users.index_select(0, batch.at // steps)
+    )
     vectors = users(user.clamp(min=0)) * user.ge(0)[:, None]
     return states + dropout(vectors, dropped, training=True)

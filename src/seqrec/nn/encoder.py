@@ -17,7 +17,8 @@ from seqrec.splitting.split import Split
 
 
 class Encoder(nn.Module, ABC):
-    """Turns histories into states. An item's score is the product of state and item vector, which may have one column more: the item's bias.
+    """Turns histories into states. An item's score is the product of state and item vector, which may have
+    one column more: the item's bias.
 
     Attributes:
         knows_users: True where users have vectors of their own, so that even an empty history says something.
@@ -42,7 +43,8 @@ class Encoder(nn.Module, ABC):
         """(items, width or width + 1) vectors of all items, or of these (any shape, width last)."""
 
     def use_sparse_gradients(self) -> None:
-        """Embedding tables get sparse gradients: an update reads and writes only the rows that it needs (for optimizers that know how)."""
+        """Embedding tables get sparse gradients: an update reads and writes only the rows that it needs (for
+        optimizers that know how)."""
         for module in self.modules():
             if isinstance(module, nn.Embedding | nn.EmbeddingBag):
                 module.sparse = True

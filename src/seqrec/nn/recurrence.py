@@ -2,10 +2,11 @@
 
     r = sigmoid(x W_r + h U_r)    z = sigmoid(x W_z + h U_z)    n = tanh(x W_n + r * (h U_n))    h' = (1 - z) * n + z * h
 
-(Cho et al., 2014, in the form of torch.nn.GRU, whose weights it takes: `weight_ih` (3 width, in), `weight_hh` (3 width, width), gates in
-the order r, z, n.) The input product of all steps is one matrix multiply; only ``h U`` runs in time. ``torch.nn.GRU`` on a CPU records some
-twenty operations a step for automatic differentiation; here a step is one multiply and a few element-wise operations into buffers that are
-allocated once, and the gradients of the weights are one multiply over all steps at the end.
+(Cho et al., 2014, in the form of torch.nn.GRU, whose weights it takes: `weight_ih` (3 width, in), `weight_hh`
+(3 width, width), gates in the order r, z, n.) The input product of all steps is one matrix multiply; only ``h
+U`` runs in time. ``torch.nn.GRU`` on a CPU records some twenty operations a step for automatic
+differentiation; here a step is one multiply and a few element-wise operations into buffers that are allocated
+once, and the gradients of the weights are one multiply over all steps at the end.
 """
 
 from __future__ import annotations
@@ -18,19 +19,35 @@ from torch import Tensor, nn
 
 
 class _Recurrence(torch.autograd.Function):
-    """x (T, B, I), W (3H, I) and its bias (3H,), initial state (B, H), U (3H, H) and its bias (3H,), resets (T, B, 1) bool or None
-    -> states (T, B, H). With W None x is the input's part of the gates already, (T, B, 3H)."""
+    """x (T, B, I), W (3H, I) and its bias (3H,), initial state (B, H), U (3H, H) and its bias (3H,), resets
+    (T, B, 1) bool or None -> states (T, B, H). With W None x is the input's part of the gates already, (T, B,
+    3H)."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, w: Tensor | None, b_x: Tensor, h0: Tensor, u: Tensor, b: Tensor, resets: Tensor | None) -> Tensor:
+    def forward(
+        ctx, x: Tensor, w: Tensor | None, b_x: Tensor, h0: Tensor, u: Tensor, b: Tensor, resets: Tensor | None
+    ) -> Tensor:
         (steps, rows, _), width = x.shape, u.shape[1]
         # Holds the input's part of r, z, n first, then r, z, n.
-        gates = x + b_x if w is None else torch.addmm(b_x, x.reshape(-1, x.shape[2]), w.T).to(x.dtype).view(steps, rows, 3 * width)
+        gates = (
+            x + b_x
+            if w is None
+            else torch.addmm(b_x, x.reshape(-1, x.shape[2]), w.T).to(x.dtype).view(steps, rows, 3 * width)
+        )
         states = gates.new_empty(steps, rows, width)
         before = torch.empty_like(states)  # the state each step started from, after resets
         hu = torch.empty_like(gates)
         both = slice(0, 2 * width)
-        of_each_step = zip(before, hu, hu[:, :, both], hu[:, :, 2 * width :], gates[:, :, both], *gates.split(width, 2), states, strict=True)
+        of_each_step = zip(
+            before,
+            hu,
+            hu[:, :, both],
+            hu[:, :, 2 * width :],
+            gates[:, :, both],
+            *gates.split(width, 2),
+            states,
+            strict=True,
+        )
         h = h0
         for t, (start, hu_t, hu_rz, hu_n, rz, r, z, n, end) in enumerate(of_each_step):
             start.copy_(h)
@@ -80,7 +97,8 @@ class _Recurrence(torch.autograd.Function):
 def step(
     x: Tensor, w: Tensor | None, b_x: Tensor, h0: Tensor, u: Tensor, b: Tensor, resets: Tensor | None
 ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    """A single step, which has nothing to run through or to set aside: x (B, I), resets (B, 1), the rest as above.
+    """A single step, which has nothing to run through or to set aside: x (B, I), resets (B, 1), the rest as
+    above.
 
     Returns:
         (B, H) states, and what ``step_backward`` needs.
@@ -96,8 +114,11 @@ def step(
     return torch.lerp(n, start, z), (x, w, u, start, r, z, n, hu_n)
 
 
-def step_backward(d: Tensor, kept: tuple[Any, ...], of_input: bool = True) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor, Tensor]:
-    """From the gradient of the states, (B, H), those of x (None unless ``of_input``), W, its bias, U and its bias."""
+def step_backward(
+    d: Tensor, kept: tuple[Any, ...], of_input: bool = True
+) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor, Tensor]:
+    """From the gradient of the states, (B, H), those of x (None unless ``of_input``), W, its bias, U and its
+    bias."""
     x, w, u, start, r, z, n, hu_n = kept
     not_z = 1 - z
     d_gates = d.new_empty(len(d), len(u))
@@ -114,11 +135,14 @@ def step_backward(d: Tensor, kept: tuple[Any, ...], of_input: bool = True) -> tu
 class _Step(torch.autograd.Function):
     """``step`` as _Recurrence has it: x (1, B, I) -> states (1, B, H).
 
-    Session-parallel training takes one such step an update, and spends as long on a small operation as on starting it.
+    Session-parallel training takes one such step an update, and spends as long on a small operation as on
+    starting it.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, w: Tensor | None, b_x: Tensor, h0: Tensor, u: Tensor, b: Tensor, resets: Tensor | None) -> Tensor:
+    def forward(
+        ctx, x: Tensor, w: Tensor | None, b_x: Tensor, h0: Tensor, u: Tensor, b: Tensor, resets: Tensor | None
+    ) -> Tensor:
         states, kept = step(x[0], w, b_x, h0, u, b, None if resets is None else resets[0])
         ctx.save_for_backward(*kept)
         return states[None]
@@ -133,8 +157,8 @@ class GRULayer(nn.Module):
     """One GRU layer over time-major inputs.
 
     Args:
-        inputs, width: size of the inputs and of the state. With inputs None the layer has no input weights: what comes in is already
-            the input's part of the three gates, (steps, rows, 3 width).
+        inputs, width: size of the inputs and of the state. With inputs None the layer has no input weights:
+            what comes in is already the input's part of the three gates, (steps, rows, 3 width).
         bias: with biases on the input and on the state, as torch.nn.GRU.
     """
 
@@ -162,4 +186,6 @@ class GRULayer(nn.Module):
         x = x.to(self.weight_hh.dtype)  # float32 also under autocast
         resets = None if resets is None else resets[:, :, None]
         recurrence = _Step if len(x) == 1 else _Recurrence
-        return recurrence.apply(x, self.weight_ih, self.bias_ih, h0.detach(), self.weight_hh, self.bias_hh, resets)
+        return recurrence.apply(
+            x, self.weight_ih, self.bias_ih, h0.detach(), self.weight_hh, self.bias_hh, resets
+        )

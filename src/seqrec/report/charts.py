@@ -1,7 +1,7 @@
 """The plots, as Vega-Lite specifications turned into SVG text: no script runs in the page to draw them.
 
-Colours are CSS variables of the page, so that the same drawing serves a light and a dark screen. Each mark carries a description
-``model: what it shows``, which screen readers read and the page shows as a tooltip.
+Colours are CSS variables of the page, so that the same drawing serves a light and a dark screen. Each mark
+carries a description ``model: what it shows``, which screen readers read and the page shows as a tooltip.
 """
 
 from __future__ import annotations
@@ -33,7 +33,14 @@ CONFIG = {
     "view": {"stroke": None},
     "axis": AXIS,
     "axisX": {"grid": False, "labelAngle": 0},
-    "axisY": {"titleAngle": 0, "titleAlign": "left", "titleX": -28, "titleY": -10, "domain": False, "ticks": False},
+    "axisY": {
+        "titleAngle": 0,
+        "titleAlign": "left",
+        "titleX": -28,
+        "titleY": -10,
+        "domain": False,
+        "ticks": False,
+    },
 }
 
 
@@ -46,8 +53,12 @@ def svg(spec: dict[str, Any]) -> str:
     try:
         import vl_convert
     except ImportError as error:
-        raise SettingsError("report: needs vl-convert-python to draw. Install it with: pip install 'seqrec[report]'") from error
-    return vl_convert.vegalite_to_svg({"$schema": "https://vega.github.io/schema/vega-lite/v5.json", "config": CONFIG, **SIZE, **spec})
+        raise SettingsError(
+            "report: needs vl-convert-python to draw. Install it with: pip install 'seqrec[report]'"
+        ) from error
+    return vl_convert.vegalite_to_svg(
+        {"$schema": "https://vega.github.io/schema/vega-lite/v5.json", "config": CONFIG, **SIZE, **spec}
+    )
 
 
 def colour(models: list[str]) -> dict[str, Any]:
@@ -58,17 +69,28 @@ def colour(models: list[str]) -> dict[str, Any]:
 
 def quantity(field: str, title: str, zero: bool = True, log: bool = False, **axis: Any) -> dict[str, Any]:
     scale = {"type": "log", "nice": False, "padding": 14} if log else {"zero": zero, "nice": True}
-    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": {"tickCount": 5, **axis}}
+    return {
+        "field": field,
+        "type": "quantitative",
+        "title": title,
+        "scale": scale,
+        "axis": {"tickCount": 5, **axis},
+    }
 
 
 SAID = {"field": "said", "type": "nominal"}
 
 
-def lines(rows: list[dict[str, Any]], models: list[str], x: dict[str, Any], y: dict[str, Any], points: bool) -> str:
+def lines(
+    rows: list[dict[str, Any]], models: list[str], x: dict[str, Any], y: dict[str, Any], points: bool
+) -> str:
     """A line a model (and seed, where rows have one)."""
     mark = {"type": "line", "strokeWidth": 1.8}
     encoding = {"x": x, "y": y, "color": colour(models), "detail": [{"field": "seed", "type": "nominal"}]}
-    spots = {"mark": {"type": "point", "filled": True, "size": 34, "opacity": 1 if points else 0}, "encoding": {**encoding, "description": SAID}}
+    spots = {
+        "mark": {"type": "point", "filled": True, "size": 34, "opacity": 1 if points else 0},
+        "encoding": {**encoding, "description": SAID},
+    }
     labelled = {**encoding, "description": {"field": "model", "type": "nominal"}}
     return svg({"data": {"values": rows}, "layer": [{"mark": mark, "encoding": labelled}, spots]})
 
@@ -77,7 +99,9 @@ def against_time(group: Group, models: list[str]) -> str:
     """First headline metric against the seconds of training, log scale."""
     seconds = {row.model: row.mean("train_seconds") for row in group.rows}
     known = {model: max(s, SHORTEST) for model, s in seconds.items() if s is not None}
-    x = quantity("x", "seconds of training (log scale)", log=True, format="~g", tickCount=6, labelOverlap="greedy")
+    x = quantity(
+        "x", "seconds of training (log scale)", log=True, format="~g", tickCount=6, labelOverlap="greedy"
+    )
     return scatter(group, models, known, x, lambda s: f"after {s:,.1f} s")
 
 
@@ -87,35 +111,64 @@ def against_coverage(group: Group, models: list[str]) -> str | None:
     found = {row.model: [run["lists"][key] for run in row.runs if run.get("lists")] for row in group.rows}
     known = {model: sum(values) / len(values) for model, values in found.items() if values}
     x = quantity("x", "share of the catalogue in someone's first 10", format=".0%")
-    return scatter(group, models, known, x, lambda share: f"with {share:.1%} of the catalogue") if known else None
+    return (
+        scatter(group, models, known, x, lambda share: f"with {share:.1%} of the catalogue")
+        if known
+        else None
+    )
 
 
-def scatter(group: Group, models: list[str], at: dict[str, float], x: dict[str, Any], say: Callable[[float], str]) -> str:
+def scatter(
+    group: Group, models: list[str], at: dict[str, float], x: dict[str, Any], say: Callable[[float], str]
+) -> str:
     """A labelled point a model, with the interval of its first headline metric."""
     name = group.headline[0]
     spots: list[dict[str, Any]] = []
     for row in group.rows:
         if row.model in at:
             value = row.intervals([name])[name]
-            spots.append({"model": row.model, "x": at[row.model], "said": f"{row.model}: {name} {value['mean']:.4f} {say(at[row.model])}", **value})
+            spots.append(
+                {
+                    "model": row.model,
+                    "x": at[row.model],
+                    "said": f"{row.model}: {name} {value['mean']:.4f} {say(at[row.model])}",
+                    **value,
+                }
+            )
     place_labels(spots, log=x["scale"].get("type") == "log")
     y = quantity("mean", name)
     base = {"x": x, "color": colour(models)}
     layers: list[dict[str, Any]] = [
-        {"mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.6}, "encoding": {**base, "y": quantity("low", name), "y2": {"field": "high"}}},
-        {"mark": {"type": "point", "filled": True, "size": 70, "opacity": 1}, "encoding": {**base, "y": y, "description": SAID}},
+        {
+            "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.6},
+            "encoding": {**base, "y": quantity("low", name), "y2": {"field": "high"}},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+            "encoding": {**base, "y": y, "description": SAID},
+        },
     ]
     for side, dx, align in (("right", 8, "left"), ("left", -8, "right")):
         mark = {"type": "text", "dx": dx, "align": align, "fontSize": 10.5}
-        layers.append({"transform": [{"filter": f"datum.side == '{side}'"}], "mark": mark, "encoding": {**base, "y": y, "text": {"field": "model"}}})
+        layers.append(
+            {
+                "transform": [{"filter": f"datum.side == '{side}'"}],
+                "mark": mark,
+                "encoding": {**base, "y": y, "text": {"field": "model"}},
+            }
+        )
     return svg({"data": {"values": spots}, "layer": layers})
 
 
 def place_labels(spots: list[dict[str, Any]], log: bool) -> None:
-    """Gives each spot the side its label stands on, ``right`` or ``left``, or ``none`` where it would cover another: colours and tooltips tell."""
+    """Gives each spot the side its label stands on, ``right`` or ``left``, or ``none`` where it would cover
+    another: colours and tooltips tell."""
     across = [math.log(spot["x"]) if log else spot["x"] for spot in spots]
     left, right, top = min(across), max(across), max(spot["high"] for spot in spots) or 1.0
-    points = [((a - left) / ((right - left) or 1.0) * 0.85 * SIZE["width"], SIZE["height"] * spot["mean"] / top) for a, spot in zip(across, spots)]
+    points = [
+        ((a - left) / ((right - left) or 1.0) * 0.85 * SIZE["width"], SIZE["height"] * spot["mean"] / top)
+        for a, spot in zip(across, spots)
+    ]
     taken: list[tuple[float, float, float]] = []  # from, to, height of labels
     for spot, (px, py) in zip(spots, points):
         length = 8 + 6.2 * len(spot["model"])
@@ -139,10 +192,24 @@ def learning_curves(group: Group, models: list[str]) -> str | None:
             if validated:
                 name = validated[0]
                 said = f"{run['model']}: epoch {point['epoch']}, {name} {point[name]:.4f}, seed {run['seed']}"
-                rows.append({"model": run["model"], "seed": run["seed"], "epoch": point["epoch"], "value": point[name], "said": said})
+                rows.append(
+                    {
+                        "model": run["model"],
+                        "seed": run["seed"],
+                        "epoch": point["epoch"],
+                        "value": point[name],
+                        "said": said,
+                    }
+                )
     if not rows:
         return None
-    return lines(rows, models, quantity("epoch", "epoch", tickMinStep=1, format="d"), quantity("value", f"validation {name}"), points=False)
+    return lines(
+        rows,
+        models,
+        quantity("epoch", "epoch", tickMinStep=1, format="d"),
+        quantity("value", f"validation {name}"),
+        points=False,
+    )
 
 
 def recall_at_k(group: Group, models: list[str]) -> str:
@@ -152,7 +219,15 @@ def recall_at_k(group: Group, models: list[str]) -> str:
         ranks = [run.ranks(group.filter_seen) for run in row.runs]
         for k in (*range(1, 21), 25, 30, 40, DEEPEST):
             value = float(sum(metrics.recall(r, k).mean() for r in ranks) / len(ranks))
-            rows.append({"model": row.model, "seed": 0, "k": k, "value": value, "said": f"{row.model}: recall@{k} {value:.4f}"})
+            rows.append(
+                {
+                    "model": row.model,
+                    "seed": 0,
+                    "k": k,
+                    "value": value,
+                    "said": f"{row.model}: recall@{k} {value:.4f}",
+                }
+            )
     return lines(rows, models, quantity("k", "k", format="d"), quantity("value", "recall at k"), points=False)
 
 
@@ -175,4 +250,7 @@ def by_property(group: Group, models: list[str], key: str, title: str) -> str | 
 def bins_of(row: Row, key: str, name: str) -> list[tuple[int, int, int, float]]:
     """(low, high, queries, mean over seeds) of each bin."""
     of_runs = [run.get(key) or [] for run in row.runs]
-    return [(b[0]["low"], b[0]["high"], b[0]["queries"], sum(x[name] for x in b) / len(b)) for b in zip(*of_runs, strict=False)]
+    return [
+        (b[0]["low"], b[0]["high"], b[0]["queries"], sum(x[name] for x in b) / len(b))
+        for b in zip(*of_runs, strict=False)
+    ]

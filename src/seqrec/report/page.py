@@ -29,7 +29,10 @@ def interval_bar(value: dict[str, float], top: float, models: list[str], model: 
     """Mean and interval as a mark on a track from 0 to the table's largest value."""
     left, width, at = (100 * x / top for x in (value["low"], value["high"] - value["low"], value["mean"]))
     paint = f"background:var(--c{models.index(model) % charts.COLOURS})"
-    return f'<div class="track"><i style="left:{left:.2f}%;width:{width:.2f}%;{paint}"></i><b style="left:{at:.2f}%;{paint}"></b></div>'
+    return (
+        f'<div class="track"><i style="left:{left:.2f}%;width:{width:.2f}%;{paint}"></i><b '
+        f'style="left:{at:.2f}%;{paint}"></b></div>'
+    )
 
 
 def table(group: Group, models: list[str]) -> str:
@@ -50,7 +53,10 @@ def table(group: Group, models: list[str]) -> str:
             if c == "model":
                 text = dot(models, row["model"]) + text
             elif isinstance(value, dict):
-                text = f"{tables.fraction(value['mean'])}<small>{tables.fraction(value['low'])} – {tables.fraction(value['high'])}</small>"
+                text = (
+                    f"{tables.fraction(value['mean'])}<small>{tables.fraction(value['low'])} – "
+                    f"{tables.fraction(value['high'])}</small>"
+                )
             cells.append(f"<td{'' if source.is_number(c) else ' class=text'}>{text}</td>")
             if c == name:
                 cells.append(f"<td class=text>{interval_bar(row[name], top, models, row['model'])}</td>")
@@ -66,7 +72,11 @@ def inline(text: str) -> str:
 
 
 def figure(title: str, drawing: str | None, caption: str) -> str:
-    return f"<figure><h3>{escape(title)}</h3>{drawing}<figcaption>{escape(caption)}</figcaption></figure>" if drawing else ""
+    return (
+        f"<figure><h3>{escape(title)}</h3>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
+        if drawing
+        else ""
+    )
 
 
 def samples(group: Group, models: list[str], most: int = 4) -> str:
@@ -81,14 +91,26 @@ def samples(group: Group, models: list[str], most: int = 4) -> str:
             own = run["samples"][i] if i < len(run["samples"]) else None
             if own is None or own["user"] != sample["user"]:
                 continue
-            items = "".join(f"<li{' class=hit' if item == sample['target'] else ''}>{escape(item)}</li>" for item in own["recommended"])
-            name = f"{dot(models, run['model'])}{escape(run['model'])}<small>target at rank {own['rank']:,}</small>"
+            items = "".join(
+                f"<li{' class=hit' if item == sample['target'] else ''}>{escape(item)}</li>"
+                for item in own["recommended"]
+            )
+            name = (
+                f"{dot(models, run['model'])}{escape(run['model'])}<small>target at rank "
+                f"{own['rank']:,}</small>"
+            )
             lists.append(f"<div><h4>{name}</h4><ol>{items}</ol></div>")
         history = " → ".join(escape(item) for item in sample["history"])
         target = f"<strong>{escape(sample['target'])}</strong>"
         summary = f"User {escape(sample['user'])}: … {history} → {target}"
-        parts.append(f"<details{'' if i else ' open'}><summary>{summary}</summary><div class=lists>{''.join(lists)}</div></details>")
-    note = "The end of a history, the item that came next in bold, and the five best recommendations of the best models (first seed)."
+        parts.append(
+            f"<details{'' if i else ' open'}><summary>{summary}</summary><div "
+            f"class=lists>{''.join(lists)}</div></details>"
+        )
+    note = (
+        "The end of a history, the item that came next in bold, and the five best recommendations of "
+        "the best models (first seed)."
+    )
     return f"<h3>A few recommendations</h3><p class=quiet>{note}</p>{''.join(parts)}"
 
 
@@ -97,9 +119,17 @@ def section(group: Group) -> str:
     filters = "seen items filtered" if group.filter_seen else "seen items not filtered"
     key = group.headline[0]
     drawn = [
-        ("Accuracy against training time", charts.against_time(group, models), f"{key}, test, mean over seeds; bars are 95% intervals over users."),
+        (
+            "Accuracy against training time",
+            charts.against_time(group, models),
+            f"{key}, test, mean over seeds; bars are 95% intervals over users.",
+        ),
         ("Recall at k", charts.recall_at_k(group, models), f"Test queries, {filters}."),
-        ("Learning curves", charts.learning_curves(group, models), "Validation after each epoch, a line a seed; for models trained in epochs."),
+        (
+            "Learning curves",
+            charts.learning_curves(group, models),
+            "Validation after each epoch, a line a seed; for models trained in epochs.",
+        ),
         (
             "By length of the history",
             charts.by_property(group, models, "by_history_length", "events in the history"),
@@ -110,11 +140,20 @@ def section(group: Group) -> str:
             charts.by_property(group, models, "by_item_popularity", "training events of the target"),
             "Test queries in bins of about as many queries each; 0 is a target never seen in training.",
         ),
-        ("Accuracy against coverage", charts.against_coverage(group, models), f"{key}; the more to the right, the more items are ever recommended."),
+        (
+            "Accuracy against coverage",
+            charts.against_coverage(group, models),
+            f"{key}; the more to the right, the more items are ever recommended.",
+        ),
     ]
     legend = "".join(f"<span>{dot(models, model)}{escape(model)}</span>" for model in models)
-    head = f'<h2>{escape(group.title)}</h2><p class="quiet"><code>{escape(group.protocol)}</code> {escape(group.description)}</p>'
-    plots = f'<div class="legend">{legend}</div><div class="charts">{"".join(figure(*d) for d in drawn)}</div>'
+    head = (
+        f'<h2>{escape(group.title)}</h2><p class="quiet"><code>{escape(group.protocol)}</code> '
+        f"{escape(group.description)}</p>"
+    )
+    plots = (
+        f'<div class="legend">{legend}</div><div class="charts">{"".join(figure(*d) for d in drawn)}</div>'
+    )
     return f'<section id="{escape(group.protocol)}">{head}{table(group, models)}{plots}{samples(group, models)}</section>'
 
 
@@ -127,18 +166,28 @@ def render(results: Sources, protocols: Sequence[str | Path] | None = None, titl
     wanted = None if protocols is None else {load_protocol(p).name for p in protocols}
     found = groups(r for r in collect(results) if wanted is None or r["protocol"] in wanted)
     if not found:
-        raise DataError(f"{results}: expected result files of seqrec benchmark. Got none. Run seqrec benchmark first.")
-    links = "".join(f'<a href="#{escape(g.protocol)}">{escape(g.protocol)}</a>' for g in found) if len(found) > 1 else ""
+        raise DataError(
+            f"{results}: expected result files of seqrec benchmark. Got none. Run seqrec benchmark first."
+        )
+    links = (
+        "".join(f'<a href="#{escape(g.protocol)}">{escape(g.protocol)}</a>' for g in found)
+        if len(found) > 1
+        else ""
+    )
     values = {
         "title": escape(title),
         "links": f"<nav>{links}</nav>" if links else "",
         "sections": "".join(section(g) for g in found),
         "footer": escape(f"seqrec {__version__}, {datetime.now(UTC):%Y-%m-%d}"),
     }
-    return Template(resources.files("seqrec.report").joinpath("page.html").read_text("utf-8")).substitute(values)
+    return Template(resources.files("seqrec.report").joinpath("page.html").read_text("utf-8")).substitute(
+        values
+    )
 
 
-def write(results: Sources, path: str | Path, protocols: Sequence[str | Path] | None = None, title: str = TITLE) -> None:
+def write(
+    results: Sources, path: str | Path, protocols: Sequence[str | Path] | None = None, title: str = TITLE
+) -> None:
     """Writes the page.
 
     Args:

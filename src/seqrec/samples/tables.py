@@ -1,4 +1,5 @@
-"""Tables of samples: one row an event, for trainers that want features in columns. Their form is that of MetaSpore's sequential demo.
+"""Tables of samples: one row an event, for trainers that want features in columns. Their form is that of
+MetaSpore's sequential demo.
 
     label user_id gender age occupation zip movie_id recent_movie_ids     genre             last_movie last_genre
     1     7       M      25  4          123 1196     260\\x01480\\x011210   Action\\x01Sci-Fi 1210       Action\\x01War
@@ -10,10 +11,12 @@
     item.parquet         the catalogue, one row an item
     samples.json         settings, counts and the split's hash, written last
 
-All columns are text, ``sampling_prob`` and ``sample_weight`` apart; lists are joined with ``\\x01``. ``seqrec.sources.samples`` reads them back.
+All columns are text, ``sampling_prob`` and ``sample_weight`` apart; lists are joined with ``\\x01``.
+``seqrec.sources.samples`` reads them back.
 
-Differences from the origin: a negative has the genre of its own film (there: of the film whose history it shares); there are exactly n negatives
-a positive (there: those left of n draws once repeats and the user's own are gone); all is seeded.
+Differences from the origin: a negative has the genre of its own film (there: of the film whose history it
+shares); there are exactly n negatives a positive (there: those left of n draws once repeats and the user's
+own are gone); all is seeded.
 """
 
 from __future__ import annotations
@@ -55,23 +58,35 @@ class SampleSettings(Settings):
     folder: str | None = None
     """Where the tables go: a folder, or s3://bucket/folder."""
     kind: Literal["negatives", "prob"] = "negatives"
-    """``negatives``: rows with label 0 are drawn. ``prob``: none are, each row says how likely its item is drawn (for negatives from the batch)."""
+    """``negatives``: rows with label 0 are drawn. ``prob``: none are, each row says how likely its item is
+    drawn (for negatives from the batch)."""
     negatives: int = Field(10, ge=0)
     """Negatives for each training event of label 1; ``kind: prob`` has none."""
     alpha: float | None = Field(None, ge=0)
-    """Items are drawn with probability proportional to their training count to this power; None: 0.75, and 1 for ``prob``."""
+    """Items are drawn with probability proportional to their training count to this power; None: 0.75, and 1
+    for ``prob``."""
     recent: int = Field(10, ge=1, le=1000)
     """Items in the list of recent ones, at most."""
     seed: int = Field(0, ge=0)
     """Of the negatives, and of the order of rows."""
     shuffle: bool = True
-    """Training rows in random order; else user by user, in the order of events, each with its negatives after it (a far smaller file)."""
+    """Training rows in random order; else user by user, in the order of events, each with its negatives after
+    it (a far smaller file)."""
     item: str = "movie"
     """What an item is called: columns ``movie_id``, ``recent_movie_ids``, ``last_movie``."""
-    users: dict[str, str] = Field(default_factory=lambda: {"gender": "gender", "age": "age", "occupation": "occupation", "zip_code": "zip"})
-    """Attributes of users, and their columns. MovieLens' are left out where the log has none; others must be there."""
+    users: dict[str, str] = Field(
+        default_factory=lambda: {
+            "gender": "gender",
+            "age": "age",
+            "occupation": "occupation",
+            "zip_code": "zip",
+        }
+    )
+    """Attributes of users, and their columns. MovieLens' are left out where the log has none; others must be
+    there."""
     items: dict[str, str] = Field(default_factory=lambda: {"genres": "genre"})
-    """Attributes of items, and their columns (several values in one text, as ``Action|War``, are separated anew); each also of the last item."""
+    """Attributes of items, and their columns (several values in one text, as ``Action|War``, are separated
+    anew); each also of the last item."""
     missing: Literal["0", "None"] = "0"
     """Stands for the recent and the last item where there is none."""
     compression: Literal["snappy", "zstd"] = "snappy"
@@ -79,7 +94,11 @@ class SampleSettings(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        names = [*column_names(self, list(self.users.values()), list(self.items.values())), "sampling_prob", "sample_weight"]
+        names = [
+            *column_names(self, list(self.users.values()), list(self.items.values())),
+            "sampling_prob",
+            "sample_weight",
+        ]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"columns of different names ({twice[0]!r} stands twice)")
         return self
@@ -93,7 +112,16 @@ class SampleSettings(Settings):
 def column_names(settings: SampleSettings, users: list[str], items: list[str]) -> list[str]:
     """The text columns of a table with these attributes, in order."""
     item = settings.item
-    return ["label", "user_id", *users, f"{item}_id", f"recent_{item}_ids", *items, f"last_{item}", *(f"last_{name}" for name in items)]
+    return [
+        "label",
+        "user_id",
+        *users,
+        f"{item}_id",
+        f"recent_{item}_ids",
+        *items,
+        f"last_{item}",
+        *(f"last_{name}" for name in items),
+    ]
 
 
 @dataclass(frozen=True)
@@ -118,15 +146,22 @@ class Samples:
 
 
 def training_samples(split: Split, settings: SampleSettings) -> tuple[Samples, int]:
-    """The rows of the training table, in their order, and how many users could have no negatives for having taken every item.
+    """The rows of the training table, in their order, and how many users could have no negatives for having
+    taken every item.
 
     Only training events are looked at: what is held out changes neither counts nor draws.
     """
     s = split.sequences
     events = np.flatnonzero(split.train_events)
-    liked = np.ones(len(events), dtype=np.int8) if split.positive is None else split.positive[events].astype(np.int8)
+    liked = (
+        np.ones(len(events), dtype=np.int8)
+        if split.positive is None
+        else split.positive[events].astype(np.int8)
+    )
     owners = np.searchsorted(s.offsets, events, side="right") - 1
-    wanted = np.bincount(owners[liked == 1], minlength=s.users) * (settings.negatives if settings.kind == "negatives" else 0)
+    wanted = np.bincount(owners[liked == 1], minlength=s.users) * (
+        settings.negatives if settings.kind == "negatives" else 0
+    )
     size = len(events) + int(wanted.sum())
     number = np.int32 if max(s.events, size) < 2**31 else np.int64
     stops, items, labels = np.empty(size, number), np.empty(size, np.int32), np.zeros(size, np.int8)
@@ -135,7 +170,9 @@ def training_samples(split: Split, settings: SampleSettings) -> tuple[Samples, i
     end, served = len(events), np.zeros(s.users, dtype=bool)
     if wanted.any():
         weights = unseen.weights_of(split.item_counts, settings.power)
-        for users, drawn, event in unseen.draw(s.items, split.train_starts, split.train_stops, weights, wanted, settings.seed):
+        for users, drawn, event in unseen.draw(
+            s.items, split.train_starts, split.train_stops, weights, wanted, settings.seed
+        ):
             stops[end : end + len(drawn)], items[end : end + len(drawn)] = event, drawn
             served[users] = True
             end += len(drawn)
@@ -153,13 +190,18 @@ def training_samples(split: Split, settings: SampleSettings) -> tuple[Samples, i
 
 
 def held_out_samples(split: Split, queries: Queries, disliked: bool = False) -> Samples:
-    """The rows of queries, label 1; and with ``disliked``, label 0, of the events that neither train nor may be asked. In the order of events."""
+    """The rows of queries, label 1; and with ``disliked``, label 0, of the events that neither train nor may
+    be asked. In the order of events."""
     s = split.sequences
     targets, stops = queries.targets, queries.history_stops
     labels = np.ones(len(targets), dtype=np.int8)
     if disliked and split.positive is not None:
         more = np.flatnonzero(~split.train_events & ~split.positive)
-        targets, stops, labels = np.append(targets, more), np.append(stops, more), np.append(labels, np.zeros(len(more), dtype=np.int8))
+        targets, stops, labels = (
+            np.append(targets, more),
+            np.append(stops, more),
+            np.append(labels, np.zeros(len(more), dtype=np.int8)),
+        )
     order = np.argsort(targets, kind="stable")
     return Samples(stops[order], np.asarray(s.items[targets[order]]), labels[order])
 
@@ -177,7 +219,10 @@ class Wording:
         self.split, self.settings = split, settings
         self.owners = np.repeat(np.arange(s.users, dtype=np.int32), s.lengths)
         item_ids = s.item_catalogue.ids.cast(pl.String)
-        for text, what, other in ((settings.missing, "stands for no item", ", or say another samples.missing"), (SEPARATOR, "separates items", "")):
+        for text, what, other in (
+            (settings.missing, "stands for no item", ", or say another samples.missing"),
+            (SEPARATOR, "separates items", ""),
+        ):
             bad = item_ids == text if text == settings.missing else item_ids.str.contains(text, literal=True)
             if bad.any():
                 raise DataError(f"item {item_ids.filter(bad)[0]!r}: {text!r} {what}. Rename the item{other}.")
@@ -221,9 +266,13 @@ class Wording:
         lengths = np.minimum(distinct - s.offsets[users[first]], self.settings.recent)
         sizes = np.maximum(lengths, 1)  # a list without items holds what stands for none
         ends = np.cumsum(sizes)
-        items = np.asarray(s.items[np.arange(ends[-1]) + np.repeat(distinct - lengths - (ends - sizes), sizes)])
+        items = np.asarray(
+            s.items[np.arange(ends[-1]) + np.repeat(distinct - lengths - (ends - sizes), sizes)]
+        )
         items[(ends - sizes)[lengths == 0]] = len(s.item_catalogue)
-        lists = pa.ListArray.from_arrays(pa.array(np.append(0, ends).astype(np.int32)), self.item_ids.take(pa.array(items)))
+        lists = pa.ListArray.from_arrays(
+            pa.array(np.append(0, ends).astype(np.int32)), self.item_ids.take(pa.array(items))
+        )
         # Parquet's writer gives up dictionaries in which a text stands twice, and short lists do.
         encoded = pc.binary_join(lists, SEPARATOR).dictionary_encode()
         return pa.DictionaryArray.from_arrays(encoded.indices.take(pa.array(at)), encoded.dictionary)
@@ -240,9 +289,11 @@ class Wording:
             yield pa.Table.from_arrays(columns, schema=schema)
 
     def item_table(self) -> pa.Table:
-        """One row an item, in the columns of the other tables (some trainers number them), and after them the attributes that have none there.
+        """One row an item, in the columns of the other tables (some trainers number them), and after them the
+        attributes that have none there.
 
-        What an item does not have is as for an event before which nothing was: label and user 0, nothing recent.
+        What an item does not have is as for an event before which nothing was: label and user 0, nothing
+        recent.
         """
         catalogue = self.split.sequences.item_catalogue
         n = len(catalogue)
@@ -250,19 +301,24 @@ class Wording:
         filled = {"label": pa.array(["0"]), "user_id": pa.array(["0"])} | dict.fromkeys(
             (f"recent_{item}_ids", f"last_{item}"), pa.array([self.settings.missing])
         )
-        own = {f"{item}_id": (np.arange(n), self.item_ids)} | {name: (codes[:n], values) for name, (codes, values) in self.items.items()}
+        own = {f"{item}_id": (np.arange(n), self.item_ids)} | {
+            name: (codes[:n], values) for name, (codes, values) in self.items.items()
+        }
         for name in [] if catalogue.attributes is None else catalogue.attributes.columns:
             if name not in self.settings.items and name not in self.names:
                 own[name] = _codes(_words(catalogue.attributes[name]))  # type: ignore[index]
-        columns = [_coded(*own.get(name, (np.zeros(n, np.int32), filled.get(name, none)))) for name in dict.fromkeys([*self.names, *own])]
+        columns = [
+            _coded(*own.get(name, (np.zeros(n, np.int32), filled.get(name, none))))
+            for name in dict.fromkeys([*self.names, *own])
+        ]
         return pa.Table.from_arrays(columns, schema=self.schema(more=list(own)[1 + len(self.items) :]))
 
 
 def write(split: Split, folder: str | Path, settings: SampleSettings | None = None) -> dict[str, Any]:
     """Writes the tables of a split into a folder, local or remote.
 
-    A row group is put into words and written at a time; memory holds numbers of the other rows: 9 bytes each, 22 while
-    they are put in order.
+    A row group is put into words and written at a time; memory holds numbers of the other rows: 9 bytes each,
+    22 while they are put in order.
 
     Returns:
         what samples.json says: settings, rows of each table, the split and its hash.
@@ -276,12 +332,25 @@ def write(split: Split, folder: str | Path, settings: SampleSettings | None = No
     if settings.kind == "prob":
         weights = unseen.weights_of(split.item_counts, settings.power)
         probabilities = weights / weights.sum()
-    others = {"validation": held_out_samples(split, split.validation), "test": held_out_samples(split, split.test, disliked=True)}
-    counts = {"train": len(train), **{name: len(rows) for name, rows in others.items()}, "item": len(split.sequences.item_catalogue)}
+    others = {
+        "validation": held_out_samples(split, split.validation),
+        "test": held_out_samples(split, split.test, disliked=True),
+    }
+    counts = {
+        "train": len(train),
+        **{name: len(rows) for name, rows in others.items()},
+        "item": len(split.sequences.item_catalogue),
+    }
     events = int(split.train_events.sum())
-    described = storage.join(folder, "samples.json")  # gone first and back last: where it is, all tables are its own
+    # gone first and back last: where it is, all tables are its own
+    described = storage.join(folder, "samples.json")
     storage.remove(described)
-    _write(storage.join(folder, "train.parquet"), wording.schema(probabilities is not None), wording.tables(train, probabilities), settings)
+    _write(
+        storage.join(folder, "train.parquet"),
+        wording.schema(probabilities is not None),
+        wording.tables(train, probabilities),
+        settings,
+    )
     del train
     for name, rows in others.items():
         _write(storage.join(folder, f"{name}.parquet"), wording.schema(), wording.tables(rows), settings)
@@ -299,34 +368,54 @@ def write(split: Split, folder: str | Path, settings: SampleSettings | None = No
         "split_hash": split.hash,
     }
     storage.write_json(about, described)
-    logger.info("%s: %s training rows (%s negatives), %s to test", folder, f"{counts['train']:,}", f"{about['negatives']:,}", f"{counts['test']:,}")
+    logger.info(
+        "%s: %s training rows (%s negatives), %s to test",
+        folder,
+        f"{counts['train']:,}",
+        f"{about['negatives']:,}",
+        f"{counts['test']:,}",
+    )
     return about
 
 
 def _write(path: str, schema: pa.Schema, tables: Iterable[pa.Table], settings: SampleSettings) -> None:
-    # Without Arrow's own schema in the file every reader sees plain text, whose dictionaries are Parquet's affair.
-    options: dict[str, Any] = {"compression": settings.compression, "dictionary_pagesize_limit": DICTIONARY_BYTES, "store_schema": False}
+    # Without Arrow's own schema in the file every reader sees plain text, whose dictionaries are Parquet's
+    # affair.
+    options: dict[str, Any] = {
+        "compression": settings.compression,
+        "dictionary_pagesize_limit": DICTIONARY_BYTES,
+        "store_schema": False,
+    }
     with storage.open_write(path) as stream, pq.ParquetWriter(stream, schema, **options) as writer:
         for table in tables:
             writer.write_table(table, row_group_size=max(1, len(table)))
 
 
-def _attributes(catalogue: Catalogue, settings: SampleSettings, kind: Literal["users", "items"]) -> dict[str, tuple[np.ndarray, pa.Array]]:
-    """Column -> (ids,) int32 codes, -1 where nothing is known, and the (values,) texts that they stand for. Items get one more, for none."""
+def _attributes(
+    catalogue: Catalogue, settings: SampleSettings, kind: Literal["users", "items"]
+) -> dict[str, tuple[np.ndarray, pa.Array]]:
+    """Column -> (ids,) int32 codes, -1 where nothing is known, and the (values,) texts that they stand for.
+    Items get one more, for none."""
     found = [] if catalogue.attributes is None else catalogue.attributes.columns
     given: dict[str, str] = getattr(settings, kind)
     columns = {}
     for attribute, name in given.items():
         if attribute not in found:
             if kind in settings.model_fields_set:
-                raise SettingsError(f"samples.{kind}: the log's {kind} have no attribute {attribute!r}.{did_you_mean(attribute, found)}")
+                raise SettingsError(
+                    f"samples.{kind}: the log's {kind} have no attribute "
+                    f"{attribute!r}.{did_you_mean(attribute, found)}"
+                )
             continue
         series = _words(catalogue.attributes[attribute])  # type: ignore[index]
         if kind == "items":
             series = series.str.replace_all("|", SEPARATOR, literal=True)
         codes, values = _codes(series)
         if kind == "items":
-            codes, values = np.append(codes, np.int32(len(values))), pa.concat_arrays([values, pa.array([NOTHING], pa.string())])
+            codes, values = (
+                np.append(codes, np.int32(len(values))),
+                pa.concat_arrays([values, pa.array([NOTHING], pa.string())]),
+            )
         columns[name] = codes, values
     return columns
 
@@ -339,7 +428,11 @@ def _codes(series: pl.Series) -> tuple[np.ndarray, pa.Array]:
 
 def _words(series: pl.Series) -> pl.Series:
     """An attribute as text; the values of a list are joined."""
-    return series.cast(pl.List(pl.String)).list.join(SEPARATOR) if isinstance(series.dtype, pl.List) else series.cast(pl.String)
+    return (
+        series.cast(pl.List(pl.String)).list.join(SEPARATOR)
+        if isinstance(series.dtype, pl.List)
+        else series.cast(pl.String)
+    )
 
 
 def _text(series: pl.Series) -> pa.Array:
@@ -352,4 +445,6 @@ def _coded(indices: np.ndarray, values: pa.Array) -> pa.DictionaryArray:
     used[indices] = True  # -1 marks the last, which stands for no value
     numbers = np.cumsum(used, dtype=np.int32) - 1
     missing = indices < 0 if used[-1] else None
-    return pa.DictionaryArray.from_arrays(pa.array(numbers[indices], pa.int32(), mask=missing), values.take(pa.array(np.flatnonzero(used[:-1]))))
+    return pa.DictionaryArray.from_arrays(
+        pa.array(numbers[indices], pa.int32(), mask=missing), values.take(pa.array(np.flatnonzero(used[:-1])))
+    )

@@ -1,12 +1,15 @@
-"""Items drawn by popularity, never one that the user has taken: exact, all users of a block at once, and nothing is drawn again.
+"""Items drawn by popularity, never one that the user has taken: exact, all users of a block at once, and
+nothing is drawn again.
 
-The items stand on a line, each as long as its weight. Of this user, who has taken b and d, the line without b and d is what is left:
+The items stand on a line, each as long as its weight. Of this user, who has taken b and d, the line without b
+and d is what is left:
 
     all    |   a   | b |     c     |  d  | e |
     left   |   a   |     c     | e |            a cut at the end of a (where b was), and one at the end of c (where d was)
 
-A point is drawn on what is left, moved right by the weights of the taken items whose cuts are not after it, and names the item where it then lies.
-Weights are whole numbers, so that no rounding ever puts a point on a taken item.
+A point is drawn on what is left, moved right by the weights of the taken items whose cuts are not after it,
+and names the item where it then lies. Weights are whole numbers, so that no rounding ever puts a point on a
+taken item.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from collections.abc import Iterator
 import numpy as np
 
 SCALE = 1 << 46
-"""Sum of all weights, but for rounding: fine enough for tens of millions of items, and 2^16 users of a block fit 64 bits."""
+"""Sum of all weights, but for rounding: fine enough for tens of millions of items, and 2^16 users of a block
+fit 64 bits."""
 BLOCK = 1 << 20
 """Draws and events of a block of users."""
 USERS = 1 << 16
@@ -31,9 +35,15 @@ def weights_of(counts: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def draw(
-    items: np.ndarray, starts: np.ndarray, stops: np.ndarray, weights: np.ndarray, wanted: np.ndarray, seed: int
+    items: np.ndarray,
+    starts: np.ndarray,
+    stops: np.ndarray,
+    weights: np.ndarray,
+    wanted: np.ndarray,
+    seed: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Draws with replacement, by weight, from the items that are not among each user's events; nothing for a user who has taken all.
+    """Draws with replacement, by weight, from the items that are not among each user's events; nothing for a
+    user who has taken all.
 
     Args:
         items: (events,) item of each event.
@@ -41,7 +51,8 @@ def draw(
         weights: (items,) as ``weights_of`` makes them.
         wanted: (users,) how many draws.
     Yields:
-        block by block, users in order: (n,) users, (n,) int32 drawn items, (n,) one of the user's events, uniform, for each draw.
+        block by block, users in order: (n,) users, (n,) int32 drawn items, (n,) one of the user's events,
+            uniform, for each draw.
     """
     ends = np.cumsum(weights)
     total = int(ends[-1])
@@ -55,7 +66,9 @@ def draw(
         users = np.arange(last - first)
         # The distinct items of each user, users in order and items in order.
         owner = np.repeat(users, lengths[first:last])
-        at = np.arange(len(owner)) + np.repeat(starts[first:last] - (np.cumsum(lengths[first:last]) - lengths[first:last]), lengths[first:last])
+        at = np.arange(len(owner)) + np.repeat(
+            starts[first:last] - (np.cumsum(lengths[first:last]) - lengths[first:last]), lengths[first:last]
+        )
         owner, taken = np.divmod(np.unique(owner * len(weights) + items[at]), len(weights))
         # Their weights summed within the user, and the cuts: where they were on the line of what is left.
         running = np.cumsum(weights[taken])

@@ -5,8 +5,8 @@
     items-*.parquet          raw item ids and their attributes
     histories-*.safetensors  the users' histories, and users-*.parquet their ids (left out with ``histories=False``)
 
-Nothing in it is executed on loading: no pickle, no class path. A folder that was not written whole is refused. Saving again gives the files other
-names (``seqrec.storage.snapshot``).
+Nothing in it is executed on loading: no pickle, no class path. A folder that was not written whole is
+refused. Saving again gives the files other names (``seqrec.storage.snapshot``).
 """
 
 from __future__ import annotations
@@ -74,12 +74,18 @@ def write(folder: str | Path, model: Contents) -> None:
             with storage.open_write(files.path(name)) as stream:
                 stream.write(content)
 
-        part("weights.safetensors", safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in model.state.items()}))
+        part(
+            "weights.safetensors",
+            safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in model.state.items()}),
+        )
         part("items.parquet", model.item_catalogue.to_bytes())
         if model.sequences is not None and model.known_stops is not None:
             s = model.sequences
             arrays = {"items": s.items, "offsets": s.offsets, "known_stops": model.known_stops}
-            part("histories.safetensors", safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+            part(
+                "histories.safetensors",
+                safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}),
+            )
             part("users.parquet", s.user_catalogue.to_bytes())
 
 
@@ -91,13 +97,16 @@ def read(folder: str | Path) -> Contents:
     """
     marker = storage.join(folder, "model.json")
     if not storage.exists(marker):
-        raise DataError(f"{folder}: expected the folder of a trained model (with a model.json). Train and save one first.")
+        raise DataError(
+            f"{folder}: expected the folder of a trained model (with a model.json). Train and save one first."
+        )
     about = storage.read_json(marker)
     if about.get("format") == 1:
         about |= {"sha256": about["files"], "files": {name: name for name in about["files"]}}
     elif about.get("format") != FORMAT:
         raise DataError(
-            f"{marker}: expected format {FORMAT}. Got {about.get('format')!r}: it was written by seqrec {about.get('seqrec', 'unknown')}."
+            f"{marker}: expected format {FORMAT}. Got {about.get('format')!r}: it was written by seqrec "
+            f"{about.get('seqrec', 'unknown')}."
         )
     content: dict[str, bytes] = {}
     for part, name in about["files"].items():
@@ -105,15 +114,26 @@ def read(folder: str | Path) -> Contents:
             content[part] = stream.read()
         if hashlib.sha256(content[part]).hexdigest() != about["sha256"][part]:
             raise DataError(
-                f"{storage.join(folder, name)}: not the file that belongs to this model.json (its checksum differs). Save the model again."
+                f"{storage.join(folder, name)}: not the file that belongs to this model.json (its "
+                "checksum differs). Save the model again."
             )
     catalogue = Catalogue.from_bytes(content["items.parquet"])
     sequences, known_stops = None, None
     if "histories.safetensors" in content:
         arrays = safetensors.numpy.load(content["histories.safetensors"])
         known_stops = arrays.pop("known_stops")
-        sequences = Sequences(**arrays, item_catalogue=catalogue, user_catalogue=Catalogue.from_bytes(content["users.parquet"]))
+        sequences = Sequences(
+            **arrays, item_catalogue=catalogue, user_catalogue=Catalogue.from_bytes(content["users.parquet"])
+        )
     state = safetensors.numpy.load(content["weights.safetensors"])
     return Contents(
-        about["name"], about["configuration"], state, catalogue, about["users"], sequences, known_stops, about["fit_report"], about["provenance"]
+        about["name"],
+        about["configuration"],
+        state,
+        catalogue,
+        about["users"],
+        sequences,
+        known_stops,
+        about["fit_report"],
+        about["provenance"],
     )

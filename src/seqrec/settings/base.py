@@ -21,7 +21,8 @@ class Settings(BaseModel):
         """Validated settings from a dictionary (or from settings, or from nothing: the defaults).
 
         Raises:
-            SettingsError: an unknown key or a value out of range; says the section, the key, what was expected and what came.
+            SettingsError: an unknown key or a value out of range; says the section, the key, what was
+                expected and what came.
         """
         if isinstance(values, cls):
             return values
@@ -40,7 +41,8 @@ def explain(error: pydantic.ValidationError, cls: type[BaseModel], section: str)
         owner: Any = cls
         for part in keys[:-1]:
             field = owner.model_fields.get(part) if hasattr(owner, "model_fields") else None
-            kinds = typing.get_args(field.annotation) or (field.annotation,) if field else ()  # one, or as in ``TableSettings | None``
+            # one, or as in ``TableSettings | None``
+            kinds = typing.get_args(field.annotation) or (field.annotation,) if field else ()
             owner = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
         known = owner.model_fields if hasattr(owner, "model_fields") else ()
         return f"{name}: unknown setting.{did_you_mean(keys[-1], known)}"

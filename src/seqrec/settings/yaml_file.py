@@ -1,9 +1,11 @@
-"""Reading settings from YAML: variables of the environment are filled in, keys given twice are refused, and dotted overrides are applied.
+"""Reading settings from YAML: variables of the environment are filled in, keys given twice are refused, and
+dotted overrides are applied.
 
     ${NAME}             the variable, or an error if there is none
     ${NAME:-default}    the variable, or the default
 
-A value that is a variable as a whole takes the type that it would have in YAML: ``epochs: ${EPOCHS:-3}`` is a number.
+A value that is a variable as a whole takes the type that it would have in YAML: ``epochs: ${EPOCHS:-3}`` is a
+number.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 @dataclass(frozen=True)
 class Repeat:
-    """A key that stands more than once in one mapping of a file. What counts is the last of its values, in order.
+    """A key that stands more than once in one mapping of a file. What counts is the last of its values, in
+    order.
 
     Attributes:
         line: where it stands the second time, from 1.
@@ -79,7 +82,9 @@ def parse(path: str | Path) -> tuple[dict[str, Any], list[Repeat]]:
     return content, loader.repeats
 
 
-def read(path: str | Path, overrides: Iterable[str] = (), environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+def read(
+    path: str | Path, overrides: Iterable[str] = (), environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The content of a YAML file with variables filled in and overrides applied.
 
     Args:
@@ -88,11 +93,14 @@ def read(path: str | Path, overrides: Iterable[str] = (), environment: Mapping[s
 
     Raises:
         DataError: no such file.
-        SettingsError: not valid YAML, a key twice, no mapping, a variable without a value, or an override that is none.
+        SettingsError: not valid YAML, a key twice, no mapping, a variable without a value, or an override
+            that is none.
     """
     content, repeats = parse(path)
     if repeats:
-        raise SettingsError(f"{path}, line {repeats[0].line}: the key {repeats[0].key!r} stands twice. Keep one of them.")
+        raise SettingsError(
+            f"{path}, line {repeats[0].line}: the key {repeats[0].key!r} stands twice. Keep one of them."
+        )
     content = fill(content, os.environ if environment is None else environment, str(path))
     for override in overrides:
         apply_override(content, override)
@@ -103,7 +111,8 @@ def fill(value: Any, environment: Mapping[str, str], where: str) -> Any:
     """The value with every variable in its texts replaced.
 
     Raises:
-        SettingsError: a variable without a value or a default; names its nearest neighbour in the environment.
+        SettingsError: a variable without a value or a default; names its nearest neighbour in the
+            environment.
     """
     if isinstance(value, dict):
         return {key: fill(inner, environment, f"{where}: {key}") for key, inner in value.items()}
@@ -119,7 +128,10 @@ def fill(value: Any, environment: Mapping[str, str], where: str) -> Any:
         if default is None:
             near = did_you_mean(name, environment)
             hint = near if near.startswith(" Did") else ""
-            raise SettingsError(f"{where}: the variable {name} is not set in the environment.{hint} Set it, or write ${{{name}:-default}}.")
+            raise SettingsError(
+                f"{where}: the variable {name} is not set in the environment.{hint} Set it, or write "
+                f"${{{name}:-default}}."
+            )
         return default
 
     filled = VARIABLE.sub(lookup, value)
@@ -140,7 +152,9 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     for key in keys[:-1]:
         inner = place.setdefault(key, {})
         if not isinstance(inner, dict):
-            raise SettingsError(f"override {override!r}: {key!r} is the single value {inner!r}, and has no keys below it.")
+            raise SettingsError(
+                f"override {override!r}: {key!r} is the single value {inner!r}, and has no keys below it."
+            )
         place = inner
     try:
         place[keys[-1]] = yaml.safe_load(text)

@@ -1,4 +1,5 @@
-"""Data sets and file formats by name. One file a source: where it comes from, under which terms, its checksum and its reader.
+"""Data sets and file formats by name. One file a source: where it comes from, under which terms, its checksum
+and its reader.
 
 sources.load("ml-100k")                            finds or fetches a data set
 sources.read("ratings.dat", "ml-1m")               reads files in a data set's format, as Interactions.read(..., format="ml-1m") does
@@ -36,7 +37,8 @@ FORMATS = MOVIELENS | {
     "gru4rec": "gru4rec_sessions",
     "samples": "samples",
 }
-"""Format -> module of this package, whose ``read(path)`` reads it (with ``columns`` where the format has a header)."""
+"""Format -> module of this package, whose ``read(path)`` reads it (with ``columns`` where the format has a
+header)."""
 
 WITH_HEADER = ("recbole", "gru4rec")
 
@@ -44,10 +46,12 @@ __all__ = ["DATASETS", "FORMATS", "detect", "load", "read"]
 
 
 def load(name: str, data_dir: str | Path | None = None, cache: str | Path | None = None) -> Interactions:
-    """A data set by name, with the attributes of its items and users; ``source`` and ``terms`` say where it came from and what is allowed.
+    """A data set by name, with the attributes of its items and users; ``source`` and ``terms`` say where it
+    came from and what is allowed.
 
-    Looked for in this order: ``data_dir`` (or ``SEQREC_DATA``), the cache (``cache``, ``SEQREC_CACHE`` or ``~/.cache/seqrec``), the
-    publisher's archive (checked against its checksum, then cached) and what else the data set's own file names.
+    Looked for in this order: ``data_dir`` (or ``SEQREC_DATA``), the cache (``cache``, ``SEQREC_CACHE`` or
+    ``~/.cache/seqrec``), the publisher's archive (checked against its checksum, then cached) and what else
+    the data set's own file names.
 
     Args:
         name: one of ``DATASETS``.
@@ -74,7 +78,10 @@ def read(path: str | Path, format: str, columns: Columns | None = None) -> Inter
     if format in WITH_HEADER:
         return _module(FORMATS[format]).read(path, columns)
     if columns:
-        raise DataError(f"{path}: format {format!r} fixes its columns. Leave columns out, or say which format the file has.")
+        raise DataError(
+            f"{path}: format {format!r} fixes its columns. Leave columns out, or say which format the "
+            "file has."
+        )
     return _module(FORMATS[format]).read(path)
 
 

@@ -26,7 +26,8 @@ SAMPLE = 1 << 16
 
 
 def detect(path: str | Path) -> str:
-    """The format of a file or folder: a kind of table (``csv``, ``tsv``, ``parquet``, ``jsonl``) or one of ``seqrec.sources.FORMATS``.
+    """The format of a file or folder: a kind of table (``csv``, ``tsv``, ``parquet``, ``jsonl``) or one of
+    ``seqrec.sources.FORMATS``.
 
     Raises:
         DataError: no such file, an empty file, or one whose format cannot be told.
@@ -69,7 +70,10 @@ def is_samples(columns: Sequence[str]) -> bool:
 
 def _of_text(path: str | Path, kind: str, special: str) -> str:
     """``special`` if the header is exactly that of its data set, else the plain kind."""
-    known = {"ml-1m": "user_id\tposition\tmovie_id\trating\ttimestamp", "ml-20m": "userId,movieId,rating,timestamp"}
+    known = {
+        "ml-1m": "user_id\tposition\tmovie_id\trating\ttimestamp",
+        "ml-20m": "userId,movieId,rating,timestamp",
+    }
     with files.open_plain(path) as stream:
         return special if stream.readline().strip() == known[special].encode() else kind
 
@@ -95,7 +99,11 @@ def _by_content(path: str | Path) -> str:
         return "tsv" if delimiter == "\t" else "csv"
     except DataError:  # no header: what shape do the lines have?
         words = [line.split() for line in lines]
-    if all(len(w) == 4 for w in words) and all("\t" in line for line in lines) and all(x.isdigit() for w in words for x in w):
+    if (
+        all(len(w) == 4 for w in words)
+        and all("\t" in line for line in lines)
+        and all(x.isdigit() for w in words for x in w)
+    ):
         return "ml-100k"
     distinct = len({w[0] for w in words}) == len(words)
     if all(len(w) == 2 for w in words) and not distinct:
@@ -103,7 +111,9 @@ def _by_content(path: str | Path) -> str:
     if distinct and len({len(w) for w in words}) > 1 and "," not in start.decode("latin-1"):
         return "s3rec"
     raise DataError(
-        f"{path}: its format cannot be told from {lines[0][:60]!r}. Say it, for example format='csv' (--format csv, with --delimiter, and without "
-        "a header with columns={'user_id': 0, 'item_id': 1}, --column user_id=0 --column item_id=1), 'sasrec' (user item) or 's3rec' (user item "
+        f"{path}: its format cannot be told from {lines[0][:60]!r}. Say it, for example format='csv' "
+        "(--format csv, with --delimiter, and without "
+        "a header with columns={'user_id': 0, 'item_id': 1}, --column user_id=0 --column item_id=1), "
+        "'sasrec' (user item) or 's3rec' (user item "
         "item ...)."
     )

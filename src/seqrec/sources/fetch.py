@@ -1,6 +1,8 @@
-"""Finds a data set's files: where the user says, in the cache, at its publisher, and last in whatever copy is left.
+"""Finds a data set's files: where the user says, in the cache, at its publisher, and last in whatever copy is
+left.
 
-What is fetched goes to the cache, checked and whole or not at all. A source out of reach is given up within seconds.
+What is fetched goes to the cache, checked and whole or not at all. A source out of reach is given up within
+seconds.
 """
 
 from __future__ import annotations
@@ -55,7 +57,10 @@ def cache_folder(cache: str | Path | None = None) -> Path:
     """
     folder = cache or os.environ.get("SEQREC_CACHE") or Path.home() / ".cache" / "seqrec"
     if storage.is_remote(folder):
-        raise DataError(f"cache: expected a folder of this machine. Got {str(folder)!r}; data sets elsewhere are named with data_dir or SEQREC_DATA.")
+        raise DataError(
+            f"cache: expected a folder of this machine. Got {str(folder)!r}; data sets elsewhere are "
+            "named with data_dir or SEQREC_DATA."
+        )
     return Path(folder).expanduser()
 
 
@@ -74,8 +79,8 @@ def find(
     Args:
         name: of the data set, and of its folder and zip.
         files: any one of these makes a folder the data set's.
-        data_dir: where the user says it is (else ``SEQREC_DATA``), local or remote: such a folder, one with such a folder in it, or one with
-            ``NAME.zip``.
+        data_dir: where the user says it is (else ``SEQREC_DATA``), local or remote: such a folder, one with
+            such a folder in it, or one with ``NAME.zip``.
         url, md5: the publisher's archive (or file) and its checksum.
         also: other names of the data set's folder.
         otherwise: fills a folder from another copy and says which, or raises ``DownloadError``.
@@ -115,7 +120,8 @@ def find(
             continue
         return Found(str(home), source)
     raise DownloadError(
-        f"{name}: not found. Tried {'; '.join(tried)}. Fetch {url} by hand and name its folder with data_dir (--data-dir) or SEQREC_DATA."
+        f"{name}: not found. Tried {'; '.join(tried)}. Fetch {url} by hand and name its folder with "
+        "data_dir (--data-dir) or SEQREC_DATA."
     )
 
 
@@ -133,7 +139,9 @@ def _filling(home: Path, files: Sequence[str]) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
-        raise DownloadError(f"the cache {home.parent} cannot be written ({error.strerror}); name another with SEQREC_CACHE") from error
+        raise DownloadError(
+            f"the cache {home.parent} cannot be written ({error.strerror}); name another with SEQREC_CACHE"
+        ) from error
     try:
         yield temporary
         if not any((temporary / file).is_file() for file in files):
@@ -165,7 +173,8 @@ def _from_publisher(target: Path, url: str, md5: str | None) -> str:
 
 
 def _answer(url: str) -> Any:
-    """The response, or ``TimeoutError`` after ``CONNECT_SECONDS``: a timeout of the socket alone would not cover the name look-up."""
+    """The response, or ``TimeoutError`` after ``CONNECT_SECONDS``: a timeout of the socket alone would not
+    cover the name look-up."""
     result: list[Any] = []
 
     def connect() -> None:

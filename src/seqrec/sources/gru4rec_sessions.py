@@ -1,6 +1,8 @@
-"""GRU4Rec's sessions: a tab-separated file with the header ``SessionId ItemId Time``. A session is what a user is elsewhere.
+"""GRU4Rec's sessions: a tab-separated file with the header ``SessionId ItemId Time``. A session is what a
+user is elsewhere.
 
-Hidasi et al., Session-based Recommendations with Recurrent Neural Networks, ICLR 2016 (the form of hidasib/GRU4Rec's input).
+Hidasi et al., Session-based Recommendations with Recurrent Neural Networks, ICLR 2016 (the form of
+hidasib/GRU4Rec's input).
 """
 
 from __future__ import annotations
@@ -19,4 +21,7 @@ def read(path: str | Path, columns: Columns | None = None) -> Interactions:
     Raises:
         DataError: as ``Interactions.read``.
     """
-    return Interactions(finished(list(log_batches(path, "tsv", {**COLUMNS, **(columns or {})})), text=True, name=str(path)), source=str(path))
+    return Interactions(
+        finished(list(log_batches(path, "tsv", {**COLUMNS, **(columns or {})})), text=True, name=str(path)),
+        source=str(path),
+    )

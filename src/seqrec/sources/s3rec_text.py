@@ -1,6 +1,7 @@
 """S3-Rec's text: ``user item item ...`` a line, one line a user, items in order. No header, no times.
 
-Zhou et al., S3-Rec: Self-Supervised Learning for Sequential Recommendation, CIKM 2020 (RUCAIBox/CIKM2020-S3Rec, data/).
+Zhou et al., S3-Rec: Self-Supervised Learning for Sequential Recommendation, CIKM 2020
+(RUCAIBox/CIKM2020-S3Rec, data/).
 """
 
 from __future__ import annotations
@@ -27,7 +28,14 @@ def read(path: str | Path) -> Interactions:
     for row, (user, *items) in enumerate(words):
         if not items or user in seen:
             what = "a second line of the same user" if user in seen else "a user without items"
-            raise DataError(f"{path}, row {row + 1}: expected one line a user, 'user item item ...'. Got {what} ({user!r}).")
+            raise DataError(
+                f"{path}, row {row + 1}: expected one line a user, 'user item item ...'. Got {what} "
+                f"({user!r})."
+            )
         seen.add(user)
-    frame = pl.DataFrame({"user_id": [w[0] for w in words], "item_id": [w[1:] for w in words]}).explode("item_id")
-    return Interactions(frame.select(columns.integers(frame[name]) for name in frame.columns), source=str(path))
+    frame = pl.DataFrame({"user_id": [w[0] for w in words], "item_id": [w[1:] for w in words]}).explode(
+        "item_id"
+    )
+    return Interactions(
+        frame.select(columns.integers(frame[name]) for name in frame.columns), source=str(path)
+    )

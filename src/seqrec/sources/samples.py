@@ -1,18 +1,22 @@
-"""Tables of samples (``seqrec.samples.tables``; MetaSpore's sequential demo) turned back into a log: each user's events in order.
+"""Tables of samples (``seqrec.samples.tables``; MetaSpore's sequential demo) turned back into a log: each
+user's events in order.
 
     label  user_id  movie_id  recent_movie_ids     ...
     1      7        1196      260\\x01480\\x011210    the event after 260, 480, 1210
     0      7        2762      260\\x01480\\x011210    a negative: it shares the history of the event that it was drawn for
     0      7        589       480\\x011210\\x011196   the event after that, rated low, if a later history ends with 589; else a negative
 
-Tables of training and test are given together, in any order of rows. A user and a history make a place; the event at that place is the item of its
-row with label 1, or else the item with which the next place's history ends. Places are linked by their histories: after ``a b c`` and event d comes
-the place ``b c d``. Where rows are missing (of a validation table that was not given, say) the later histories still tell the items, as long as no
-item repeats; users with repeated items need all their rows. An order that more than one log could have is refused.
+Tables of training and test are given together, in any order of rows. A user and a history make a place; the
+event at that place is the item of its row with label 1, or else the item with which the next place's history
+ends. Places are linked by their histories: after ``a b c`` and event d comes the place ``b c d``. Where rows
+are missing (of a validation table that was not given, say) the later histories still tell the items, as long
+as no item repeats; users with repeated items need all their rows. An order that more than one log could have
+is refused.
 
-``rating`` is 5 for label 1 and 1 for label 0, so that ``rating > 2`` gives the label back; missing where only later histories tell of the event,
-unless no event of the log has label 0. ``position`` counts from 0. Users are ordered by id. Attributes of users and items are the columns that are
-constant for each user, or for each item, over the rows with label 1; the item table may be given beside them.
+``rating`` is 5 for label 1 and 1 for label 0, so that ``rating > 2`` gives the label back; missing where only
+later histories tell of the event, unless no event of the log has label 0. ``position`` counts from 0. Users
+are ordered by id. Attributes of users and items are the columns that are constant for each user, or for each
+item, over the rows with label 1; the item table may be given beside them.
 """
 
 from __future__ import annotations
@@ -48,7 +52,8 @@ logger = logging.getLogger(__name__)
 
 
 def resolve(found: Sequence[str], columns: Columns | None, name: str) -> dict[str, str]:
-    """Which column is which: ``user_id``, ``item_id``, ``label``, ``recent`` -> name in the file. What is not said is found by the origin's names.
+    """Which column is which: ``user_id``, ``item_id``, ``label``, ``recent`` -> name in the file. What is not
+    said is found by the origin's names.
 
     Raises:
         DataError: as ``seqrec.data.columns.resolve``.
@@ -61,13 +66,16 @@ def resolve(found: Sequence[str], columns: Columns | None, name: str) -> dict[st
             raise DataError(f"{name}: no column {value!r} for {key}. The file has: {', '.join(found)}.")
     lists = [match for match in map(re.compile(r"recent_(.+)_ids").fullmatch, found) if match]
     pair = next((m for m in lists if f"{m[1]}_id" in found), None)
-    usual = {"user_id": "user_id", "label": "label"} | ({"item_id": f"{pair[1]}_id", "recent": pair[0]} if pair else {})
+    usual = {"user_id": "user_id", "label": "label"} | (
+        {"item_id": f"{pair[1]}_id", "recent": pair[0]} if pair else {}
+    )
     chosen = {key: said.get(key, usual.get(key, "")) for key in NAMES}
     for key, value in chosen.items():
         if value not in found:
             example = "label, user_id, movie_id, recent_movie_ids"
             raise DataError(
-                f"{name}: no column for {key}. The file has: {', '.join(found)}. Expected a table of samples, with {example} or other names "
+                f"{name}: no column for {key}. The file has: {', '.join(found)}. Expected a table of "
+                f"samples, with {example} or other names "
                 f"that you say, for example columns={{{key!r}: {found[0]!r}}} (--column {key}={found[0]})."
             )
     return chosen
@@ -78,8 +86,10 @@ def read(paths: Sequence[str | Path], columns: Columns | None = None, items: Any
 
     Args:
         paths: tables (Parquet, CSV, TSV or JSON Lines): training, validation, test.
-        columns: names other than the origin's, ``{"item_id": "sku", "recent": "recent_skus", "label": "clicked", "user_id": "client"}``.
-        items: the item table: a path or a frame. Its columns are the items' attributes, but for those of the table of samples.
+        columns: names other than the origin's, ``{"item_id": "sku", "recent": "recent_skus", "label":
+            "clicked", "user_id": "client"}``.
+        items: the item table: a path or a frame. Its columns are the items' attributes, but for those of the
+            table of samples.
     Raises:
         DataError: a column or value is missing; or a user's order cannot be told, and why.
     """
@@ -104,9 +114,11 @@ class _Table:
         self.rows = 0
         self.users, self.items = Numbering(), Numbering()
         self.liked: list[pl.DataFrame] = []  # user, recent, item
-        self.others: list[pl.DataFrame] = []  # user, recent; of label 0 the least and the greatest item, and whether one repeats the list's last
+        # user, recent; of label 0 the least and the greatest item, and whether one repeats the list's last
+        self.others: list[pl.DataFrame] = []
         self.merged = 0
-        self.seen: dict[str, dict[str, list[pl.DataFrame]]] = {"user": {}, "item": {}}  # of each attribute least and greatest value a user, an item
+        # of each attribute least and greatest value a user, an item
+        self.seen: dict[str, dict[str, list[pl.DataFrame]]] = {"user": {}, "item": {}}
         self.names: dict[str, str] = {}
         self.added: list[tuple[str | Path, dict[str, str]]] = []
 
@@ -121,51 +133,78 @@ class _Table:
             self._add_others(rows.filter(~pl.col("label")))
             for name in attributes:
                 for key, kept in self.seen.items():
-                    kept.setdefault(name, []).append(_range(liked.select(key, least=name, greatest=name), key))
+                    kept.setdefault(name, []).append(
+                        _range(liked.select(key, least=name, greatest=name), key)
+                    )
             self.rows += len(rows)
 
-    def _batches(self, path: str | Path, names: dict[str, str], attributes: Sequence[str] = ()) -> Iterator[pl.DataFrame]:
-        """The rows of a table, some at a time: user, item (numbers), id (of the item), recent, label and the attributes."""
+    def _batches(
+        self, path: str | Path, names: dict[str, str], attributes: Sequence[str] = ()
+    ) -> Iterator[pl.DataFrame]:
+        """The rows of a table, some at a time: user, item (numbers), id (of the item), recent, label and the
+        attributes."""
         kind = files.kind_of(path) or "parquet"
         if kind == "parquet" and not files.rows_of_parquet(path):
             return  # a validation table without queries, say
         first = 0
         for batch in files.batches(path, kind, select=[*names.values(), *attributes]):
-            ids = log_columns.validated(batch, {key: names[key] for key in NAMES[:2]}, str(path), False, first, features=False).cast(pl.String)
-            numbers = pl.DataFrame({"user": self.users.encode(ids["user_id"]), "item": self.items.encode(ids["item_id"]), "id": ids["item_id"]})
+            ids = log_columns.validated(
+                batch, {key: names[key] for key in NAMES[:2]}, str(path), False, first, features=False
+            ).cast(pl.String)
+            numbers = pl.DataFrame(
+                {
+                    "user": self.users.encode(ids["user_id"]),
+                    "item": self.items.encode(ids["item_id"]),
+                    "id": ids["item_id"],
+                }
+            )
             lists = batch[names["recent"]].cast(pl.String).fill_null("").alias("recent")
             label = _labels(batch[names["label"]], str(path), names["label"], first)
             yield numbers.hstack([lists, label, *(batch[name].cast(pl.String) for name in attributes)])
             first += len(batch)
 
     def disliked(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """How many rows with label 0 are these, (user, recent, item): each that occurs, and its count. The tables are read again."""
+        """How many rows with label 0 are these, (user, recent, item): each that occurs, and its count. The
+        tables are read again."""
         users, found = rows["user"].unique(), []
         for path, names in self.added:
             for batch in self._batches(path, names):
                 kept = batch.filter(~pl.col("label") & pl.col("user").is_in(users.implode()))
-                found.append(kept.select("user", "recent", "item").join(rows, on=["user", "recent", "item"], how="semi"))
+                found.append(
+                    kept.select("user", "recent", "item").join(
+                        rows, on=["user", "recent", "item"], how="semi"
+                    )
+                )
         return pl.concat(found).group_by("user", "recent", "item").agg(pl.len().cast(pl.Int64).alias("count"))
 
     def _add_others(self, rows: pl.DataFrame) -> None:
-        again = (pl.col("recent") == pl.col("id")) | pl.col("recent").str.ends_with(pl.concat_str(pl.lit(SEPARATOR), "id"))
+        again = (pl.col("recent") == pl.col("id")) | pl.col("recent").str.ends_with(
+            pl.concat_str(pl.lit(SEPARATOR), "id")
+        )
         self.others.append(_merged(rows.select("user", "recent", least="item", greatest="item", again=again)))
         if sum(map(len, self.others)) > max(PENDING, 2 * self.merged):
             self.others = [_merged(pl.concat(self.others))]
             self.merged = len(self.others[0])
 
     def places(self) -> pl.DataFrame:
-        """A row for each user and history: user, recent, item (null without label 1), and least, greatest and again of label 0.
+        """A row for each user and history: user, recent, item (null without label 1), and least, greatest and
+        again of label 0.
 
         Raises:
             DataError: a place has two events.
         """
-        liked = pl.concat(self.liked).group_by("user", "recent").agg(pl.col("item").first(), pl.len().alias("count"))
+        liked = (
+            pl.concat(self.liked)
+            .group_by("user", "recent")
+            .agg(pl.col("item").first(), pl.len().alias("count"))
+        )
         if (twice := liked.filter(pl.col("count") > 1)).height:
             shown = twice["recent"][0].replace(SEPARATOR, " ")
             raise DataError(
-                f"{self.source}: user {self.user(twice['user'][0])!r} has several rows of label 1 after the same items ({shown}). The items repeat, "
-                "so that the order cannot be told; or rows stand twice, in two tables perhaps. Give each row once, or the log itself."
+                f"{self.source}: user {self.user(twice['user'][0])!r} has several rows of label 1 after "
+                f"the same items ({shown}). The items repeat, "
+                "so that the order cannot be told; or rows stand twice, in two tables perhaps. Give each "
+                "row once, or the log itself."
             )
         others = _merged(pl.concat(self.others))
         return liked.drop("count").join(others, on=["user", "recent"], how="full", coalesce=True)
@@ -174,16 +213,24 @@ class _Table:
         return str(self.users.ids[number])
 
     def attributes(self, frame: pl.DataFrame) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
-        """The columns that are constant for each user, and of the others those that are constant for each item; the rest are neither's."""
+        """The columns that are constant for each user, and of the others those that are constant for each
+        item; the rest are neither's."""
         tables: dict[str, dict[str, pl.DataFrame]] = {"user": {}, "item": {}}
         for name in self.seen["user"]:
             for key in tables:
                 values = _range(pl.concat(self.seen[key][name]), key)
-                if len(values) and values.select((pl.col("least") == pl.col("greatest")).fill_null(True).all()).item():
+                if (
+                    len(values)
+                    and values.select((pl.col("least") == pl.col("greatest")).fill_null(True).all()).item()
+                ):
                     tables[key][name] = values.select(key, pl.col("least").alias(name))
                     break
             else:
-                logger.info("%s: column %r is constant neither for a user nor for an item, and is left out.", self.source, name)
+                logger.info(
+                    "%s: column %r is constant neither for a user nor for an item, and is left out.",
+                    self.source,
+                    name,
+                )
         return tuple(self._joined(tables[key], key, frame) for key in tables)  # type: ignore[return-value]
 
     def _joined(self, tables: dict[str, pl.DataFrame], key: str, frame: pl.DataFrame) -> pl.DataFrame | None:
@@ -195,7 +242,9 @@ class _Table:
             joined = joined.join(values, on=key, how="left", maintain_order="left")
         column = f"{key}_id"
         typed = [log_columns.typed(joined[name]) for name in joined.columns[1:]]
-        table = pl.DataFrame([ids.alias(column), *typed]).with_columns(pl.col(column).cast(frame[column].dtype, strict=False))
+        table = pl.DataFrame([ids.alias(column), *typed]).with_columns(
+            pl.col(column).cast(frame[column].dtype, strict=False)
+        )
         return table.join(frame.select(pl.col(column).unique()), on=column, how="semi")
 
 
@@ -229,14 +278,20 @@ class _Chains:
                 break
 
     def _lists(self, recent: pl.Series) -> np.ndarray:
-        """The histories as numbers of items. Text that says that there is none (``0``) is an item all the same where rows of label 1 have it."""
+        """The histories as numbers of items. Text that says that there is none (``0``) is an item all the
+        same where rows of label 1 have it."""
         real = self.table.items.ids.gather(np.unique(self.item[self.item >= 0])).to_list()
         nothing = [text for text in EMPTY if text not in set(real)]
         parts = []
         for first in range(0, len(recent), SLICE):
             part = recent[first : first + SLICE]
             split = part.set(part.is_in(nothing), None).str.split(SEPARATOR)
-            parts.append((self.table.items.encode(split.explode().drop_nulls()), split.list.len().fill_null(0).to_numpy().astype(np.int64)))
+            parts.append(
+                (
+                    self.table.items.encode(split.explode().drop_nulls()),
+                    split.list.len().fill_null(0).to_numpy().astype(np.int64),
+                )
+            )
         width = max(1, *(int(lengths.max()) for _, lengths in parts))
         lists = np.full((len(recent), width), -1, dtype=np.int32)
         for first, (items, lengths) in zip(range(0, len(recent), SLICE), parts):
@@ -245,16 +300,19 @@ class _Chains:
         return lists
 
     def _refuse_standing_still(self, again: np.ndarray) -> None:
-        """After a full history of one item alone, and that item again, comes the same history: nothing tells how often."""
+        """After a full history of one item alone, and that item again, comes the same history: nothing tells
+        how often."""
         latest = self.lists[:, -1]
         still = (self.lists == latest[:, None]).all(axis=1) & (latest >= 0) & (again | (self.item == latest))
         if still.any():
             self._refuse(int(self.users[np.argmax(still)]), "items repeat")
 
     def _link(self, distance: int, known: bool) -> None:
-        """Links the places not yet linked whose histories are so many events apart: before it ``a b c`` (and event d), after it ``b c d``.
+        """Links the places not yet linked whose histories are so many events apart: before it ``a b c`` (and
+        event d), after it ``b c d``.
 
-        Places whose event has label 1 are linked by it and what the histories share; the others, once those are, by what the histories share.
+        Places whose event has label 1 are linked by it and what the histories share; the others, once those
+        are, by what the histories share.
         """
         shared = self.lists.shape[1] - distance
         earlier = np.flatnonzero((self.after < 0) & ((self.item >= 0) == known))
@@ -275,7 +333,8 @@ class _Chains:
 
     def _refuse(self, user: int, why: str) -> None:
         raise DataError(
-            f"{self.table.source}: the order of user {self.table.user(user)!r} cannot be told: {why}. Give all tables (training, validation and "
+            f"{self.table.source}: the order of user {self.table.user(user)!r} cannot be told: {why}. "
+            "Give all tables (training, validation and "
             "test) in path, each once; or the log that they come from."
         )
 
@@ -309,29 +368,49 @@ class _Chains:
         """
         position, width = self._positions(), self.lists.shape[1]
         follower = np.maximum(self.after, 0)
-        told = np.where(self.after >= 0, self.lists[follower, width - np.maximum(self.distance[follower], 1)], self.only)
+        told = np.where(
+            self.after >= 0, self.lists[follower, width - np.maximum(self.distance[follower], 1)], self.only
+        )
         item = np.where(self.item >= 0, self.item, told)
         if (item < 0).any():
-            what = "the last event has label 0, and negatives stand beside it, so that nothing tells which item is the real one"
+            what = (
+                "the last event has label 0, and negatives stand beside it, so that nothing tells "
+                "which item is the real one"
+            )
             self._refuse(int(self.users[np.argmax(item < 0)]), what)
         self._refuse_repeated(item)
-        # Events that have no row of their own: before the first place, and between two that are further apart.
+        # Events that have no row of their own: before the first place, and between two that are further
+        # apart.
         gaps = np.where(self.before < 0, self._known, self.distance - 1)
         at = np.repeat(np.arange(len(gaps)), gaps)
         back = np.repeat(np.cumsum(gaps), gaps) - np.arange(len(at))  # 1 for the event just before the place
         disliked = bool((self.item < 0).any())
         self._report(int(gaps.sum()), int(((self.before < 0) & (self._known == width)).sum()), disliked)
-        own = pl.DataFrame({"user": self.users, "item": item, "position": position, "rating": np.where(self.item >= 0, LIKED, DISLIKED)})
-        more = pl.DataFrame({"user": self.users[at], "item": self.lists[at, width - back], "position": position[at] - back})
+        own = pl.DataFrame(
+            {
+                "user": self.users,
+                "item": item,
+                "position": position,
+                "rating": np.where(self.item >= 0, LIKED, DISLIKED),
+            }
+        )
+        more = pl.DataFrame(
+            {"user": self.users[at], "item": self.lists[at, width - back], "position": position[at] - back}
+        )
         more = more.with_columns(rating=pl.lit(None if disliked else LIKED, dtype=pl.Float64))
         frame = pl.concat([own, more])
         self._refuse_other_orders(item, frame)
-        users, items = (log_columns.integers(n.ids.gather(frame[key])) for key, n in (("user", self.table.users), ("item", self.table.items)))
-        return pl.DataFrame([users.alias("user_id"), items.alias("item_id"), frame["position"], frame["rating"]]).sort("user_id", "position")
+        users, items = (
+            log_columns.integers(n.ids.gather(frame[key]))
+            for key, n in (("user", self.table.users), ("item", self.table.items))
+        )
+        return pl.DataFrame(
+            [users.alias("user_id"), items.alias("item_id"), frame["position"], frame["rating"]]
+        ).sort("user_id", "position")
 
     def _refuse_repeated(self, item: np.ndarray) -> None:
-        """Refuses what only looks like the end: after the last event a history would come that is a place already, so that rows may have been
-        lost in it; and events without a row among items that repeat."""
+        """Refuses what only looks like the end: after the last event a history would come that is a place
+        already, so that rows may have been lost in it; and events without a row among items that repeat."""
         tails = np.flatnonzero(self.after < 0)
         after = np.column_stack([self.users[tails], self.lists[tails, 1:], item[tails]])
         names = [str(i) for i in range(after.shape[1])]
@@ -345,8 +424,9 @@ class _Chains:
             self._refuse(twice["user"][0], "there are events missing, and items repeat")
 
     def _refuse_other_orders(self, item: np.ndarray, frame: pl.DataFrame) -> None:
-        """Refuses users with repeated items whose rows of label 0 tell of a way from place to place that the chain does not take, or takes once
-        where there are more. What other users take once cannot be a way back."""
+        """Refuses users with repeated items whose rows of label 0 tell of a way from place to place that the
+        chain does not take, or takes once where there are more. What other users take once cannot be a way
+        back."""
         repeated = frame.filter(pl.struct("user", "item").is_duplicated())["user"].unique().to_numpy()
         unsure = np.intersect1d(repeated, self.users[self.item < 0])
         if not len(unsure):
@@ -355,10 +435,19 @@ class _Chains:
         users, lists, width = self.users[places], self.lists[places], self.lists.shape[1]
         names = ["user", *map(str, range(width - 1))]
         here = pl.DataFrame([users, *lists[:, 1:].T], schema=names).with_columns(place=places)
-        there = pl.DataFrame([users, *lists[:, :-1].T], schema=names).with_columns(item=lists[:, -1]).filter(pl.col("item") >= 0)
+        there = (
+            pl.DataFrame([users, *lists[:, :-1].T], schema=names)
+            .with_columns(item=lists[:, -1])
+            .filter(pl.col("item") >= 0)
+        )
         ways = here.join(there, on=names).select("user", "place", "item")
         at = ways["place"].to_numpy()
-        taken = (self.item[at] < 0) & (self.after[at] >= 0) & (self.distance[self.after[at]] == 1) & (item[at] == ways["item"].to_numpy())
+        taken = (
+            (self.item[at] < 0)
+            & (self.after[at] >= 0)
+            & (self.distance[self.after[at]] == 1)
+            & (item[at] == ways["item"].to_numpy())
+        )
         ways = ways.with_columns(self.recent.gather(at).alias("recent"), taken=taken.astype(np.int64))
         counted = ways.join(self.table.disliked(ways), on=["user", "recent", "item"], how="left")
         wrong = counted.filter(pl.col("count").fill_null(0) != pl.col("taken"))
@@ -367,10 +456,21 @@ class _Chains:
 
     def _report(self, without_row: int, cut: int, disliked: bool) -> None:
         if without_row:
-            rating = "their rating is missing" if disliked else "as no event has label 0, they count as label 1"
-            logger.warning("%s: %s events have no row and are known from later histories; %s.", self.table.source, f"{without_row:,}", rating)
+            rating = (
+                "their rating is missing" if disliked else "as no event has label 0, they count as label 1"
+            )
+            logger.warning(
+                "%s: %s events have no row and are known from later histories; %s.",
+                self.table.source,
+                f"{without_row:,}",
+                rating,
+            )
         if cut:
-            logger.warning("%s: %s users have events before those in the tables; their sequences begin later.", self.table.source, f"{cut:,}")
+            logger.warning(
+                "%s: %s users have events before those in the tables; their sequences begin later.",
+                self.table.source,
+                f"{cut:,}",
+            )
 
 
 def _labels(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series:
@@ -378,12 +478,16 @@ def _labels(series: pl.Series, name: str, column: str, first_row: int) -> pl.Ser
     numbers = series.cast(pl.Float64, strict=False)
     if (bad := ~numbers.is_in([0.0, 1.0]).fill_null(False)).any():
         at = int(bad.arg_max() or 0)
-        raise DataError(f"{name}, row {first_row + at + 1}, column {column!r}: expected 0 or 1. Got {series[at]!r}.")
+        raise DataError(
+            f"{name}, row {first_row + at + 1}, column {column!r}: expected 0 or 1. Got {series[at]!r}."
+        )
     return (numbers == 1.0).alias("label")
 
 
 def _merged(places: pl.DataFrame) -> pl.DataFrame:
-    return places.group_by("user", "recent").agg(pl.col("least").min(), pl.col("greatest").max(), pl.col("again").max())
+    return places.group_by("user", "recent").agg(
+        pl.col("least").min(), pl.col("greatest").max(), pl.col("again").max()
+    )
 
 
 def _range(values: pl.DataFrame, key: str) -> pl.DataFrame:
@@ -398,7 +502,10 @@ def _item_table(given: Any, table: _Table, ids: pl.Series, users: pl.DataFrame |
     """
     if isinstance(given, str | Path):
         name = str(given)
-        frame = pl.concat([files.read(part, files.kind_of(part) or "parquet") for part in files.parts(given)], how="diagonal_relaxed")
+        frame = pl.concat(
+            [files.read(part, files.kind_of(part) or "parquet") for part in files.parts(given)],
+            how="diagonal_relaxed",
+        )
     else:
         name, frame = "items", to_polars(given, "items")
     key = table.names["item_id"]
@@ -408,5 +515,8 @@ def _item_table(given: Any, table: _Table, ids: pl.Series, users: pl.DataFrame |
     kept = [c for c in frame.columns if c != key and c not in others and not re.match(NO_ATTRIBUTES, c)]
     own = frame[key].cast(pl.String).cast(ids.dtype, strict=False).alias("item_id")
     if own.null_count():
-        raise DataError(f"{name}, column {key!r}: the log's items are {ids.dtype}. Got {frame[key].filter(own.is_null())[0]!r}.")
+        raise DataError(
+            f"{name}, column {key!r}: the log's items are {ids.dtype}. Got "
+            f"{frame[key].filter(own.is_null())[0]!r}."
+        )
     return pl.DataFrame([own, *(log_columns.typed(frame[c]) for c in kept)])

@@ -1,6 +1,8 @@
-"""SASRec's text: ``user item`` a line, each user's lines in order. No header, no times; the order of the file is the order of events.
+"""SASRec's text: ``user item`` a line, each user's lines in order. No header, no times; the order of the file
+is the order of events.
 
-Kang and McAuley, Self-Attentive Sequential Recommendation, ICDM 2018; the files come with the authors' code (kang205/SASRec, data/).
+Kang and McAuley, Self-Attentive Sequential Recommendation, ICDM 2018; the files come with the authors' code
+(kang205/SASRec, data/).
 """
 
 from __future__ import annotations
@@ -27,5 +29,8 @@ def read(path: str | Path) -> Interactions:
         if len(pair) != 2:
             raise DataError(f"{path}, row {row + 1}: expected 'user item'. Got {' '.join(pair)[:80]!r}.")
     users, items = zip(*words)
-    ids = {name: columns.integers(pl.Series(name, values)) for name, values in (("user_id", users), ("item_id", items))}
+    ids = {
+        name: columns.integers(pl.Series(name, values))
+        for name, values in (("user_id", users), ("item_id", items))
+    }
     return Interactions(pl.DataFrame(ids), source=str(path))

@@ -6,9 +6,10 @@
     user_holdout       some users never train and are asked about their last events
     session_temporal   the last days' sessions test, the days' before validate
 
-Order and ties: a split goes by the order of the sequences. Events of the same second stay in the order of the log's file (a stable sort); a seeded
-random order of ties is an option of building the sequences (``log.sequences(tie_order="random", seed=0)``). Minimum counts of items and users are a
-filter of the log (``log.filter(min_item_count=5)``), before it becomes sequences.
+Order and ties: a split goes by the order of the sequences. Events of the same second stay in the order of the
+log's file (a stable sort); a seeded random order of ties is an option of building the sequences
+(``log.sequences(tie_order="random", seed=0)``). Minimum counts of items and users are a filter of the log
+(``log.filter(min_item_count=5)``), before it becomes sequences.
 
 A new split is a file with one function, and a line in ``SPLITS``.
 """
@@ -40,7 +41,17 @@ SPLITS: dict[str, Callable[..., Split]] = {
     "session_temporal": session_temporal,
 }
 
-__all__ = ["SPLITS", "Queries", "Split", "SplitSettings", "global_temporal", "last_n", "leave_one_out", "session_temporal", "user_holdout"]
+__all__ = [
+    "SPLITS",
+    "Queries",
+    "Split",
+    "SplitSettings",
+    "global_temporal",
+    "last_n",
+    "leave_one_out",
+    "session_temporal",
+    "user_holdout",
+]
 
 
 class SplitSettings(Settings):
@@ -65,7 +76,9 @@ class SplitSettings(Settings):
             if key not in arguments.model_fields:
                 message = f"an argument of {self.name}{_hint(key, ['name', *arguments.model_fields])}"
                 error = PydanticCustomError("unknown_argument", "{message}", {"message": message})
-                raise ValidationError.from_exception_data(self.name, [InitErrorDetails(type=error, loc=(key,), input=value)])
+                raise ValidationError.from_exception_data(
+                    self.name, [InitErrorDetails(type=error, loc=(key,), input=value)]
+                )
         arguments.model_validate(self.model_extra or {})
         return self
 
@@ -78,11 +91,13 @@ class SplitSettings(Settings):
         """The split of these sequences.
 
         Raises:
-            DataError: the sequences lack what the split needs (times, say), or nothing is left to train on, to validate or to test.
+            DataError: the sequences lack what the split needs (times, say), or nothing is left to train on,
+                to validate or to test.
         """
         longest = int(sequences.lengths.max(initial=0))
         return SPLITS[self.name](sequences, **self.arguments).not_empty(
-            f"Users with too few events only train: the longest of {sequences.users:,} sequences has {longest:,}. Ask for fewer events of each "
+            f"Users with too few events only train: the longest of {sequences.users:,} sequences has "
+            f"{longest:,}. Ask for fewer events of each "
             "user, or take a log with longer sequences."
         )
 

@@ -1,4 +1,5 @@
-"""The arguments of a split, checked against its signature: one declaration serves Python calls and the ``split`` section of a YAML file."""
+"""The arguments of a split, checked against its signature: one declaration serves Python calls and the
+``split`` section of a YAML file."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def _cut_or_say(value: Any) -> float | datetime:
     try:
         return _cut(value)
     except ValueError:
-        raise ValueError("a quantile above 0 and below 1, seconds since 1970, or a date such as 2003-02-01") from None
+        raise ValueError(
+            "a quantile above 0 and below 1, seconds since 1970, or a date such as 2003-02-01"
+        ) from None
 
 
 def readable(cut: float | datetime | None) -> float | str | None:
@@ -45,7 +48,8 @@ def readable(cut: float | datetime | None) -> float | str | None:
 
 
 Cut = Annotated[float | datetime, PlainValidator(_cut_or_say), PlainSerializer(readable, when_used="json")]
-"""A point in time: below 1 a quantile of the log's times, else seconds since 1970 or a date such as 2003-02-01 (UTC if it does not say)."""
+"""A point in time: below 1 a quantile of the log's times, else seconds since 1970 or a date such as
+2003-02-01 (UTC if it does not say)."""
 
 Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """How many: below 1 a share of the users that can be asked, else a number of them."""
@@ -53,9 +57,12 @@ Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 @cache
 def arguments_of(function: Callable[..., Split]) -> type[Settings]:
-    """Settings with a field for each argument of a split but the sequences: its type, range and default are the signature's."""
+    """Settings with a field for each argument of a split but the sequences: its type, range and default are
+    the signature's."""
     hints = get_type_hints(function, include_extras=True)
-    fields: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in list(inspect.signature(function).parameters.values())[1:]}
+    fields: dict[str, Any] = {
+        p.name: (hints[p.name], p.default) for p in list(inspect.signature(function).parameters.values())[1:]
+    }
     return pydantic.create_model(function.__name__, __base__=Settings, **fields)
 
 
@@ -63,7 +70,8 @@ def splitter(function: Callable[P, Split]) -> Callable[P, Split]:
     """A split that checks its arguments before it looks at any data.
 
     Raises (when called):
-        SettingsError: an argument is of the wrong type or out of range; says which, what was expected and what came.
+        SettingsError: an argument is of the wrong type or out of range; says which, what was expected and
+        what came.
     """
 
     @wraps(function)
@@ -86,5 +94,8 @@ def how_many(share: float, total: int, name: str) -> int:
     if share >= 1 and share != count:
         raise SettingsError(f"{name}: expected a share below 1, or a whole number. Got {share}.")
     if not 1 <= count < total:
-        raise SettingsError(f"{name}: expected at least 1 and fewer than the {total} users that can be asked. Got {share:g}, which is {count}.")
+        raise SettingsError(
+            f"{name}: expected at least 1 and fewer than the {total} users that can be asked. Got "
+            f"{share:g}, which is {count}."
+        )
     return count

@@ -18,17 +18,25 @@ FEWEST, MOST = 100, 1000
 
 
 def everything(sequences: Sequences, seed: int = 0) -> Split:
-    """All events train, but for the last event of a tenth (100 to 1,000) of the users with at least 3 events, which validates.
+    """All events train, but for the last event of a tenth (100 to 1,000) of the users with at least 3 events,
+    which validates.
 
     Where that would be more than half of these users, nobody validates: then models train all their epochs.
     """
     starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
     able = np.flatnonzero(stops - starts >= 3)
     count = min(MOST, max(FEWEST, -(-len(able) // 10)))
-    few = np.sort(np.random.default_rng(seed).choice(able, count if 2 * count <= len(able) else 0, replace=False))
+    few = np.sort(
+        np.random.default_rng(seed).choice(able, count if 2 * count <= len(able) else 0, replace=False)
+    )
     train_stops = stops.copy()
     train_stops[few] -= 1
     none = Queries.at(sequences, np.empty(0, dtype=np.int64))
     return Split(
-        sequences, starts, train_stops, validation=Queries.at(sequences, stops[few] - 1), test=none, settings={"name": "everything", "seed": seed}
+        sequences,
+        starts,
+        train_stops,
+        validation=Queries.at(sequences, stops[few] - 1),
+        test=none,
+        settings={"name": "everything", "seed": seed},
     )

@@ -1,4 +1,5 @@
-"""Cut in time: train on what happened before a moment, ask what happened after it. As in use, nothing of the future is known.
+"""Cut in time: train on what happened before a moment, ask what happened after it. As in use, nothing of the
+future is known.
 
     time      start            validation_cut        test_cut             end
                 |   training         |     validation    |      test       |
@@ -8,15 +9,18 @@
     user 3                               e1   e2         e3                   trains nothing   (validation has no history of it; test has)
     user 4        e1        e2                                                train [e1, e2]   (no query)
 
-An event at the very moment of a cut is after it. Queries are asked about users with an event on both sides of the cut; their targets:
+An event at the very moment of a cut is after it. Queries are asked about users with an event on both sides of
+the cut; their targets:
 
     last         the last event of the window, knowing all before it        user 1, test:   [e1, e6] -> e7
     successive   each event of the window, knowing all before it            user 1, test:   [e1, e5] -> e6    [e1, e6] -> e7
     all          each event of the window, knowing only what was before it  user 1, test:   [e1, e5] -> e6    [e1, e5] -> e7
 
-With ``all`` each event is still a query of its own, with one right answer, though the user's queries all know the same.
+With ``all`` each event is still a query of its own, with one right answer, though the user's queries all know
+the same.
 
-With ``validation_users`` there is one cut. Some users, drawn at random, do not train; their last events before the cut are validation targets:
+With ``validation_users`` there is one cut. Some users, drawn at random, do not train; their last events
+before the cut are validation targets:
 
     time      start                        test_cut             end
                 |   training (validation)      |      test       |
@@ -24,10 +28,11 @@ With ``validation_users`` there is one cut. Some users, drawn at random, do not 
     user 1        e1   e2   e3     e4   e5        e6   e7           train [e1, e5]                    test e6, e7 as above
     user 2 (drawn)     e1   e2     e3             e4                trains nothing, validation e3     test e4
 
-Once settings are chosen, ``split.retrain()`` trains on everything before ``test_cut``. A target that was never seen in training counts as a miss,
-whatever its score.
+Once settings are chosen, ``split.retrain()`` trains on everything before ``test_cut``. A target that was
+never seen in training counts as a miss, whatever its score.
 
-Sources: Time to Split (Gusak et al., RecSys 2025, arXiv 2507.16289) for the choices of targets and validation.
+Sources: Time to Split (Gusak et al., RecSys 2025, arXiv 2507.16289) for the choices of targets and
+validation.
 """
 
 from __future__ import annotations
@@ -59,14 +64,17 @@ def global_temporal(
     """Training before ``validation_cut``, validation from there up to ``test_cut``, test from there on.
 
     Args:
-        validation_cut, test_cut: below 1 a quantile of the times of all events, else seconds since 1970, or a date.
+        validation_cut, test_cut: below 1 a quantile of the times of all events, else seconds since 1970, or a
+            date.
         targets: which events of a window are asked about, see above.
-        validation_users: instead of ``validation_cut`` (which is then None): how many users validate, a share below 1 or a number.
+        validation_users: instead of ``validation_cut`` (which is then None): how many users validate, a share
+            below 1 or a number.
         seed: of the draw of validation users.
 
     Raises:
         DataError: the log has no times, or nothing falls on one side of a cut.
-        SettingsError: the cuts are not in order, or both or neither of validation_cut and validation_users are given.
+        SettingsError: the cuts are not in order, or both or neither of validation_cut and validation_users
+            are given.
     """
     if (validation_cut is None) == (validation_users is None):
         raise SettingsError(
@@ -80,13 +88,18 @@ def global_temporal(
     if validation_cut is not None:
         validation_moment = moment(times, validation_cut)
         if validation_moment >= test_moment:
-            raise SettingsError(f"validation_cut: expected a moment before test_cut ({test_cut}). Got {validation_cut}, not earlier in this log.")
+            raise SettingsError(
+                f"validation_cut: expected a moment before test_cut ({test_cut}). Got {validation_cut}, "
+                "not earlier in this log."
+            )
         train_stops = first_at_or_after(sequences, times, validation_moment)
         validation = window(sequences, train_stops, before_test, targets)
     else:
         assert validation_users is not None
         able = np.flatnonzero(before_test - starts >= 2)
-        drawn = np.random.default_rng(seed).permutation(able)[: how_many(validation_users, len(able), "validation_users")]
+        drawn = np.random.default_rng(seed).permutation(able)[
+            : how_many(validation_users, len(able), "validation_users")
+        ]
         train_stops = before_test.copy()
         train_stops[drawn] = starts[drawn]
         validation = Queries.at(sequences, before_test[drawn] - 1)
@@ -107,7 +120,9 @@ def global_temporal(
         retrain_stops=before_test,
         cold_targets_miss=True,
     )
-    return split.not_empty(f"Move the cuts; the log's times go from {utc(times.min())} to {utc(times.max())}.")
+    return split.not_empty(
+        f"Move the cuts; the log's times go from {utc(times.min())} to {utc(times.max())}."
+    )
 
 
 def window(sequences: Sequences, begins: np.ndarray, ends: np.ndarray, targets: Targets) -> Queries:
@@ -116,7 +131,11 @@ def window(sequences: Sequences, begins: np.ndarray, ends: np.ndarray, targets: 
     if targets == "last":
         return Queries.at(sequences, ends[asked] - 1)
     lengths = (ends - begins)[asked]
-    events = np.repeat(begins[asked], lengths) + np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    events = (
+        np.repeat(begins[asked], lengths)
+        + np.arange(lengths.sum())
+        - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    )
     return Queries.until(sequences, events, begins) if targets == "all" else Queries.at(sequences, events)
 
 
@@ -128,25 +147,33 @@ def times_in_order(sequences: Sequences, name: str) -> np.ndarray:
     """
     if sequences.times is None:
         raise DataError(
-            f"split {name!r}: expected a log with times. Got order only. Map a timestamp column, or split by position (leave_one_out, last_n)."
+            f"split {name!r}: expected a log with times. Got order only. Map a timestamp column, or split "
+            "by position (leave_one_out, last_n)."
         )
     if not sequences.events:
         raise DataError(f"split {name!r}: expected at least one event. Got none.")
     back = np.flatnonzero(np.diff(sequences.times) < 0) + 1
     if len(wrong := np.setdiff1d(back, sequences.offsets)):
-        user = sequences.user_catalogue.ids[int(np.searchsorted(sequences.offsets, wrong[0], side="right")) - 1]
-        raise DataError(f"split {name!r}: expected each user's events in order of time. User {user!r}'s are not; sort the log by time.")
+        user = sequences.user_catalogue.ids[
+            int(np.searchsorted(sequences.offsets, wrong[0], side="right")) - 1
+        ]
+        raise DataError(
+            f"split {name!r}: expected each user's events in order of time. User {user!r}'s are not; sort "
+            "the log by time."
+        )
     return sequences.times
 
 
 def moment(times: np.ndarray, cut: float | datetime) -> float:
-    """Seconds since 1970 of a cut. A quantile lies between two times of the log where it must (linear interpolation)."""
+    """Seconds since 1970 of a cut. A quantile lies between two times of the log where it must (linear
+    interpolation)."""
     if isinstance(cut, datetime):
         return cut.timestamp()
     return float(np.quantile(times, cut)) if cut < 1 else cut
 
 
 def first_at_or_after(sequences: Sequences, times: np.ndarray, cut: float) -> np.ndarray:
-    """(users,) index of each user's first event at or after a moment, the end of the user's events where there is none."""
+    """(users,) index of each user's first event at or after a moment, the end of the user's events where
+    there is none."""
     before = np.concatenate([[0], np.cumsum(times < cut)])
     return sequences.offsets[:-1] + before[sequences.offsets[1:]] - before[sequences.offsets[:-1]]

@@ -1,10 +1,12 @@
-"""The origin's split: each of a user's last n events is a test target, with all that the user did before it as history.
+"""The origin's split: each of a user's last n events is a test target, with all that the user did before it
+as history.
 
     n = 3    e1 e2 e3 e4 | e5 | e6 e7 e8 |     train [e1, e4]   validation target e5   test targets e6, e7, e8
 
     history of e7:  [e1, e6]
 
-With ``min_rating`` only events with a rating above it are targets (asked, or trained on); the others stay in the histories:
+With ``min_rating`` only events with a rating above it are targets (asked, or trained on); the others stay in
+the histories:
 
     rating   5  5  1  4    4    2  5  4        training targets e2 e4 (e1 has no history, e3 is disliked); test targets e7, e8
 """
@@ -23,8 +25,11 @@ from seqrec.splitting.split import Queries, Split
 
 
 @splitter
-def last_n(sequences: Sequences, n: Annotated[int, Field(ge=1)] = 3, min_rating: float | None = None) -> Split:
-    """The last n events of each user test, the one before them validates; users with fewer than n + 2 events only train.
+def last_n(
+    sequences: Sequences, n: Annotated[int, Field(ge=1)] = 3, min_rating: float | None = None
+) -> Split:
+    """The last n events of each user test, the one before them validates; users with fewer than n + 2 events
+    only train.
 
     Args:
         n: test events a user, at least 1.
@@ -41,12 +46,17 @@ def last_n(sequences: Sequences, n: Annotated[int, Field(ge=1)] = 3, min_rating:
     positive = None
     if min_rating is not None:
         if sequences.ratings is None:
-            raise DataError(f"min_rating={min_rating}: the log has no ratings. Map a rating column, or leave min_rating out.")
+            raise DataError(
+                f"min_rating={min_rating}: the log has no ratings. Map a rating column, or leave "
+                "min_rating out."
+            )
         missing = int(np.isnan(sequences.ratings).sum())
         if missing:
             raise DataError(
-                f"min_rating={min_rating}: expected a rating for every event. Got {missing:,} of {sequences.events:,} without one, which are neither "
-                "liked nor disliked. Give them a rating, or leave these events or min_rating out; of tables of samples give all, validation too."
+                f"min_rating={min_rating}: expected a rating for every event. Got {missing:,} of "
+                f"{sequences.events:,} without one, which are neither "
+                "liked nor disliked. Give them a rating, or leave these events or min_rating out; of "
+                "tables of samples give all, validation too."
             )
         positive = np.asarray(sequences.ratings > min_rating)
         test, validation = test[positive[test]], validation[positive[validation]]

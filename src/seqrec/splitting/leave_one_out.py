@@ -4,8 +4,8 @@
     user 2   e1 e2 | e3 | e4 |                 train [e1, e2]   validation target e3   test target e4
     user 3   e1 e2 |                           train [e1, e2]   (too short for a query)
 
-Position in the sequence, not time: the training events of one user may be later than the test event of another, which makes results
-look better than they would be in use. ``global_temporal`` has no such leak.
+Position in the sequence, not time: the training events of one user may be later than the test event of
+another, which makes results look better than they would be in use. ``global_temporal`` has no such leak.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from seqrec.splitting.split import Queries, Split
 
 @splitter
 def leave_one_out(sequences: Sequences) -> Split:
-    """The last event of each user tests, the second-last validates; users with fewer than 3 events only train.
+    """The last event of each user tests, the second-last validates; users with fewer than 3 events only
+    train.
 
     Test histories end before the test target, so they include the validation event; nothing is trained on it.
     """

@@ -1,4 +1,5 @@
-"""The last days' sessions: train on sessions that are over, ask in the ones that come next. A user of the sequences is one session here.
+"""The last days' sessions: train on sessions that are over, ask in the ones that come next. A user of the
+sequences is one session here.
 
     time       start                    end - (test_days + validation_days)    end - test_days             end
                  |   training                       |       validation             |        test            |
@@ -9,11 +10,13 @@
     session 4                                                             e1           e2 e3                  test targets e2, e3
     session 5                                                                              e1                 (no query: nothing before e1)
 
-A session belongs where its last event does, as a whole, so no training event is at or after the first cut. Every event but the first of a held-out
-session is a target, with the events of the session before it as history. ``split.retrain()`` trains on the validation sessions too. A target that was
-never seen in training counts as a miss; the authors of GRU4Rec drop such events from the test sessions instead.
+A session belongs where its last event does, as a whole, so no training event is at or after the first cut.
+Every event but the first of a held-out session is a target, with the events of the session before it as
+history. ``split.retrain()`` trains on the validation sessions too. A target that was never seen in training
+counts as a miss; the authors of GRU4Rec drop such events from the test sessions instead.
 
-Source: Hidasi et al., Session-based Recommendations with Recurrent Neural Networks, ICLR 2016 (arXiv 1511.06939), section 4.
+Source: Hidasi et al., Session-based Recommendations with Recurrent Neural Networks, ICLR 2016 (arXiv
+1511.06939), section 4.
 """
 
 from __future__ import annotations
@@ -35,22 +38,29 @@ Days = Annotated[float, Field(gt=0)]
 
 @splitter
 def session_temporal(sequences: Sequences, validation_days: Days = 1.0, test_days: Days = 1.0) -> Split:
-    """Sessions that end in the last ``test_days`` test, the ones that end in the ``validation_days`` before validate, the others train.
+    """Sessions that end in the last ``test_days`` test, the ones that end in the ``validation_days`` before
+    validate, the others train.
 
     Args:
-        validation_days, test_days: 24 hours each, counted back from the last event of the log; fractions are welcome.
+        validation_days, test_days: 24 hours each, counted back from the last event of the log; fractions are
+            welcome.
 
     Raises:
-        DataError: the log has no times, a user has several sessions, or no session falls into one of the three parts.
+        DataError: the log has no times, a user has several sessions, or no session falls into one of the
+            three parts.
     """
     times = times_in_order(sequences, "session_temporal")
     starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
     is_first = np.zeros(sequences.events + 1, dtype=bool)
     is_first[sequences.offsets] = True
     within = np.flatnonzero(~is_first[:-1])  # events that follow one of the same session
-    if sequences.sessions is not None and (sequences.sessions[within] != sequences.sessions[within - 1]).any():
+    if (
+        sequences.sessions is not None
+        and (sequences.sessions[within] != sequences.sessions[within - 1]).any()
+    ):
         raise DataError(
-            "split 'session_temporal': expected every user to be one session. Got several of one user; map the session column to user_id."
+            "split 'session_temporal': expected every user to be one session. Got several of one user; "
+            "map the session column to user_id."
         )
     ends = np.full(sequences.users, -np.inf)
     ends[stops > starts] = times[stops[stops > starts] - 1]

@@ -1,4 +1,5 @@
-"""What every split is: for each user some training events, and queries whose history ends before their target."""
+"""What every split is: for each user some training events, and queries whose history ends before their
+target."""
 
 from __future__ import annotations
 
@@ -17,12 +18,14 @@ ROLES = {"train": 0, "validation": 1, "test": 2, "unused": 3, "disliked": 4}
 
 @dataclass(frozen=True)
 class Queries:
-    """Questions with one right answer each: what comes at event ``targets[i]``, given the same user's events before ``history_stops[i]``?
+    """Questions with one right answer each: what comes at event ``targets[i]``, given the same user's events
+    before ``history_stops[i]``?
 
     Attributes:
         targets: (queries,) int64, each an index into the events of the sequences, in ascending order.
         users: (queries,) int64, the user of each.
-        history_stops: (queries,) int64, where each history ends: the target itself where the whole past is known, earlier where it is not.
+        history_stops: (queries,) int64, where each history ends: the target itself where the whole past is
+            known, earlier where it is not.
     """
 
     targets: np.ndarray
@@ -34,13 +37,15 @@ class Queries:
 
     @classmethod
     def at(cls, sequences: Sequences, targets: np.ndarray) -> Queries:
-        """Queries for these events, with everything before each as its history (their users are looked up)."""
+        """Queries for these events, with everything before each as its history (their users are looked
+        up)."""
         targets = np.sort(np.asarray(targets, dtype=np.int64))
         return cls(targets, np.searchsorted(sequences.offsets, targets, side="right") - 1, targets)
 
     @classmethod
     def until(cls, sequences: Sequences, targets: np.ndarray, stops: np.ndarray) -> Queries:
-        """Queries for these events whose histories end at ``stops[u]``, (users,) event indices, where that is before the target."""
+        """Queries for these events whose histories end at ``stops[u]``, (users,) event indices, where that is
+        before the target."""
         full = cls.at(sequences, targets)
         return replace(full, history_stops=np.minimum(full.targets, stops[full.users]))
 
@@ -59,12 +64,16 @@ class Split:
 
     Attributes:
         sequences: all events; the split only points into them.
-        train_starts, train_stops: (users,) int64: user u trains on events ``[train_starts[u], train_stops[u])``.
+        train_starts, train_stops: (users,) int64: user u trains on events ``[train_starts[u],
+            train_stops[u])``.
         validation, test: the queries.
         settings: how it was made (name and arguments), for the record.
-        positive: (events,) bool, False where an event is no target for training (a bad rating, say) though it stays in histories; None: all are.
-        retrain_stops: (users,) int64 for protocols that train again on training and validation events once settings are chosen; else None.
-        cold_targets_miss: True where a target that was never seen in training counts as a miss whatever its score.
+        positive: (events,) bool, False where an event is no target for training (a bad rating, say) though it
+            stays in histories; None: all are.
+        retrain_stops: (users,) int64 for protocols that train again on training and validation events once
+            settings are chosen; else None.
+        cold_targets_miss: True where a target that was never seen in training counts as a miss whatever its
+            score.
     """
 
     sequences: Sequences
@@ -80,7 +89,9 @@ class Split:
     def histories(self, queries: Queries) -> Histories:
         """What each query knows: events ``[offsets[u], history_stops[i])``, and whose they are."""
         s = self.sequences
-        return Histories(s.items, s.offsets[queries.users], queries.history_stops, queries.users.astype(np.int32))
+        return Histories(
+            s.items, s.offsets[queries.users], queries.history_stops, queries.users.astype(np.int32)
+        )
 
     def targets(self, queries: Queries) -> np.ndarray:
         """(queries,) item index of each right answer."""
@@ -88,7 +99,8 @@ class Split:
 
     @cached_property
     def train_events(self) -> np.ndarray:
-        """(events,) bool, True for training events. The one mask through which models may look at the data."""
+        """(events,) bool, True for training events. The one mask through which models may look at the
+        data."""
         mask = np.zeros(self.sequences.events + 1, dtype=np.int8)
         np.add.at(mask, self.train_starts, 1)
         np.add.at(mask, self.train_stops, -1)
@@ -97,7 +109,9 @@ class Split:
     @cached_property
     def item_counts(self) -> np.ndarray:
         """(items,) int64 training events of each item."""
-        return np.bincount(self.sequences.items[self.train_events], minlength=len(self.sequences.item_catalogue))
+        return np.bincount(
+            self.sequences.items[self.train_events], minlength=len(self.sequences.item_catalogue)
+        )
 
     @property
     def trained_users(self) -> np.ndarray:
@@ -113,25 +127,39 @@ class Split:
     def retrain(self) -> Split:
         """The same split with training extended over the validation events."""
         if self.retrain_stops is None:
-            raise ValueError(f"split {self.settings.get('name')!r} has no retraining on validation events; only a cut in time has")
+            raise ValueError(
+                f"split {self.settings.get('name')!r} has no retraining on validation events; only a cut "
+                "in time has"
+            )
         return replace(self, train_stops=self.retrain_stops)
 
     def refit(self) -> Split:
-        """The same sequences with all events in training and none asked about, to fit a model that serves once this split has judged it."""
+        """The same sequences with all events in training and none asked about, to fit a model that serves
+        once this split has judged it."""
         s = self.sequences
         none = Queries.at(s, np.empty(0, dtype=np.int64))
-        return Split(s, s.offsets[:-1], s.offsets[1:], validation=none, test=none, settings={"name": "refit"}, positive=self.positive)
+        return Split(
+            s,
+            s.offsets[:-1],
+            s.offsets[1:],
+            validation=none,
+            test=none,
+            settings={"name": "refit"},
+            positive=self.positive,
+        )
 
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits over (user, position, item, role) of every event.
 
-        Items are numbered by first appearance and users by their place, so that renaming ids, or reading the same data in another
-        format, leaves the hash as it is; any other order, item or role changes it, and so do histories that end before their targets.
+        Items are numbered by first appearance and users by their place, so that renaming ids, or reading the
+        same data in another format, leaves the hash as it is; any other order, item or role changes it, and
+        so do histories that end before their targets.
         """
         s = self.sequences
         first = np.full(len(s.item_catalogue), s.events, dtype=np.int64)
-        first[s.items[::-1]] = np.arange(s.events)[::-1]  # of several events of an item the earliest is assigned last, and stays
+        # of several events of an item the earliest is assigned last, and stays
+        first[s.items[::-1]] = np.arange(s.events)[::-1]
         number = np.empty(len(first), dtype="<i4")
         number[np.argsort(first, kind="stable")] = np.arange(len(first))
         role = np.full(s.events, ROLES["unused"], dtype=np.int8)
@@ -154,7 +182,13 @@ class Split:
         Raises:
             DataError: there is not; ``advice`` says what to do.
         """
-        for what, count in (("training target", self.train_positions), ("validation query", len(self.validation)), ("test query", len(self.test))):
+        for what, count in (
+            ("training target", self.train_positions),
+            ("validation query", len(self.validation)),
+            ("test query", len(self.test)),
+        ):
             if not count:
-                raise DataError(f"split {self.settings['name']!r}: expected at least one {what}. Got none. {advice}")
+                raise DataError(
+                    f"split {self.settings['name']!r}: expected at least one {what}. Got none. {advice}"
+                )
         return self

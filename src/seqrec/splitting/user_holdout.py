@@ -5,8 +5,9 @@
     user 3 (tests)      e1 e2 e3 e4 | e5 |       trains nothing, test target e5 with history [e1, e4]
     user 4              e1 |                     train [e1]      (too short to be drawn)
 
-Position in the sequence, not time. With ``last=2`` the two last events of each held-out user are targets, each with everything before it as history.
-No user both validates and tests. ``split.retrain()`` trains on the validation users too.
+Position in the sequence, not time. With ``last=2`` the two last events of each held-out user are targets,
+each with everything before it as history. No user both validates and tests. ``split.retrain()`` trains on the
+validation users too.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def user_holdout(
     last: Annotated[int, Field(ge=1)] = 1,
     seed: Annotated[int, Field(ge=0)] = 0,
 ) -> Split:
-    """Users drawn at random, out of those with more than ``last`` events, never train; their last events are asked about.
+    """Users drawn at random, out of those with more than ``last`` events, never train; their last events are
+    asked about.
 
     Args:
         validation_users, test_users: how many of each, a share below 1 or a number.
@@ -42,10 +44,16 @@ def user_holdout(
     """
     starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
     able = np.flatnonzero(stops - starts > last)
-    validation_count, test_count = how_many(validation_users, len(able), "validation_users"), how_many(test_users, len(able), "test_users")
+    validation_count, test_count = (
+        how_many(validation_users, len(able), "validation_users"),
+        how_many(test_users, len(able), "test_users"),
+    )
     held_out = validation_count + test_count
     if held_out > len(able):
-        raise SettingsError(f"validation_users, test_users: expected at most {len(able)} in all, who have more than {last} events. Got {held_out}.")
+        raise SettingsError(
+            f"validation_users, test_users: expected at most {len(able)} in all, who have more than "
+            f"{last} events. Got {held_out}."
+        )
     drawn = np.random.default_rng(seed).permutation(able)
     test, validation = drawn[:test_count], drawn[test_count:held_out]
     train_stops, retrain_stops = stops.copy(), stops.copy()
@@ -58,7 +66,13 @@ def user_holdout(
         train_stops=train_stops,
         validation=Queries.at(sequences, (stops[validation][:, None] - ends).ravel()),
         test=Queries.at(sequences, (stops[test][:, None] - ends).ravel()),
-        settings={"name": "user_holdout", "validation_users": validation_users, "test_users": test_users, "last": last, "seed": seed},
+        settings={
+            "name": "user_holdout",
+            "validation_users": validation_users,
+            "test_users": test_users,
+            "last": last,
+            "seed": seed,
+        },
         retrain_stops=retrain_stops,
     )
     return split.not_empty("Hold out fewer users, or take a log with longer sequences.")

@@ -1,6 +1,7 @@
 """Every path goes through here: local files, ``s3://bucket/key``, and any other URL that fsspec can open.
 
-Nothing is ever half-written. A local file is written under a temporary name and then renamed; an object on S3 appears when its upload is complete.
+Nothing is ever half-written. A local file is written under a temporary name and then renamed; an object on S3
+appears when its upload is complete.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ def is_remote(path: str | Path) -> bool:
     """
     text = str(path)
     if re.match(r"(s3a?|gs|gcs|abfs|https?|memory):/[^/]", text):
-        raise DataError(f"{text}: pathlib has dropped a slash of this address. Pass it as text: {text.replace(':/', '://', 1)!r}.")
+        raise DataError(
+            f"{text}: pathlib has dropped a slash of this address. Pass it as text: "
+            f"{text.replace(':/', '://', 1)!r}."
+        )
     return "://" in text
 
 
@@ -53,7 +57,8 @@ def sibling(path: str | Path, name: str) -> str:
 
 @contextmanager
 def _remote(path: str | Path) -> Iterator[tuple[Any, str]]:
-    """The file system of a URL and the name in it; within the block, its errors name the path and say what to do."""
+    """The file system of a URL and the name in it; within the block, its errors name the path and say what to
+    do."""
     if s3.is_s3(path):
         with s3.named(str(path)):
             filesystem = s3.filesystem()
@@ -117,7 +122,11 @@ def files_below(folder: str | Path) -> list[str]:
         return sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
     with _remote(folder) as (filesystem, name):
         below = len(name.rstrip("/")) + 1
-        return sorted(join(folder, str(entry)[below:]) for entry in filesystem.find(name) if not str(entry).endswith("/"))
+        return sorted(
+            join(folder, str(entry)[below:])
+            for entry in filesystem.find(name)
+            if not str(entry).endswith("/")
+        )
 
 
 def remove(path: str | Path) -> None:
@@ -139,7 +148,8 @@ def open_read(path: str | Path) -> Iterator[IO[bytes]]:
 
     Raises:
         DataError: there is no such file.
-        StorageError: a remote file cannot be had: no such bucket, no credentials, a server that fails after all tries.
+        StorageError: a remote file cannot be had: no such bucket, no credentials, a server that fails after
+            all tries.
     """
     if not is_remote(path):
         try:
@@ -162,11 +172,12 @@ def open_read(path: str | Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def open_write(path: str | Path) -> Iterator[IO[bytes]]:
-    """A binary stream whose content appears under ``path`` only once it is whole: not if the block ends with an error.
+    """A binary stream whose content appears under ``path`` only once it is whole: not if the block ends with
+    an error.
 
     Raises:
-        StorageError: the file cannot be made: no permission, or a file where its folder should be; of a remote one: no such bucket, no
-            credentials, a server that fails after all tries.
+        StorageError: the file cannot be made: no permission, or a file where its folder should be; of a
+            remote one: no such bucket, no credentials, a server that fails after all tries.
     """
     if s3.is_s3(path):
         with _remote(path), s3.upload(str(path)) as stream:
@@ -189,7 +200,9 @@ def open_write(path: str | Path) -> Iterator[IO[bytes]]:
         target.parent.mkdir(parents=True, exist_ok=True)
         opened = open(temporary, "wb")  # noqa: SIM115  (closed below: errors of the block are not errors of opening)
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror}). Name another place, or see to its permissions.") from error
+        raise StorageError(
+            f"{path}: cannot be written ({error.strerror}). Name another place, or see to its permissions."
+        ) from error
     try:
         with opened as stream:
             yield stream
@@ -211,7 +224,9 @@ def check_file(path: str | Path, endings: Sequence[str] = ()) -> None:
     """
     suffix = Path(str(path)).suffix.lower()
     if endings and suffix not in endings:
-        raise SettingsError(f"{path}: expected a file that ends in {', '.join(endings)}. Got {suffix or 'no ending'!r}.")
+        raise SettingsError(
+            f"{path}: expected a file that ends in {', '.join(endings)}. Got {suffix or 'no ending'!r}."
+        )
     if not is_remote(path):
         if Path(path).is_dir():
             raise SettingsError(f"{path}: expected a file to write. Got a folder; name a file in it.")
@@ -219,7 +234,8 @@ def check_file(path: str | Path, endings: Sequence[str] = ()) -> None:
 
 
 def check_folder(path: str | Path) -> None:
-    """Refuses, before the work for it is done, a folder into which nothing could be written afterwards. It need not be there yet.
+    """Refuses, before the work for it is done, a folder into which nothing could be written afterwards. It
+    need not be there yet.
 
     Raises:
         SettingsError: there is a file where the folder should be, or no permission to write.
@@ -232,7 +248,10 @@ def check_folder(path: str | Path) -> None:
     if not there.is_dir():
         raise SettingsError(f"{path}: expected a folder to write into. {there} is a file; name another.")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise SettingsError(f"{path}: expected a folder to write into. {there} may not be written to by this user; name another.")
+        raise SettingsError(
+            f"{path}: expected a folder to write into. {there} may not be written to by this user; name "
+            "another."
+        )
 
 
 def absolute(path: str) -> str:

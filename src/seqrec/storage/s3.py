@@ -1,7 +1,9 @@
-"""S3 through s3fs: a client with time limits and retries, streams that lose nothing, and what its errors mean.
+"""S3 through s3fs: a client with time limits and retries, streams that lose nothing, and what its errors
+mean.
 
-Credentials, region and endpoint come from the environment and ``~/.aws``, as botocore reads them: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
-``AWS_SESSION_TOKEN``, ``AWS_PROFILE``, ``AWS_DEFAULT_REGION``, ``AWS_ENDPOINT_URL`` (or ``AWS_ENDPOINT_URL_S3``).
+Credentials, region and endpoint come from the environment and ``~/.aws``, as botocore reads them:
+``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_PROFILE``,
+``AWS_DEFAULT_REGION``, ``AWS_ENDPOINT_URL`` (or ``AWS_ENDPOINT_URL_S3``).
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from typing import IO, Any, cast
 from seqrec.errors import DataError, SeqrecError, StorageError
 
 TRIES = 5
-"""Times that a request is made of a server that fails, throttles or cuts the connection, with longer and longer waits; or ``AWS_MAX_ATTEMPTS``."""
+"""Times that a request is made of a server that fails, throttles or cuts the connection, with longer and
+longer waits; or ``AWS_MAX_ATTEMPTS``."""
 CONNECT_SECONDS = 2
 """How long a server may take to accept a connection."""
 STALL_SECONDS = 15
@@ -27,7 +30,8 @@ STALL_SECONDS = 15
 WAIT_SECONDS = 0.1
 """Wait before an answer that was cut is asked for again; doubled each time."""
 PART = 16 << 20
-"""Bytes of an upload that are held back and sent as one part: S3's limit of 10,000 parts makes this good for 160 GiB."""
+"""Bytes of an upload that are held back and sent as one part: S3's limit of 10,000 parts makes this good for
+160 GiB."""
 AHEAD = 8 << 20
 """Bytes read ahead."""
 
@@ -44,7 +48,9 @@ def filesystem() -> Any:
     Raises:
         StorageError: s3fs is not installed.
     """
-    return _filesystem(tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))))
+    return _filesystem(
+        tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+    )
 
 
 @lru_cache(maxsize=8)
@@ -52,13 +58,16 @@ def _filesystem(environment: tuple[tuple[str, str], ...]) -> Any:
     try:
         from s3fs import S3FileSystem
     except ImportError as error:
-        raise StorageError('s3://: needs s3fs, which is not installed. Run: pip install "seqrec[s3]"') from error
+        raise StorageError(
+            's3://: needs s3fs, which is not installed. Run: pip install "seqrec[s3]"'
+        ) from error
     said = dict(environment)
     retries: dict[str, Any] = {"mode": said.get("AWS_RETRY_MODE", "standard")}
     if "AWS_MAX_ATTEMPTS" not in said:
         retries["total_max_attempts"] = TRIES
     config = {"retries": retries, "connect_timeout": CONNECT_SECONDS, "read_timeout": STALL_SECONDS}
-    # No cache of instances, which would keep the credentials of another environment, nor of listings, which would hide files written elsewhere.
+    # No cache of instances, which would keep the credentials of another environment, nor of listings, which
+    # would hide files written elsewhere.
     made = S3FileSystem(config_kwargs=config, use_listings_cache=False, skip_instance_cache=True)
     made.retries = 1  # s3fs would do all of botocore's tries again: minutes, where the server is out of reach
     return made
@@ -72,7 +81,10 @@ def bucket_of(path: str) -> str:
     """
     bucket = path.split("://", 1)[1].split("/", 1)[0]
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", bucket):
-        raise DataError(f"{path}: expected s3://bucket/key. Got {bucket!r} as the bucket; is a variable empty that should name it?")
+        raise DataError(
+            f"{path}: expected s3://bucket/key. Got {bucket!r} as the bucket; is a variable empty that "
+            "should name it?"
+        )
     return bucket
 
 
@@ -83,7 +95,8 @@ def check_key(path: str) -> None:
 
 
 def check_bucket(path: str) -> None:
-    """Raises ``StorageError`` if the bucket is not there: S3 itself says of its objects only that they are not found."""
+    """Raises ``StorageError`` if the bucket is not there: S3 itself says of its objects only that they are
+    not found."""
     try:
         filesystem().call_s3("head_bucket", Bucket=bucket_of(path))
     except FileNotFoundError as error:
@@ -93,16 +106,24 @@ def check_bucket(path: str) -> None:
 
 
 def _no_bucket(path: str) -> StorageError:
-    return StorageError(f"{path}: there is no bucket {bucket_of(path)!r} at {_server()}. Correct the address, or create the bucket.")
+    return StorageError(
+        f"{path}: there is no bucket {bucket_of(path)!r} at {_server()}. Correct the address, or create "
+        "the bucket."
+    )
 
 
 def _server() -> str:
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "the server of ~/.aws/config, or AWS"
+    return (
+        os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+        or "the server of ~/.aws/config, or AWS"
+    )
 
 
 @contextmanager
 def named(path: str) -> Iterator[None]:
-    """Within the block, what goes wrong with S3 is a ``StorageError`` that names the path; files that are not there stay ``FileNotFoundError``."""
+    """Within the block, what goes wrong with S3 is a ``StorageError`` that names the path; files that are not
+    there stay ``FileNotFoundError``."""
     bucket_of(path)
     try:
         yield
@@ -131,16 +152,33 @@ def _explained(error: Exception, path: str) -> StorageError | None:
             return None
         if isinstance(error, PermissionError):
             return StorageError(
-                f"{path}: access denied by {_server()} ({what}). Check the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE) and what they may do: "
+                f"{path}: access denied by {_server()} ({what}). Check the credentials "
+                "(AWS_ACCESS_KEY_ID, AWS_PROFILE) and what they may do: "
                 "s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket."
             )
-        return StorageError(f"{path}: {_server()} refused or failed ({what}). Try again later, or check the address.")
+        return StorageError(
+            f"{path}: {_server()} refused or failed ({what}). Try again later, or check the address."
+        )
     if isinstance(error, FileExpired):
         return StorageError(f"{path}: was changed by another program while it was read. Read it again.")
-    if isinstance(error, aws.NoCredentialsError | aws.PartialCredentialsError | aws.CredentialRetrievalError | aws.ProfileNotFound):
-        return StorageError(f"{path}: no AWS credentials ({what}). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.")
-    if isinstance(error, aws.ConnectionError | aws.HTTPClientError | aws.IncompleteReadError | aiohttp.ClientError):
-        return StorageError(f"{path}: the connection to {_server()} failed ({what}). Check AWS_ENDPOINT_URL and the network, then run it again.")
+    if isinstance(
+        error,
+        aws.NoCredentialsError
+        | aws.PartialCredentialsError
+        | aws.CredentialRetrievalError
+        | aws.ProfileNotFound,
+    ):
+        return StorageError(
+            f"{path}: no AWS credentials ({what}). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AWS_PROFILE."
+        )
+    if isinstance(
+        error, aws.ConnectionError | aws.HTTPClientError | aws.IncompleteReadError | aiohttp.ClientError
+    ):
+        return StorageError(
+            f"{path}: the connection to {_server()} failed ({what}). Check AWS_ENDPOINT_URL and the "
+            "network, then run it again."
+        )
     if isinstance(error, aws.BotoCoreError):
         return StorageError(f"{path}: {what.rstrip('.')}.")
     return None
@@ -153,7 +191,9 @@ def open_read(path: str) -> IO[bytes]:
         FileNotFoundError: there is no such object.
     """
     check_key(path)
-    return cast(IO[bytes], io.BufferedReader(_Reader(path, filesystem().open(path, "rb", block_size=AHEAD)), 1 << 16))
+    return cast(
+        IO[bytes], io.BufferedReader(_Reader(path, filesystem().open(path, "rb", block_size=AHEAD)), 1 << 16)
+    )
 
 
 class _Reader(io.RawIOBase):
@@ -218,7 +258,8 @@ def upload(path: str) -> Iterator[IO[bytes]]:
 
 
 class _Writer(io.RawIOBase):
-    """Hands an upload its content part by part, however much is written at once. Closing it does not complete the upload."""
+    """Hands an upload its content part by part, however much is written at once. Closing it does not complete
+    the upload."""
 
     def __init__(self, file: Any):
         self.file = file
@@ -243,5 +284,10 @@ def _discard(file: Any) -> None:
     try:
         file.discard()
     except Exception as error:
-        logger.warning("%s: parts of an upload that failed may be left on the server (%s); they are not visible as a file", file.path, error)
+        logger.warning(
+            "%s: parts of an upload that failed may be left on the server (%s); they are not visible as a "
+            "file",
+            file.path,
+            error,
+        )
     file.closed = True

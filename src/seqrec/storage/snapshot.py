@@ -1,10 +1,11 @@
-"""A folder of files that belong together, always one whole state, on any storage: each step replaces one file, which is all that S3 can do at once.
+"""A folder of files that belong together, always one whole state, on any storage: each step replaces one
+file, which is all that S3 can do at once.
 
     model.json                       the marker: says which files belong together
     weights-5f0c2a9e.safetensors     a file of this state
 
-A writer puts files of new names beside the old ones, then replaces the marker, then removes what the marker does not name. Wherever it is stopped,
-a reader finds the old state or the new one, never some of both.
+A writer puts files of new names beside the old ones, then replaces the marker, then removes what the marker
+does not name. Wherever it is stopped, a reader finds the old state or the new one, never some of both.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Snapshot:
 
 @contextmanager
 def write(folder: str | Path, marker: str, parts: Iterable[str], about: dict[str, Any]) -> Iterator[Snapshot]:
-    """Within the block the parts are written; when it ends, the marker; if it ends with an error, all is as before.
+    """Within the block the parts are written; when it ends, the marker; if it ends with an error, all is as
+    before.
 
     Args:
         parts: all names that a part of such a folder may have: files of earlier states are known by them.
@@ -56,10 +58,23 @@ def write(folder: str | Path, marker: str, parts: Iterable[str], about: dict[str
     except BaseException:
         _remove(folder, snapshot.files.values())
         raise
-    # If this fails, nothing may be removed: the server may have taken the marker and then lost the connection.
+    # If this fails, nothing may be removed: the server may have taken the marker and then lost the
+    # connection.
     storage.write_json(about | {"files": snapshot.files}, storage.join(folder, marker))
-    earlier = re.compile("|".join(rf"{re.escape(p.rsplit('.', 1)[0])}(-[0-9a-f]{{8}})?\.{re.escape(p.rsplit('.', 1)[1])}" for p in parts))
-    _remove(folder, (name for name in storage.names(folder) if earlier.fullmatch(name) and name not in snapshot.files.values()))
+    earlier = re.compile(
+        "|".join(
+            rf"{re.escape(p.rsplit('.', 1)[0])}(-[0-9a-f]{{8}})?\.{re.escape(p.rsplit('.', 1)[1])}"
+            for p in parts
+        )
+    )
+    _remove(
+        folder,
+        (
+            name
+            for name in storage.names(folder)
+            if earlier.fullmatch(name) and name not in snapshot.files.values()
+        ),
+    )
 
 
 def _remove(folder: str | Path, names: Iterable[str]) -> None:

@@ -6,8 +6,8 @@ Three ways to walk through the training events, for the three kinds of encoder:
     lanes     recurrence: sequences laid end to end in parallel lanes, read a few steps at a time, hidden state carried over
     recent    pooling: for every event, in random order, the few items before it
 
-The batch size is set in positions (targets in the loss), not in users: 128 users of 200 events are 25,000 positions an update, and
-that many learn almost nothing in minutes.
+The batch size is set in positions (targets in the loss), not in users: 128 users of 200 events are 25,000
+positions an update, and that many learn almost nothing in minutes.
 """
 
 from __future__ import annotations
@@ -38,15 +38,20 @@ def _inputs(split: Split) -> np.ndarray:
     """
     inputs = np.maximum(split.train_stops - split.train_starts - 1, 0)
     if not inputs.any():
-        raise DataError("split: expected at least one user with two training events. Got none; look at the split and the log's filters.")
+        raise DataError(
+            "split: expected at least one user with two training events. Got none; look at the split and "
+            "the log's filters."
+        )
     return inputs
 
 
 def windows(split: Split, steps: int, batch_positions: int, rng: np.random.Generator) -> Iterator[Batch]:
-    """Pieces of at most ``steps`` inputs, cut from each training sequence at a random offset, batched with pieces of like length.
+    """Pieces of at most ``steps`` inputs, cut from each training sequence at a random offset, batched with
+    pieces of like length.
 
-    ``[1, 2, 3, 4, 5]`` with steps 3 gives the pieces (inputs -> targets) ``[1] -> [2]`` and ``[2, 3, 4] -> [3, 4, 5]``, or
-    ``[1, 2] -> [2, 3]`` and ``[3, 4] -> [4, 5]``, or ``[1, 2, 3] -> [2, 3, 4]`` and ``[4] -> [5]``. Every position is trained on once.
+    ``[1, 2, 3, 4, 5]`` with steps 3 gives the pieces (inputs -> targets) ``[1] -> [2]`` and ``[2, 3, 4] ->
+    [3, 4, 5]``, or ``[1, 2] -> [2, 3]`` and ``[3, 4] -> [4, 5]``, or ``[1, 2, 3] -> [2, 3, 4]`` and ``[4] ->
+    [5]``. Every position is trained on once.
 
     Yields:
         batches of about ``batch_positions`` positions, in random order.
@@ -81,19 +86,28 @@ def windows(split: Split, steps: int, batch_positions: int, rng: np.random.Gener
         )
 
 
-def lanes(split: Split, count: int, steps: int, order: Literal["random", "start"], rng: np.random.Generator, users: bool = False) -> Iterator[Batch]:
+def lanes(
+    split: Split,
+    count: int,
+    steps: int,
+    order: Literal["random", "start"],
+    rng: np.random.Generator,
+    users: bool = False,
+) -> Iterator[Batch]:
     """Sequences laid end to end in ``count`` parallel lanes, read ``steps`` at a time.
 
-    A lane that ends one sequence goes on with the next unread one, so two lanes over ``[1 2 3]``, ``[4 5]``, ``[6 7 8 9]`` read
+    A lane that ends one sequence goes on with the next unread one, so two lanes over ``[1 2 3]``, ``[4 5]``,
+    ``[6 7 8 9]`` read
 
         lane 0    4>5 | 6>7  7>8  8>9               ( | : the hidden state is reset )
         lane 1    1>2   2>3
 
-    With ``steps=1`` these are the session-parallel mini-batches of GRU4Rec (Hidasi et al., 2016, section 3.1.1, figure 2): a lane without a
-    sequence left drops out.
+    With ``steps=1`` these are the session-parallel mini-batches of GRU4Rec (Hidasi et al., 2016, section
+    3.1.1, figure 2): a lane without a sequence left drops out.
 
     Args:
-        order: "random", or "start": by the time of each sequence's first event (by file order where there are no times).
+        order: "random", or "start": by the time of each sequence's first event (by file order where there are
+            no times).
         users: also tell the user of each input.
 
     Yields:
@@ -113,20 +127,29 @@ def lanes(split: Split, count: int, steps: int, order: Literal["random", "start"
         begins[i], lane_of[i] = heap[0]
         heapq.heapreplace(heap, (int(begins[i]) + length, int(lane_of[i])))
     total = max(end for end, _ in heap)
-    # event[t, lane]: the event read in that lane at that time, -1 where the lane has run out. Time comes first: what a batch reads lies together.
+    # event[t, lane]: the event read in that lane at that time, -1 where the lane has run out. Time comes
+    # first: what a batch reads lies together.
     event = np.full((total, count), -1, dtype=np.int64)
     resets = np.zeros((total, count), dtype=bool)
     for i, u in enumerate(user.tolist()):
-        event[begins[i] : begins[i] + inputs[u], lane_of[i]] = np.arange(split.train_starts[u], split.train_starts[u] + inputs[u])
+        event[begins[i] : begins[i] + inputs[u], lane_of[i]] = np.arange(
+            split.train_starts[u], split.train_starts[u] + inputs[u]
+        )
         resets[begins[i], lane_of[i]] = True
-    by_length = np.argsort(-(event >= 0).sum(0), kind="stable")  # lanes only run out at their end: those still running are the first
+    # lanes only run out at their end: those still running are the first
+    by_length = np.argsort(-(event >= 0).sum(0), kind="stable")
     event, resets = event[:, by_length], resets[:, by_length]
     running = (event >= 0).sum(1)
     items = torch.from_numpy(split.sequences.items[np.maximum(event, 0)].astype(np.int64))
-    targets = torch.from_numpy(split.sequences.items[event + 1].astype(np.int64))  # of a lane that has run out: any
+    # of a lane that has run out: any
+    targets = torch.from_numpy(split.sequences.items[event + 1].astype(np.int64))
     labels = None if split.positive is None else torch.from_numpy(split.positive[event + 1])
     mask, starts, every = torch.from_numpy(event >= 0), torch.from_numpy(resets), torch.arange(count)
-    owners = torch.from_numpy(np.searchsorted(split.sequences.offsets, np.maximum(event, 0), side="right") - 1) if users else None
+    owners = (
+        torch.from_numpy(np.searchsorted(split.sequences.offsets, np.maximum(event, 0), side="right") - 1)
+        if users
+        else None
+    )
     for t, lanes_left in zip(range(0, total, steps), running[::steps].tolist()):
         part = slice(t, t + steps), slice(lanes_left)
         here = mask[part].T
@@ -142,19 +165,26 @@ def lanes(split: Split, count: int, steps: int, order: Literal["random", "start"
             users=None if owners is None else owners[part].T,
             resets=starts[part].T,
             labels=of_labels if of_labels is None or steps == 1 else of_labels.index_select(0, at),
-            # Session-parallel losses are summed and divided by the number of lanes: the few that are left at the end weigh no more.
+            # Session-parallel losses are summed and divided by the number of lanes: the few that are left at
+            # the end weigh no more.
             weight=lanes_left / count if steps == 1 else 1.0,
         )
 
 
 def recent(split: Split, width: int, batch_positions: int, rng: np.random.Generator) -> Iterator[Batch]:
-    """Every training event that has something before it, in random order, with the ``width`` items before it, latest first.
+    """Every training event that has something before it, in random order, with the ``width`` items before it,
+    latest first.
 
-    ``[1, 2, 3, 4, 5]`` with width 3 gives the rows ``[1 - -] -> 2``, ``[2 1 -] -> 3``, ``[3 2 1] -> 4``, ``[4 3 2] -> 5``, shuffled.
+    ``[1, 2, 3, 4, 5]`` with width 3 gives the rows ``[1 - -] -> 2``, ``[2 1 -] -> 3``, ``[3 2 1] -> 4``, ``[4
+    3 2] -> 5``, shuffled.
     """
     inputs = _inputs(split)
     total = int(inputs.sum())
-    targets = np.repeat(split.train_starts + 1, inputs) + np.arange(total) - np.repeat(np.cumsum(inputs) - inputs, inputs)
+    targets = (
+        np.repeat(split.train_starts + 1, inputs)
+        + np.arange(total)
+        - np.repeat(np.cumsum(inputs) - inputs, inputs)
+    )
     users = np.repeat(np.arange(len(inputs)), inputs)
     order = rng.permutation(total)
     targets, users = targets[order], users[order]
@@ -173,8 +203,8 @@ def recent(split: Split, width: int, batch_positions: int, rng: np.random.Genera
 
 
 def last_states(histories: Histories, longest: int) -> Batch:
-    """One row a history with its last ``longest`` items and its user, and one wanted state a row: the one after its last item (any, for an empty
-    history)."""
+    """One row a history with its last ``longest`` items and its user, and one wanted state a row: the one
+    after its last item (any, for an empty history)."""
     items, lengths = histories.padded(longest)
     steps = np.arange(items.shape[1])
     return Batch(

@@ -25,7 +25,9 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise SettingsError(f"train.device: expected a device that this machine has. Got {name!r}. Use 'auto' or 'cpu'.") from error
+        raise SettingsError(
+            f"train.device: expected a device that this machine has. Got {name!r}. Use 'auto' or 'cpu'."
+        ) from error
     return device
 
 
@@ -35,17 +37,25 @@ def device_for_loading(name: str) -> torch.device:
         return choose_device(name)
     except SettingsError:
         best = choose_device("auto")
-        log.warning("train.device: the model was saved with %r, which this machine does not have; it is loaded on %r.", name, best.type)
+        log.warning(
+            "train.device: the model was saved with %r, which this machine does not have; it is loaded on "
+            "%r.",
+            name,
+            best.type,
+        )
         return best
 
 
 def in_bfloat16(precision: str, device: torch.device) -> bool:
     """Whether to multiply in bfloat16."""
-    return precision == "bfloat16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
+    return precision == "bfloat16" or (
+        precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    )
 
 
 def keep_freed_memory() -> None:
-    """Has glibc keep freed tensors for the next batch, instead of giving each back to the kernel and faulting its pages in again."""
+    """Has glibc keep freed tensors for the next batch, instead of giving each back to the kernel and faulting
+    its pages in again."""
     if sys.platform == "linux":
         try:
             libc = ctypes.CDLL("libc.so.6")

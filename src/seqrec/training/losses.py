@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Weights = tuple[Tensor, Tensor, Tensor]
-"""Logarithms of weights: (C,) of each distinct item as a negative, (N,) of each target as the positive, (N,) of each target's own item as a negative
-(-inf: not at all)."""
+"""Logarithms of weights: (C,) of each distinct item as a negative, (N,) of each target as the positive, (N,)
+of each target's own item as a negative (-inf: not at all)."""
 
 CHUNK = 256  # rows of logits alive at once: 256 x 3,417 floats stay in the last-level cache
 
@@ -42,14 +42,22 @@ def _into(out: Tensor, states: Tensor, vectors: Tensor, bias: Tensor | None) -> 
 
 def _with_bias(item_vectors: Tensor, width: int) -> tuple[Tensor, Tensor | None]:
     """(..., width) vectors and (...,) biases, None where there are none."""
-    return item_vectors[..., :width], item_vectors[..., width].contiguous() if item_vectors.shape[-1] > width else None
+    return item_vectors[..., :width], item_vectors[..., width].contiguous() if item_vectors.shape[
+        -1
+    ] > width else None
 
 
 def softmax_with_gradients(
-    states: Tensor, item_vectors: Tensor, targets: Tensor, smoothing: float = 0.0, bfloat16: bool = False, weights: Weights | None = None
+    states: Tensor,
+    item_vectors: Tensor,
+    targets: Tensor,
+    smoothing: float = 0.0,
+    bfloat16: bool = False,
+    weights: Weights | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropy in chunks of rows, ``softmax`` or with weights ``shared_sampled_softmax``: the loss and its gradients with respect to states and
-    item vectors, in one pass over logits that never leave the cache."""
+    """Cross-entropy in chunks of rows, ``softmax`` or with weights ``shared_sampled_softmax``: the loss and
+    its gradients with respect to states and item vectors, in one pass over logits that never leave the
+    cache."""
     (n, width), c = states.shape, len(item_vectors)
     s, (v, bias) = states.detach(), _with_bias(item_vectors.detach(), width)
     if bfloat16:
@@ -75,11 +83,14 @@ def softmax_with_gradients(
             x.scatter_(1, t, (at_target + torch.logaddexp(positive, own)[i : i + rows])[:, None])
             at_target = at_target + positive[i : i + rows]
         mean = x.mean(1) if smoothing else None
-        # log p(target) = x_target - logsumexp; log-sum-exp comes from the largest logit and the largest probability, which softmax has.
+        # log p(target) = x_target - logsumexp; log-sum-exp comes from the largest logit and the largest
+        # probability, which softmax has.
         top = x.amax(1)
         torch.softmax(x, 1, out=x)
         log_z = top - x.amax(1).log()
-        loss += (log_z - (at_target if mean is None else (1 - smoothing) * at_target + smoothing * mean)).sum()
+        loss += (
+            log_z - (at_target if mean is None else (1 - smoothing) * at_target + smoothing * mean)
+        ).sum()
         if smoothing:
             x -= smoothing / c
         x.scatter_add_(1, t, x.new_full((len(a), 1), smoothing - 1))
@@ -88,7 +99,9 @@ def softmax_with_gradients(
         x, d = x.to(a.dtype), d_states[i : i + rows]
         torch.addmm(d, x, v, beta=0, alpha=1 / n, out=d)  # the gradient of the mean
         if bfloat16:
-            d_vectors.copy_(torch.add(d_vectors, torch.mm(x.T, a), alpha=1 / n) if i else torch.mm(x.T, a) / n)
+            d_vectors.copy_(
+                torch.add(d_vectors, torch.mm(x.T, a), alpha=1 / n) if i else torch.mm(x.T, a) / n
+            )
         else:
             torch.addmm(d_vectors, x.T, a, beta=float(i > 0), alpha=1 / n, out=d_vectors)
     if d_bias is not None:
@@ -99,7 +112,13 @@ def softmax_with_gradients(
 class _Softmax(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, states: Tensor, item_vectors: Tensor, targets: Tensor, smoothing: float, bfloat16: bool, weights: Weights | None = None
+        ctx,
+        states: Tensor,
+        item_vectors: Tensor,
+        targets: Tensor,
+        smoothing: float,
+        bfloat16: bool,
+        weights: Weights | None = None,
     ) -> Tensor:
         loss, *gradients = softmax_with_gradients(states, item_vectors, targets, smoothing, bfloat16, weights)
         ctx.save_for_backward(*gradients)
@@ -113,11 +132,13 @@ class _Softmax(torch.autograd.Function):
         return d_states, d_vectors, None, None, None, None
 
 
-def softmax(states: Tensor, item_vectors: Tensor, targets: Tensor, smoothing: float = 0.0, bfloat16: bool = False) -> Tensor:
+def softmax(
+    states: Tensor, item_vectors: Tensor, targets: Tensor, smoothing: float = 0.0, bfloat16: bool = False
+) -> Tensor:
     """Cross-entropy over the whole catalogue.
 
-    ``L = mean_i [ logsumexp_c(s_i . v_c) - sum_c q_ic s_i . v_c ]`` with ``q = 1 - smoothing`` on the target, plus ``smoothing / C`` everywhere
-    (label smoothing: Szegedy et al., 2016, section 7).
+    ``L = mean_i [ logsumexp_c(s_i . v_c) - sum_c q_ic s_i . v_c ]`` with ``q = 1 - smoothing`` on the target,
+    plus ``smoothing / C`` everywhere (label smoothing: Szegedy et al., 2016, section 7).
 
     Args:
         states: (N, D).  item_vectors: (C, D or D + 1).  targets: (N,) int64.
@@ -126,11 +147,14 @@ def softmax(states: Tensor, item_vectors: Tensor, targets: Tensor, smoothing: fl
     return _Softmax.apply(states, item_vectors, targets, smoothing, bfloat16)
 
 
-def shared_sampled_softmax(states: Tensor, item_vectors: Tensor, targets: Tensor, weights: Weights, bfloat16: bool = False) -> Tensor:
-    """``sampled_softmax`` of negatives that all positions share, each distinct item scored once however often it was drawn.
+def shared_sampled_softmax(
+    states: Tensor, item_vectors: Tensor, targets: Tensor, weights: Weights, bfloat16: bool = False
+) -> Tensor:
+    """``sampled_softmax`` of negatives that all positions share, each distinct item scored once however often
+    it was drawn.
 
-    ``L = mean_i -log[ W_i exp(s_i . v_t) / (W_i exp(s_i . v_t) + sum_c w_ic exp(s_i . v_c)) ]``, where ``w_c`` adds up ``exp(-log q)`` over the
-    draws of item c.
+    ``L = mean_i -log[ W_i exp(s_i . v_t) / (W_i exp(s_i . v_t) + sum_c w_ic exp(s_i . v_c)) ]``, where
+    ``w_c`` adds up ``exp(-log q)`` over the draws of item c.
 
     Args:
         states: (N, D).  item_vectors: (C, D or D + 1) of the distinct items.  targets: (N,) int64, index into them.
@@ -139,15 +163,18 @@ def shared_sampled_softmax(states: Tensor, item_vectors: Tensor, targets: Tensor
 
 
 def sampled_softmax(positive: Tensor, negative: Tensor) -> Tensor:
-    """Cross-entropy against the sampled negatives only; with scores corrected by logQ it estimates the full softmax.
+    """Cross-entropy against the sampled negatives only; with scores corrected by logQ it estimates the full
+    softmax.
 
-    ``L = mean -log[ exp(p) / (exp(p) + sum_m exp(n_m)) ]`` (Bengio and Senecal, 2008; logQ: see ``seqrec.training.negatives``).
+    ``L = mean -log[ exp(p) / (exp(p) + sum_m exp(n_m)) ]`` (Bengio and Senecal, 2008; logQ: see
+    ``seqrec.training.negatives``).
     """
     return -F.log_softmax(torch.cat([positive[:, None], negative], 1), 1)[:, 0].mean()
 
 
 def bce(positive: Tensor, negative: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy: ``L = mean [ -log sig(p) - sum_m log(1 - sig(n_m)) ]`` (Kang and McAuley, 2018, equation 5).
+    """Binary cross-entropy: ``L = mean [ -log sig(p) - sum_m log(1 - sig(n_m)) ]`` (Kang and McAuley, 2018,
+    equation 5).
 
     Args:
         labels: (N,) bool, False where the "positive" is a disliked item, which then counts as a negative.
@@ -157,9 +184,11 @@ def bce(positive: Tensor, negative: Tensor, labels: Tensor | None = None) -> Ten
 
 
 def gbce(positive: Tensor, negative: Tensor, items: int, t: float = 0.75) -> Tensor:
-    """Generalised BCE, which undoes the overconfidence of negative sampling (Petrov and Macdonald, 2023, equations 9 and 12).
+    """Generalised BCE, which undoes the overconfidence of negative sampling (Petrov and Macdonald, 2023,
+    equations 9 and 12).
 
-    ``L = mean [ -beta log sig(p) - sum_m log(1 - sig(n_m)) ]``, ``beta = a (t (1 - 1/a) + 1/a)``, ``a = M / (items - 1)``.
+    ``L = mean [ -beta log sig(p) - sum_m log(1 - sig(n_m)) ]``, ``beta = a (t (1 - 1/a) + 1/a)``, ``a = M /
+    (items - 1)``.
 
     Args:
         items: size of the catalogue.  t: calibration, 0 (plain BCE) to 1 (fully calibrated).
@@ -172,28 +201,36 @@ def gbce(positive: Tensor, negative: Tensor, items: int, t: float = 0.75) -> Ten
 def _counted(negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(scores with 0 where excluded, 1.0 where counted, how many are counted a row)."""
     counted = torch.isfinite(negative)
-    return torch.where(counted, negative, torch.zeros_like(negative)), counted.to(negative.dtype), counted.sum(1).clamp(min=1)
+    return (
+        torch.where(counted, negative, torch.zeros_like(negative)),
+        counted.to(negative.dtype),
+        counted.sum(1).clamp(min=1),
+    )
 
 
 def _some(negative: Tensor) -> Tensor:
-    """Scores without rows of nothing but excluded ones, whose softmax is no number: such a row becomes zeros."""
+    """Scores without rows of nothing but excluded ones, whose softmax is no number: such a row becomes
+    zeros."""
     return torch.where(torch.isneginf(negative).all(1, keepdim=True), torch.zeros_like(negative), negative)
 
 
 def bpr(positive: Tensor, negative: Tensor) -> Tensor:
-    """``L = mean [ -1/M sum_m log sig(p - n_m) ]`` (Rendle et al., 2009; Hidasi et al., 2016, section 3.1.3)."""
+    """``L = mean [ -1/M sum_m log sig(p - n_m) ]`` (Rendle et al., 2009; Hidasi et al., 2016, section
+    3.1.3)."""
     n, counted, m = _counted(negative)
     return ((F.softplus(n - positive[:, None]) * counted).sum(1) / m).mean()
 
 
 def top1(positive: Tensor, negative: Tensor) -> Tensor:
-    """``L = mean [ 1/M sum_m sig(n_m - p) + sig(n_m^2) ]`` (Hidasi et al., 2016, section 3.1.3). The regulariser sees negatives only."""
+    """``L = mean [ 1/M sum_m sig(n_m - p) + sig(n_m^2) ]`` (Hidasi et al., 2016, section 3.1.3). The
+    regulariser sees negatives only."""
     n, counted, m = _counted(negative)
     return (((torch.sigmoid(n - positive[:, None]) + torch.sigmoid(n**2)) * counted).sum(1) / m).mean()
 
 
 def top1_max(positive: Tensor, negative: Tensor) -> Tensor:
-    """``L = mean [ sum_m w_m (sig(n_m - p) + sig(n_m^2)) ]``, ``w = softmax(n)`` (Hidasi and Karatzoglou, 2018, equation 8)."""
+    """``L = mean [ sum_m w_m (sig(n_m - p) + sig(n_m^2)) ]``, ``w = softmax(n)`` (Hidasi and Karatzoglou,
+    2018, equation 8)."""
     n, counted, _ = _counted(negative)
     w = torch.softmax(_some(negative), 1) * counted
     return (w * (torch.sigmoid(n - positive[:, None]) + torch.sigmoid(n**2))).sum(1).mean()
@@ -207,7 +244,10 @@ def bpr_max(positive: Tensor, negative: Tensor, regularisation: float = 1.0, elu
         elu: where above 0, scores first pass through ``ELU`` with this alpha, as in the authors' code.
     """
     if elu > 0:
-        positive, negative = F.elu(positive, elu), torch.where(torch.isfinite(negative), F.elu(negative, elu), negative)
+        positive, negative = (
+            F.elu(positive, elu),
+            torch.where(torch.isfinite(negative), F.elu(negative, elu), negative),
+        )
     n, counted, _ = _counted(negative)
     log_w = torch.log_softmax(_some(negative), 1)
     # log sum_m w_m sig(p - n_m), in logarithms: no term underflows
@@ -224,7 +264,15 @@ class _SharedBPRMax(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, states: Tensor, item_vectors: Tensor, targets: Tensor, weights: Weights, regularisation: float, alpha: float) -> Tensor:
+    def forward(
+        ctx,
+        states: Tensor,
+        item_vectors: Tensor,
+        targets: Tensor,
+        weights: Weights,
+        regularisation: float,
+        alpha: float,
+    ) -> Tensor:
         (n, width), c = states.shape, len(item_vectors)
         a, (v, bias) = states.detach(), _with_bias(item_vectors.detach(), width)
         log_weight, _, own = weights
@@ -272,8 +320,16 @@ class _SharedBPRMax(torch.autograd.Function):
         return d_states * grad, d_vectors * grad, None, None, None, None
 
 
-def shared_bpr_max(states: Tensor, item_vectors: Tensor, targets: Tensor, weights: Weights, regularisation: float = 1.0, elu: float = 0.0) -> Tensor:
-    """``bpr_max`` of negatives that all positions share, each distinct item scored once: its weight counts its draws.
+def shared_bpr_max(
+    states: Tensor,
+    item_vectors: Tensor,
+    targets: Tensor,
+    weights: Weights,
+    regularisation: float = 1.0,
+    elu: float = 0.0,
+) -> Tensor:
+    """``bpr_max`` of negatives that all positions share, each distinct item scored once: its weight counts
+    its draws.
 
     Args:
         states: (N, D).  item_vectors: (C, D or D + 1) of the distinct items.  targets: (N,) int64, index into them.

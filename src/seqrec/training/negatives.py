@@ -1,4 +1,5 @@
-"""Samplers of negatives. Each tells the log-probability with which it draws an item, so that losses can be corrected for it.
+"""Samplers of negatives. Each tells the log-probability with which it draws an item, so that losses can be
+corrected for it.
 
 Counts come from training events only, and nothing else of the data is ever looked at.
 """
@@ -20,19 +21,23 @@ from seqrec.settings.base import Settings
 
 class NegativesSettings(Settings):
     count: int = Field(256, ge=0)
-    """Sampled items: for the whole batch if shared, else for each position. 0 leaves the in-batch ones only."""
+    """Sampled items: for the whole batch if shared, else for each position. 0 leaves the in-batch ones
+    only."""
     alpha: float = Field(0.0, ge=0, le=2)
-    """Items are drawn with probability proportional to their training count to this power: 0 uniform, 1 by popularity."""
+    """Items are drawn with probability proportional to their training count to this power: 0 uniform, 1 by
+    popularity."""
     in_batch: bool = False
     """The other targets of the batch are negatives too."""
     shared: bool = True
     """One draw for all positions of a batch (fast: one matrix multiply), or one for each."""
     logq: float = Field(0.0, ge=0, le=1)
-    """How much of the log-probability of being drawn is subtracted from every score: with 1 sampled softmax estimates the full one (but an item
-    that is expected more than once among them, where a few make up most of a log, comes out above its share)."""
+    """How much of the log-probability of being drawn is subtracted from every score: with 1 sampled softmax
+    estimates the full one (but an item that is expected more than once among them, where a few make up most
+    of a log, comes out above its share)."""
     logq_form: Literal["expected", "counts"] = "expected"
-    """What that log-probability is: the log of how often an item is expected among the negatives, in-batch and sampled together; or, as GRU4Rec's
-    authors have it, the log of its training count where it comes from the batch, and of its count to the power alpha where it is sampled."""
+    """What that log-probability is: the log of how often an item is expected among the negatives, in-batch
+    and sampled together; or, as GRU4Rec's authors have it, the log of its training count where it comes from
+    the batch, and of its count to the power alpha where it is sampled."""
     mask_targets: bool = True
     """A negative that is the position's own target does not count; GRU4Rec's authors let it."""
 
@@ -58,9 +63,11 @@ class Distinct:
 
     Attributes:
         items: (U,) ascending.
-        log_weight: (U,) log of the sum over an item's draws of ``exp(-logq log_q)``; -inf where it was not drawn.
+        log_weight: (U,) log of the sum over an item's draws of ``exp(-logq log_q)``; -inf where it was not
+            drawn.
         target_log_weight: (N,) the same for each target as the positive.
-        own_log_weight: (N,) the same for each target's own item as a negative: -inf where that is masked or was not drawn.
+        own_log_weight: (N,) the same for each target's own item as a negative: -inf where that is masked or
+            was not drawn.
         at: (N,) where the targets are among them.
         beside: (m,) where other items are that were asked for, or None.
     """
@@ -90,7 +97,8 @@ class Sampler:
         counts = item_counts.to(torch.float64)
         weights = counts.clamp(min=0 if settings.alpha else 1) ** settings.alpha
         self.log_p = (weights / weights.sum()).clamp(min=1e-30).log().float().to(device)
-        # An item is expected p times a draw: in a draw of the sampler, and for a target of the batch. (Or what the authors of GRU4Rec take for it.)
+        # An item is expected p times a draw: in a draw of the sampler, and for a target of the batch. (Or
+        # what the authors of GRU4Rec take for it.)
         if settings.logq_form == "expected":
             sampled, from_batch = weights / weights.sum() * max(1, settings.count), counts / counts.sum()
         else:
@@ -100,12 +108,16 @@ class Sampler:
         keep, other = alias_table(weights.cpu().numpy())
         self.keep, self.other = torch.from_numpy(keep).to(device), torch.from_numpy(other).to(device)
         self.generator = torch.Generator(device).manual_seed(seed)
-        self.seen, self.place = torch.zeros(0, dtype=torch.bool, device=device), torch.zeros(0, dtype=torch.int64, device=device)
+        self.seen, self.place = (
+            torch.zeros(0, dtype=torch.bool, device=device),
+            torch.zeros(0, dtype=torch.int64, device=device),
+        )
         self.block, self.used = torch.empty(0, dtype=torch.int64, device=device), 0
 
     @property
     def batches_at_once(self) -> int:
-        """How many batches to give to ``distinct``: as many as help, but not so many that its marks take more than some megabytes."""
+        """How many batches to give to ``distinct``: as many as help, but not so many that its marks take more
+        than some megabytes."""
         return max(1, min(32, MARKS // len(self.q_batch)))
 
     def draw(self, shape: tuple[int, ...]) -> Tensor:
@@ -117,13 +129,15 @@ class Sampler:
         return self.block[self.used - size : self.used].view(shape)
 
     def _draw(self, size: int) -> Tensor:
-        u = torch.rand(size, generator=self.generator, dtype=torch.float64, device=self.keep.device) * len(self.keep)
+        u = torch.rand(size, generator=self.generator, dtype=torch.float64, device=self.keep.device) * len(
+            self.keep
+        )
         cell = u.long()
         return torch.where(u - cell < self.keep.take(cell), cell, self.other.take(cell))
 
     def q(self, items: Tensor, n: int | Tensor) -> tuple[Tensor, Tensor]:
-        """How often an item is expected among the negatives, (m,) -> (m,) if drawn from a batch of n targets, (m,) if drawn by the sampler.
-        n: the same for all, or (m,)."""
+        """How often an item is expected among the negatives, (m,) -> (m,) if drawn from a batch of n targets,
+        (m,) if drawn by the sampler. n: the same for all, or (m,)."""
         s = self.settings
         sampled, from_batch = self.q_sampled.take(items), self.q_batch.take(items)
         if s.logq_form == "counts":
@@ -141,10 +155,15 @@ class Sampler:
             return Negatives(drawn, log_q, sampled_log_q)
         if s.shared:
             return Negatives(torch.cat([targets, drawn]), torch.cat([batch_log_q, log_q]), batch_log_q)
-        return Negatives(torch.cat([targets.expand(n, n), drawn], 1), torch.cat([batch_log_q.expand(n, n), log_q], 1), batch_log_q)
+        return Negatives(
+            torch.cat([targets.expand(n, n), drawn], 1),
+            torch.cat([batch_log_q.expand(n, n), log_q], 1),
+            batch_log_q,
+        )
 
     def excluded(self, negatives: Negatives, targets: Tensor) -> Tensor:
-        """(N, M) bool, or of a shape that broadcasts to it: True where a negative does not count for a position."""
+        """(N, M) bool, or of a shape that broadcasts to it: True where a negative does not count for a
+        position."""
         if self.settings.mask_targets:
             return negatives.items == targets[:, None]
         # A position's own place in the batch is its positive.
@@ -152,9 +171,11 @@ class Sampler:
         return own.fill_diagonal_(True) if self.settings.in_batch else own
 
     def distinct(self, targets: Sequence[Tensor], beside: Sequence[Tensor] | None = None) -> list[Distinct]:
-        """The same draws as ``sample`` of shared negatives, for some batches at once, each item of a batch once.
+        """The same draws as ``sample`` of shared negatives, for some batches at once, each item of a batch
+        once.
 
-        The operations are small: one on the items of many batches costs hardly more than one on those of a single batch.
+        The operations are small: one on the items of many batches costs hardly more than one on those of a
+        single batch.
 
         Args:
             targets: (N,) of each batch.
@@ -182,25 +203,40 @@ class Sampler:
         items = found - (batch * items_of_all).repeat_interleave(counts)
         at_target, drawn, _ = place.split([sum(n), s.count * len(n), len(place) - sum(n) - s.count * len(n)])
         from_batch, sampled = (torch.bincount(p, minlength=len(items)) for p in (at_target, drawn))
-        batch_weight, sampled_weight = (q**-s.logq for q in self.q(items, sizes[: len(n)].repeat_interleave(counts)))
+        batch_weight, sampled_weight = (
+            q**-s.logq for q in self.q(items, sizes[: len(n)].repeat_interleave(counts))
+        )
         negative = sampled * sampled_weight
         log_weight = (negative + from_batch * batch_weight if s.in_batch else negative).log()
         positive = (batch_weight if s.in_batch else sampled_weight).take(at_target).log()
         if s.mask_targets:
             own = torch.full_like(positive, -torch.inf)
         else:  # a position's own place in the batch is its positive, not a negative
-            own = (negative + (from_batch - 1) * batch_weight if s.in_batch else negative).take(at_target).log()
+            own = (
+                (negative + (from_batch - 1) * batch_weight if s.in_batch else negative).take(at_target).log()
+            )
 
-        local = (place - begins.repeat(len(asked) // len(targets)).repeat_interleave(sizes)).split([len(x) for x in asked])
+        local = (place - begins.repeat(len(asked) // len(targets)).repeat_interleave(sizes)).split(
+            [len(x) for x in asked]
+        )
         others_at = local[2 * len(n) :] if others else [None] * len(n)
-        parts = (items.split(counts.tolist()), log_weight.split(counts.tolist()), positive.split(n), own.split(n), local[: len(n)], others_at)
+        parts = (
+            items.split(counts.tolist()),
+            log_weight.split(counts.tolist()),
+            positive.split(n),
+            own.split(n),
+            local[: len(n)],
+            others_at,
+        )
         return [Distinct(*of_batch) for of_batch in zip(*parts, strict=True)]
 
 
 def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tables for drawing in constant time with probability proportional to weights (Walker, 1977; Vose, 1991).
+    """Tables for drawing in constant time with probability proportional to weights (Walker, 1977; Vose,
+    1991).
 
-    Every cell i holds item i with probability ``keep[i]``, and ``other[i]`` with the rest: draw a cell, then one of its two items.
+    Every cell i holds item i with probability ``keep[i]``, and ``other[i]`` with the rest: draw a cell, then
+    one of its two items.
 
     Args:
         weights: (items,) float64, at least 0.

@@ -42,7 +42,8 @@ class LossSettings(Settings):
     def _of_this_loss(cls, value: float, info: ValidationInfo) -> float:
         assert info.field_name is not None
         of, name = OPTIONS[info.field_name], info.data.get("name")
-        if name not in (of, None) and value != cls.model_fields[info.field_name].default:  # a saved model lists defaults, too
+        # a saved model lists defaults, too
+        if name not in (of, None) and value != cls.model_fields[info.field_name].default:
             raise ValueError(f"no value with the loss {name}, since only {of} has it; leave it out")
         return value
 
@@ -61,16 +62,23 @@ class Objective:
     def scores_once(self) -> bool:
         """Whether all positions share their negatives and the loss scores each distinct item once."""
         name = self.settings.name
-        return self.sampler.settings.shared and (name == "sampled_softmax" or (name == "bpr_max" and not self.sampler.settings.logq))
+        return self.sampler.settings.shared and (
+            name == "sampled_softmax" or (name == "bpr_max" and not self.sampler.settings.logq)
+        )
 
     def drawn(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Distinct | None]]:
-        """The batches on the sampler's device, each with its shared negatives where these are drawn for many batches at once."""
+        """The batches on the sampler's device, each with its shared negatives where these are drawn for many
+        batches at once."""
         if not self.scores_once:
             yield from ((batch.to(self.sampler.device), None) for batch in batches)
             return
         batches = iter(batches)
-        while some := [batch.to(self.sampler.device) for batch in itertools.islice(batches, self.sampler.batches_at_once)]:
-            drawn = self.sampler.distinct([self.wanted(batch.targets, batch) for batch in some], self.beside(some))
+        while some := [
+            batch.to(self.sampler.device) for batch in itertools.islice(batches, self.sampler.batches_at_once)
+        ]:
+            drawn = self.sampler.distinct(
+                [self.wanted(batch.targets, batch) for batch in some], self.beside(some)
+            )
             yield from zip(some, drawn, strict=True)
 
     def beside(self, batches: list[Batch]) -> list[Tensor] | None:
@@ -111,16 +119,28 @@ class Objective:
         return losses.shared_bpr_max(states, vectors, drawn.at, weights, s.regularisation, s.elu)
 
     def wanted(self, values: Tensor, batch: Batch) -> Tensor:
-        """Those of (positions, ...) values that the loss looks at: with labels only the liked positions, unless it has a use for the others."""
+        """Those of (positions, ...) values that the loss looks at: with labels only the liked positions,
+        unless it has a use for the others."""
         return values if batch.labels is None or self.settings.name == "bce" else values[batch.labels]
 
 
-def _loss_of_draws(encoder: Encoder, states: Tensor, targets: Tensor, labels: Tensor | None, settings: LossSettings, sampler: Sampler) -> Tensor:
+def _loss_of_draws(
+    encoder: Encoder,
+    states: Tensor,
+    targets: Tensor,
+    labels: Tensor | None,
+    settings: LossSettings,
+    sampler: Sampler,
+) -> Tensor:
     """The loss of (N, width) states with (N,) targets, every draw of a negative scored for itself."""
     negatives = sampler.sample(targets)
     positive = losses.scores_of_own(states, encoder.item_vectors(targets)[:, None]).squeeze(1)
     vectors = encoder.item_vectors(negatives.items)
-    negative = losses.scores(states, vectors) if negatives.items.dim() == 1 else losses.scores_of_own(states, vectors)
+    negative = (
+        losses.scores(states, vectors)
+        if negatives.items.dim() == 1
+        else losses.scores_of_own(states, vectors)
+    )
     if sampler.settings.logq:
         positive = positive - sampler.settings.logq * negatives.target_log_q
         negative = negative - sampler.settings.logq * negatives.log_q

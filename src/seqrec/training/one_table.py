@@ -1,6 +1,7 @@
 """The objective of an encoder that reads histories by the very vectors with which states are compared.
 
-Inputs, targets and negatives of a batch are looked up together, each item once. It is the plain objective in another order of operations.
+Inputs, targets and negatives of a batch are looked up together, each item once. It is the plain objective in
+another order of operations.
 """
 
 from __future__ import annotations
@@ -36,14 +37,17 @@ class OneTable(Objective):
     def _loss(self, batch: Batch, drawn: Distinct | None) -> Tensor:
         if drawn is None:
             return super()._loss(batch, drawn)
-        vectors, inputs = _WithInputs.apply(self.encoder.item_vectors(drawn.items), drawn.beside, self.encoder.input_width)
+        vectors, inputs = _WithInputs.apply(
+            self.encoder.item_vectors(drawn.items), drawn.beside, self.encoder.input_width
+        )
         with self.precision(batch):
             states = self.encoder.read(inputs.view(*batch.items.shape, -1).transpose(0, 1), batch).float()
         return self.compare(states, vectors, batch, drawn)
 
 
 class _WithInputs(torch.autograd.Function):
-    """vectors (U, columns), at (m,) -> the vectors and (m, width) those of the inputs, whose gradients are added to the others' in place."""
+    """vectors (U, columns), at (m,) -> the vectors and (m, width) those of the inputs, whose gradients are
+    added to the others' in place."""
 
     @staticmethod
     def forward(ctx, vectors: Tensor, at: Tensor, width: int) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Optimizers of embedding tables: Adagrad with momentum, and FTRL-proximal.
 
-Where a gradient is sparse (an embedding table of which an update sees some rows), only those rows are read and written: an update costs what its
-batch costs, however large the catalogue.
+Where a gradient is sparse (an embedding table of which an update sees some rows), only those rows are read
+and written: an update costs what its batch costs, however large the catalogue.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class _ByRows(torch.optim.Optimizer):
                         self.update(p, p.grad, self.state[p], group)
         return loss
 
-    # Torch would wrap step for profilers and hooks, which costs more than the update of a small layer; it does not where it finds this.
+    # Torch would wrap step for profilers and hooks, which costs more than the update of a small layer; it
+    # does not where it finds this.
     step.hooked = True  # type: ignore[attr-defined]
 
     @abstractmethod
@@ -48,7 +49,9 @@ class _ByRows(torch.optim.Optimizer):
     def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
         """All of p, in place."""
 
-    def _update_rows(self, p: Tensor, rows: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+    def _update_rows(
+        self, p: Tensor, rows: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]
+    ) -> None:
         """These rows of p, (rows,), each once, with their gradients g, (rows, ...)."""
         tables = [p, *state.values()]
         of_rows = [table.index_select(0, rows) for table in tables]
@@ -58,7 +61,8 @@ class _ByRows(torch.optim.Optimizer):
 
 
 def _distinct(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows of a sparse gradient, ascending, and their values: what there is of the same row is summed (before anyone squares it)."""
+    """The rows of a sparse gradient, ascending, and their values: what there is of the same row is summed
+    (before anyone squares it)."""
     rows = gradient._indices()[0]
     if not gradient.is_coalesced() and not (rows[1:] > rows[:-1]).all():
         gradient = gradient.coalesce()
@@ -73,12 +77,13 @@ def _check(optimizer: str, **values: tuple[float, bool, str]) -> None:
 
 
 class AdagradMomentum(_ByRows):
-    """Adagrad with momentum, as GRU4Rec's authors use it (Hidasi and Karatzoglou, 2018, section 4; Duchi, Hazan, Singer, 2011).
+    """Adagrad with momentum, as GRU4Rec's authors use it (Hidasi and Karatzoglou, 2018, section 4; Duchi,
+    Hazan, Singer, 2011).
 
         a <- a + g^2        m <- momentum m - rate g / sqrt(a + eps)        p <- p + m
 
-    ``torch.optim.Adagrad`` has no momentum and adds eps outside the root. With momentum sparse and dense gradients differ a little: a row that is
-    not touched does not coast on.
+    ``torch.optim.Adagrad`` has no momentum and adds eps outside the root. With momentum sparse and dense
+    gradients differ a little: a row that is not touched does not coast on.
 
     Args:
         params: parameters, or groups of them; ``lr``, ``momentum`` and ``eps`` may differ by group.
@@ -100,7 +105,8 @@ class AdagradMomentum(_ByRows):
         super().__init__(params, {"lr": lr, "momentum": momentum, "eps": eps})
 
     def start(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
-        state = {"squares": torch.full_like(p, group["eps"])}  # with eps from the start: an addition less an update
+        # with eps from the start: an addition less an update
+        state = {"squares": torch.full_like(p, group["eps"])}
         return state | {"momentum": torch.zeros_like(p)} if group["momentum"] else state
 
     def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
@@ -112,12 +118,14 @@ class AdagradMomentum(_ByRows):
 
 
 class FTRL(_ByRows):
-    """FTRL-proximal (McMahan et al.: Ad Click Prediction: a View from the Trenches, KDD 2013, algorithm 1). For each number w with gradient g:
+    """FTRL-proximal (McMahan et al.: Ad Click Prediction: a View from the Trenches, KDD 2013, algorithm 1).
+    For each number w with gradient g:
 
         sigma = (sqrt(n + g^2) - sqrt(n)) / alpha        n <- n + g^2        z <- z + g - sigma w
         w <- 0 if |z| <= l1, else -(z - sign(z) l1) / ((beta + sqrt(n)) / alpha + l2)
 
-    l1 makes exact zeros, l2 pulls towards 0; the rate of a number falls as its gradients add up, so there is no schedule over time.
+    l1 makes exact zeros, l2 pulls towards 0; the rate of a number falls as its gradients add up, so there is
+    no schedule over time.
 
     Weights may start anywhere, n and z at 0, as in MetaSpore. The start w0 enters z once, with the first gradient: afterwards it counts for
     |g| / (beta + |g| + alpha l2) of itself (without l1), so where gradients are small or l2 is large it is as good as thrown away. A number
@@ -134,8 +142,13 @@ class FTRL(_ByRows):
         SettingsError: a value is out of range.
     """
 
-    def __init__(self, params: Iterable[Any], alpha: float = 0.01, beta: float = 1.0, l1: float = 0.0, l2: float = 0.0):
-        at_least_0 = {name: (value, value >= 0, "at least 0") for name, value in (("beta", beta), ("l1", l1), ("l2", l2))}
+    def __init__(
+        self, params: Iterable[Any], alpha: float = 0.01, beta: float = 1.0, l1: float = 0.0, l2: float = 0.0
+    ):
+        at_least_0 = {
+            name: (value, value >= 0, "at least 0")
+            for name, value in (("beta", beta), ("l1", l1), ("l2", l2))
+        }
         _check("FTRL", alpha=(alpha, alpha > 0, "above 0"), **at_least_0)
         super().__init__(params, {"alpha": alpha, "beta": beta, "l1": l1, "l2": l2})
 

@@ -1,6 +1,7 @@
 """Progress of long work: a bar with speed, loss and time left on a terminal; log lines elsewhere.
 
-From Python without a terminal nothing is printed unless logging is switched on (``logging.basicConfig(level="INFO")``).
+From Python without a terminal nothing is printed unless logging is switched on
+(``logging.basicConfig(level="INFO")``).
 """
 
 from __future__ import annotations
@@ -60,11 +61,24 @@ class TrainingProgress:
         now = time.perf_counter()
         speed = (done - self.first) / max(1e-9, now - self.begin)
         if self.bar:
-            self.bar.update(self.task, completed=done, speed=f"{speed:,.0f} positions/s", status=f"epoch {epoch} loss {loss:.4f}")
+            self.bar.update(
+                self.task,
+                completed=done,
+                speed=f"{speed:,.0f} positions/s",
+                status=f"epoch {epoch} loss {loss:.4f}",
+            )
         elif self.shown and now - self.last > SECONDS_BETWEEN_LINES:
             left = (self.total - done) / max(1.0, speed)
             share = 100 * done / self.total
-            log.info("%s epoch %d: %.0f%%, loss %.4f, %.0f positions/s, at most %.0f s left", self.label, epoch, share, loss, speed, left)
+            log.info(
+                "%s epoch %d: %.0f%%, loss %.4f, %.0f positions/s, at most %.0f s left",
+                self.label,
+                epoch,
+                share,
+                loss,
+                speed,
+                left,
+            )
             self.last = now
 
     def line(self, text: str) -> None:

@@ -40,7 +40,8 @@ class TrainSettings(Settings):
     learning_rate: float = Field(2e-3, gt=0)
     """Peak learning rate."""
     tables: TableSettings | None = None
-    """An optimizer of the embedding tables' own, which touches only the rows of a batch; None has ``optimizer`` train them with the rest."""
+    """An optimizer of the embedding tables' own, which touches only the rows of a batch; None has
+    ``optimizer`` train them with the rest."""
     weight_decay: float = Field(0.0, ge=0)
     """AdamW's decoupled weight decay, of matrices and tables only."""
     momentum: float = Field(0.0, ge=0, lt=1)
@@ -52,18 +53,21 @@ class TrainSettings(Settings):
     clip: float = Field(0.0, ge=0)
     """Largest norm of the gradient; 0 does not clip."""
     average: float = Field(0.0, ge=0, lt=1)
-    """Exponential moving average of the weights with this decay an update: it is what is validated and kept; 0 for none."""
+    """Exponential moving average of the weights with this decay an update: it is what is validated and kept;
+    0 for none."""
     metric: MetricName = "ndcg@10"
-    """What is validated; the weights of its best epoch are kept. A run under a protocol takes the protocol's if nothing is said."""
+    """What is validated; the weights of its best epoch are kept. A run under a protocol takes the protocol's
+    if nothing is said."""
     filter_seen: bool = True
-    """Whether validation filters what a user has seen. A run does as its test does (or its protocol says) if nothing is said."""
+    """Whether validation filters what a user has seen. A run does as its test does (or its protocol says) if
+    nothing is said."""
     validate_every: int = Field(1, ge=1)
     """Epochs from one validation to the next."""
     patience: int = Field(3, ge=1)
     """Validations without a better value after which training stops."""
     minutes: float | None = Field(None, gt=0)
-    """Limit on wall clock, validation included; the schedule fits itself to it. Such a run depends on the speed of its machine. Training again for a
-    chosen number of epochs (``stop_after``) has no such limit."""
+    """Limit on wall clock, validation included; the schedule fits itself to it. Such a run depends on the
+    speed of its machine. Training again for a chosen number of epochs (``stop_after``) has no such limit."""
     seed: int = Field(0, ge=0)
     """Of the initial weights, the order, dropout and negatives."""
     device: str = "auto"
@@ -89,7 +93,8 @@ def schedule(s: TrainSettings, progress: float) -> float:
 
 
 def knows_sparse_gradients(s: TrainSettings, with_adagrad: bool) -> bool:
-    """Whether the tables' optimizer is to read and write only the rows of a batch: one of their own, or adagrad for all where that is said.
+    """Whether the tables' optimizer is to read and write only the rows of a batch: one of their own, or
+    adagrad for all where that is said.
 
     Such gradients cannot be clipped.
     """

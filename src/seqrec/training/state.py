@@ -19,12 +19,19 @@ from seqrec.training.optimizers import FTRL, AdagradMomentum
 from seqrec.training.settings import TableSettings, TrainSettings
 
 
-def make_optimizers(network: Encoder, s: TrainSettings, device: torch.device) -> dict[str, torch.optim.Optimizer]:
-    """One optimizer for all, ``{"optimizer": ..}``; with ``s.tables`` that of the embedding tables beside it, ``{"optimizer": .., "tables": ..}``.
+def make_optimizers(
+    network: Encoder, s: TrainSettings, device: torch.device
+) -> dict[str, torch.optim.Optimizer]:
+    """One optimizer for all, ``{"optimizer": ..}``; with ``s.tables`` that of the embedding tables beside it,
+    ``{"optimizer": .., "tables": ..}``.
 
     A group's ``initial_lr`` is its peak rate, which the schedule scales.
     """
-    own = [m.weight for m in network.modules() if s.tables is not None and isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+    own = [
+        m.weight
+        for m in network.modules()
+        if s.tables is not None and isinstance(m, nn.Embedding | nn.EmbeddingBag)
+    ]
     rest = [p for p in network.parameters() if all(p is not table for table in own)]
     optimizers: dict[str, torch.optim.Optimizer] = {}
     if rest:
@@ -39,12 +46,16 @@ def make_optimizers(network: Encoder, s: TrainSettings, device: torch.device) ->
     return optimizers
 
 
-def _optimizer(parameters: list[nn.Parameter], s: TrainSettings, device: torch.device) -> torch.optim.Optimizer:
+def _optimizer(
+    parameters: list[nn.Parameter], s: TrainSettings, device: torch.device
+) -> torch.optim.Optimizer:
     if s.optimizer == "adagrad":
         return AdagradMomentum(parameters, lr=s.learning_rate, momentum=s.momentum)
     decayed = {"params": [p for p in parameters if p.dim() > 1], "weight_decay": s.weight_decay}
     others = {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0}
-    return torch.optim.AdamW([decayed, others], lr=s.learning_rate, betas=(0.9, 0.98), fused=device.type in ("cpu", "cuda"))
+    return torch.optim.AdamW(
+        [decayed, others], lr=s.learning_rate, betas=(0.9, 0.98), fused=device.type in ("cpu", "cuda")
+    )
 
 
 def _optimizer_of_tables(tables: list[Tensor], t: TableSettings) -> torch.optim.Optimizer:
@@ -57,7 +68,8 @@ class Run:
     """Everything that changes while a training runs; what a checkpoint holds.
 
     Attributes:
-        network, averaged: the weights that are trained, and those that are validated (the same object without averaging).
+        network, averaged: the weights that are trained, and those that are validated (the same object without
+            averaging).
         best: the averaged weights of the best epoch so far.
         epoch, updates, done: finished epochs, updates, positions.
         seconds: wall clock spent, earlier parts of a resumed run included.
@@ -94,7 +106,9 @@ class Run:
         about = {name: getattr(self, name) for name in self.NUMBERS} | {"fingerprint": fingerprint}
         if not self.best:
             about["best_value"] = None
-        content = safetensors.torch.save({k: v.detach().cpu().clone() for k, v in tensors.items()}, {"run": json.dumps(about)})
+        content = safetensors.torch.save(
+            {k: v.detach().cpu().clone() for k, v in tensors.items()}, {"run": json.dumps(about)}
+        )
         with storage.open_write(path) as stream:
             stream.write(content)
 
@@ -109,7 +123,8 @@ class Run:
             raise TrainingError(f"{path}: not a checkpoint of seqrec. Remove it to start anew.") from error
         if about.pop("fingerprint") != fingerprint:
             raise TrainingError(
-                f"{path}: a checkpoint of another run (other settings or other data). Remove it to start anew (seqrec train --restart does), "
+                f"{path}: a checkpoint of another run (other settings or other data). Remove it to start "
+                "anew (seqrec train --restart does), "
                 "or name another file."
             )
         if about["best_value"] is None:
@@ -129,4 +144,6 @@ class Run:
             for key, value in part(name).items():
                 index, of_parameter = key.split(".", 1)
                 state.setdefault(int(index), {})[of_parameter] = value
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            optimizer.load_state_dict(
+                {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+            )

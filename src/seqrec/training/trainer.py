@@ -1,7 +1,8 @@
 """One loop trains every encoder: epochs, validation, early stopping, averaged weights, checkpoints.
 
-The same settings, data and number of threads give the same numbers, whether or not the run was interrupted: everything random in an epoch is seeded
-by (seed, epoch), and a checkpoint is written after each epoch under a temporary name, then renamed.
+The same settings, data and number of threads give the same numbers, whether or not the run was interrupted:
+everything random in an epoch is seeded by (seed, epoch), and a checkpoint is written after each epoch under a
+temporary name, then renamed.
 """
 
 from __future__ import annotations
@@ -54,25 +55,34 @@ def fit(
         validate: the value of ``s.metric`` for a network; None where nothing can be validated.
         name: of the model, for what is shown.
         fingerprint: what must be the same for a checkpoint to go on from.
-        checkpoint: a file (.safetensors) written after each epoch; where it exists already, the run goes on from it.
+        checkpoint: a file (.safetensors) written after each epoch; where it exists already, the run goes on
+            from it.
         progress: show how it gets on.
-        stop_after: train exactly this many epochs of the schedule, however long they take, and validate nothing (training again with validation
-            events, once the number of epochs is chosen).
-        schedule_epochs: epochs in which the schedule of rates is run through; None: ``train.epochs``. ``fit_report`` has what it was: fewer where
-            ``train.minutes`` cut a run short, so given on to the training that repeats such a run, its rates fall as fast (evenly over the epochs,
-            where those of the limited run went by the clock).
+        stop_after: train exactly this many epochs of the schedule, however long they take, and validate
+            nothing (training again with validation events, once the number of epochs is chosen).
+        schedule_epochs: epochs in which the schedule of rates is run through; None: ``train.epochs``.
+            ``fit_report`` has what it was: fewer where ``train.minutes`` cut a run short, so given on to the
+            training that repeats such a run, its rates fall as fast (evenly over the epochs, where those of
+            the limited run went by the clock).
 
     Returns:
         the report of the training.
     Raises:
-        SettingsError: ``stop_after`` is not from 1 to ``train.epochs``, or ``schedule_epochs`` is not above 0.
-        TrainingError: the loss is not finite (the last checkpoint, if any, is good), or the checkpoint belongs to another run.
+        SettingsError: ``stop_after`` is not from 1 to ``train.epochs``, or ``schedule_epochs`` is not above
+            0.
+        TrainingError: the loss is not finite (the last checkpoint, if any, is good), or the checkpoint
+            belongs to another run.
     """
     if stop_after is not None and not 1 <= stop_after <= s.epochs:
-        raise SettingsError(f"stop_after: expected from 1 to train.epochs ({s.epochs}). Got {stop_after}. Raise train.epochs for more.")
+        raise SettingsError(
+            f"stop_after: expected from 1 to train.epochs ({s.epochs}). Got {stop_after}. Raise "
+            "train.epochs for more."
+        )
     schedule_epochs = float(s.epochs) if schedule_epochs is None else schedule_epochs
     if not schedule_epochs > 0:
-        raise SettingsError(f"schedule_epochs: expected more than 0. Got {schedule_epochs}. Leave it out for train.epochs.")
+        raise SettingsError(
+            f"schedule_epochs: expected more than 0. Got {schedule_epochs}. Leave it out for train.epochs."
+        )
     minutes = s.minutes if stop_after is None else None
     device = next(network.parameters()).device
     keep_freed_memory()
@@ -93,11 +103,15 @@ def fit(
 
     def point_of_schedule() -> float:
         by_epochs = run.done / total
-        return by_epochs if minutes is None else max(by_epochs, (time.perf_counter() - begin) / (60 * minutes))
+        return (
+            by_epochs if minutes is None else max(by_epochs, (time.perf_counter() - begin) / (60 * minutes))
+        )
 
     def finished() -> bool:
         waited = run.epoch - run.best_epoch >= s.patience * s.validate_every
-        return run.epoch >= epochs or out_of_time() or (validate is not None and run.best_epoch > 0 and waited)
+        return (
+            run.epoch >= epochs or out_of_time() or (validate is not None and run.best_epoch > 0 and waited)
+        )
 
     with TrainingProgress(name, epochs * split.train_positions, progress) as shown:
         shown.resume(run.done)
@@ -135,21 +149,33 @@ def fit(
             _check(loss_sum, epoch, s, checkpoint)
             run.epoch = epoch
             seconds = time.perf_counter() - start
-            point_of_curve = {"epoch": epoch, "loss": float(loss_sum) / max(1, positions), "positions_per_second": positions / seconds}
+            point_of_curve = {
+                "epoch": epoch,
+                "loss": float(loss_sum) / max(1, positions),
+                "positions_per_second": positions / seconds,
+            }
             if validate is not None and (epoch % s.validate_every == 0 or epoch == epochs or out_of_time()):
                 asked = time.perf_counter()
                 value = validate(run.averaged)
                 validation_seconds = max(validation_seconds, 1.1 * (time.perf_counter() - asked))
                 point_of_curve[s.metric] = value
-                if value > run.best_value or value == run.best_value == 0:  # nothing but zeros chooses no epoch
+                # nothing but zeros chooses no epoch
+                if value > run.best_value or value == run.best_value == 0:
                     run.best_value, run.best_epoch = value, epoch
                     run.best = {name: t.detach().clone() for name, t in run.averaged.state_dict().items()}
             run.seconds = time.perf_counter() - begin
             point_of_curve["seconds"] = run.seconds
             run.curve.append(point_of_curve)
-            measured = f", validation {s.metric} {point_of_curve[s.metric]:.4f}" if s.metric in point_of_curve else ""
+            measured = (
+                f", validation {s.metric} {point_of_curve[s.metric]:.4f}"
+                if s.metric in point_of_curve
+                else ""
+            )
             speed = f"{point_of_curve['positions_per_second']:,.0f} positions/s"
-            shown.line(f"{name} epoch {epoch}: loss {point_of_curve['loss']:.4f}{measured}, {speed}, {run.seconds:.0f} s")
+            shown.line(
+                f"{name} epoch {epoch}: loss {point_of_curve['loss']:.4f}{measured}, {speed}, "
+                f"{run.seconds:.0f} s"
+            )
             if checkpoint is not None:
                 run.save(checkpoint, fingerprint)
     network.load_state_dict(run.best if validate is not None and run.best else run.averaged.state_dict())
@@ -170,5 +196,12 @@ def fit(
 
 def _check(loss_sum: Tensor, epoch: int, s: TrainSettings, checkpoint: str | Path | None) -> None:
     if not math.isfinite(float(loss_sum)):
-        kept = f" The checkpoint {checkpoint} is of the last whole epoch and good." if checkpoint is not None and storage.exists(checkpoint) else ""
-        raise TrainingError(f"epoch {epoch}: the loss is not finite. Lower train.learning_rate ({s.learning_rate}), or set train.clip.{kept}")
+        kept = (
+            f" The checkpoint {checkpoint} is of the last whole epoch and good."
+            if checkpoint is not None and storage.exists(checkpoint)
+            else ""
+        )
+        raise TrainingError(
+            f"epoch {epoch}: the loss is not finite. Lower train.learning_rate ({s.learning_rate}), or "
+            f"set train.clip.{kept}"
+        )
