@@ -11,7 +11,7 @@ import pytest
 import torch
 from pydantic import Field
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.markov import Markov
 from seqrec.models.popularity import Popularity
 from seqrec.settings.base import Settings
@@ -112,7 +112,7 @@ class SilentOnEmptyHistories(Markov):
 
 
 class DoublePrecision(Markov):
-    def score(self, histories: Histories) -> torch.Tensor:
+    def score(self, histories: Query) -> torch.Tensor:
         return super().score(histories).double()
 
 

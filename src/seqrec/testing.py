@@ -26,7 +26,8 @@ import polars as pl
 import torch
 
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.sequences import Histories, Sequences
+from seqrec.data.query import Query
+from seqrec.data.sequences import Sequences
 from seqrec.errors import SeqrecError, SettingsError, UnknownIdError
 from seqrec.evaluation import metrics, ranking
 from seqrec.models.model import Model
@@ -105,7 +106,7 @@ def small_log(seed: int = 0) -> Sequences:
     return sequences_of([rng.choice(30, rng.integers(1, 21), p=p / p.sum()) for _ in range(60)], 31)
 
 
-def awkward_histories(split: Split) -> Histories:
+def awkward_query(split: Split) -> Query:
     """An empty history, one of one item, one longer than any in training, and some of the split's; of users
     known and unknown."""
     rng = np.random.default_rng(1)
@@ -119,9 +120,7 @@ def awkward_histories(split: Split) -> Histories:
         np.array([items - 1]),
     ]
     lists += [split.sequences.of(user) for user in range(8)]
-    return Histories.from_lists(
-        lists, np.array([-1, -1, 0, 1, 2, -1, *range(4), -1, -1, -1, -1], dtype=np.int32)
-    )
+    return Query.from_lists(lists, np.array([-1, -1, 0, 1, 2, -1, *range(4), -1, -1, -1, -1], dtype=np.int32))
 
 
 def _expect(error: type[Exception], naming: str, call: Callable[[], Any]) -> None:
@@ -172,7 +171,7 @@ class ModelContract:
 
     def test_scores_are_finite_and_of_the_right_shape(self) -> None:
         model, split = self._fitted()
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         for h in (
             histories,
             replace(histories, users=None),
@@ -188,25 +187,28 @@ class ModelContract:
 
     def test_scores_tell_items_apart_without_a_history(self) -> None:
         model, _ = self._fitted()
-        scores = model.score(Histories.from_lists([np.empty(0, np.int32)]))
+        scores = model.score(Query.from_lists([np.empty(0, np.int32)]))
         assert len(scores.unique()) > 1, (
             "an empty history of an unknown user scores all items alike; back off to popularity"
         )
 
     def test_a_history_alone_scores_as_in_a_batch(self) -> None:
         model, split = self._fitted()
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         together = model.score(histories)
         for row in range(len(histories)):
             torch.testing.assert_close(
                 model.score(histories.select(np.array([row])))[0], together[row], atol=1e-5, rtol=1e-5
             )
-        for rows, scores in model.score_chunks(histories, 3):
-            torch.testing.assert_close(scores, together[torch.from_numpy(rows)], atol=1e-5, rtol=1e-5)
+        for some in model.score_blocks(histories, 3):
+            expected = together[torch.from_numpy(some.rows)]
+            for begin, end in some.blocks:
+                scores = some.block(begin, end)
+                torch.testing.assert_close(scores, expected[:, begin:end], atol=1e-5, rtol=1e-5)
 
     def test_scores_belong_to_the_caller(self) -> None:
         model, split = self._fitted()
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         for h in (histories, histories.select(np.array([1]))):
             first = model.score(h)
             kept = first.clone()
@@ -230,7 +232,7 @@ class ModelContract:
             assert not set(rows["item_id"]) & set(sequences[query[0]]), (
                 "an item of the history is recommended, with filter_seen=True"
             )
-        best = model.score(Histories.from_lists([np.array([5])]))
+        best = model.score(Query.from_lists([np.array([5])]))
         assert (
             model.recommend(sequences=[["i5"]], k=1, filter_seen=False)["score"].item() == best.max().item()
         )
@@ -297,7 +299,7 @@ class ModelContract:
 
     def test_a_saved_model_scores_the_same(self) -> None:
         model, split = self._fitted()
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         with tempfile.TemporaryDirectory() as folder:
             model.save(Path(folder) / "model")
             loaded = type(model).load(Path(folder) / "model")
@@ -310,7 +312,7 @@ class ModelContract:
 
     def test_the_same_seed_gives_the_same_scores(self) -> None:
         model, split = self._fitted()
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         torch.rand(7), np.random.random(7)  # a model has its own seed: what others draw does not matter
         assert torch.equal(self._fit(split).score(histories), model.score(histories)), (
             "two trainings with the same seed differ"
@@ -353,7 +355,7 @@ class ModelContract:
         outside = ~split.train_events
         items[outside] = (items[outside] + 7) % len(split.sequences.item_catalogue)
         changed = replace(split, sequences=replace(split.sequences, items=items))
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         assert torch.equal(self._fit(split).score(histories), self._fit(changed).score(histories)), (
             "events outside training changed what was learnt"
         )

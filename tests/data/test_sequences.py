@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from seqrec.data import sequences as module
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.sequences import COLUMNS, Histories, Sequences, order_of
+from seqrec.data.sequences import COLUMNS, Sequences, order_of
 from seqrec.errors import DataError
 
 EVENTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), max_size=60)
@@ -140,17 +140,6 @@ def test_load_refuses_what_is_no_folder_of_sequences(tmp_path):
     np.save(next(tmp_path.glob("items-*.npy")), np.zeros(2, np.int32))
     with pytest.raises(DataError, match="do not have the lengths"):
         Sequences.load(tmp_path)
-
-
-def test_histories_are_views():
-    h = Histories.from_lists([np.array([1, 2, 3, 4, 5]), np.array([7]), np.array([], dtype=np.int64)])
-    items, mask = h.recent(3)
-    assert items.tolist() == [[5, 4, 3], [7, 0, 0], [0, 0, 0]]
-    assert mask.tolist() == [[True] * 3, [True, False, False], [False] * 3]
-    items, lengths = h.padded(4)
-    assert items.tolist() == [[2, 3, 4, 5], [7, 0, 0, 0], [0, 0, 0, 0]]
-    assert lengths.tolist() == [4, 1, 0]
-    assert len(h.select(np.array([1]))) == 1
 
 
 def test_the_large_log_benchmark_runs_small(tmp_path):

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.sequences import Histories, Sequences
+from seqrec.data.query import Query
+from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError, SettingsError
 from seqrec.evaluation import lists, metrics, ranking
 from seqrec.evaluation.ranking import Ranks
+from seqrec.scoring import Scores
 from seqrec.splitting.last_n import last_n
 from seqrec.splitting.leave_one_out import leave_one_out
 
@@ -30,10 +32,10 @@ class Fixed:
         table = np.random.default_rng(0).random((items, items), dtype=np.float32)
         self.table = torch.from_numpy(np.floor(table * levels) / levels if levels else table)
 
-    def score_chunks(self, histories: Histories, chunk: int):
-        for begin in range(0, len(histories), chunk):
-            rows = np.arange(begin, min(begin + chunk, len(histories)))
-            yield rows, self.table[histories.items[histories.stops[rows] - 1]].clone()
+    def score_blocks(self, query: Query, rows: int = 512):
+        for begin in range(0, len(query), rows):
+            some = np.arange(begin, min(begin + rows, len(query)))
+            yield Scores.whole(some, self.table[query.events.items[query.stops[some] - 1]])
 
 
 def random_sequences(users: int = 40, items: int = 60, seed: int = 0) -> Sequences:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from seqrec import models
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.errors import DataError, TrainingError
 from seqrec.evaluation import metrics, ranking
 from seqrec.models.model import Model
@@ -50,8 +50,8 @@ class Arbitrary(Model):
             .astype(np.float32)
         )
 
-    def score(self, histories: Histories) -> torch.Tensor:
-        rows = [self.one(histories.items[a:b]) for a, b in zip(histories.starts, histories.stops)]
+    def score(self, histories: Query) -> torch.Tensor:
+        rows = [self.one(histories.at(i)) for i in range(len(histories))]
         return torch.from_numpy(np.stack(rows)) if rows else torch.empty(0, self.items)
 
     def state(self):
@@ -136,18 +136,17 @@ def test_worked_example():
     assert ranks.headline(False) is ranks.unfiltered
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 10_000])
-def test_ranks_do_not_depend_on_the_chunk(chunk: int, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("rows", [1, 7, 10_000])
+def test_ranks_do_not_depend_on_how_many_are_scored_at_once(rows: int):
     split = leave_one_out(small_log())
     model = Arbitrary(31, 6)
     expected = ranking.rank(model, split, split.test)
-    monkeypatch.setattr(ranking, "CHUNK", chunk)
-    got = ranking.rank(model, split, split.test)
+    got = ranking.rank(model, split, split.test, rows=rows)
     for field in ("filtered", "unfiltered", "ties", "ties_unfiltered", "lists", "lists_unfiltered", "users"):
         np.testing.assert_array_equal(getattr(got, field), getattr(expected, field))
 
 
-def test_metrics_of_a_neural_model_do_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch):
+def test_metrics_of_a_neural_model_do_not_depend_on_how_many_are_scored_at_once():
     split = leave_one_out(markov_chain(users=200, length=25))
     # histories of many lengths, so that padding differs
     lengths = np.random.default_rng(0).integers(3, 26, 200)
@@ -156,9 +155,8 @@ def test_metrics_of_a_neural_model_do_not_depend_on_the_chunk(monkeypatch: pytes
     model = SASRec(width=8, length=20, train={"epochs": 1, "device": "cpu"})
     model.fit(split)
     means = []
-    for chunk in (1, 33, 512):
-        monkeypatch.setattr(ranking, "CHUNK", chunk)
-        ranks = ranking.rank(model, split, split.test)
+    for rows in (1, 33, 512):
+        ranks = ranking.rank(model, split, split.test, rows=rows)
         means.append({name: value.mean() for name, value in metrics.from_ranks(ranks.filtered).items()})
     for other in means[1:]:
         assert other == pytest.approx(means[0], abs=1e-6)
@@ -183,25 +181,6 @@ def test_targets_never_trained_on_count_as_misses_where_the_protocol_says_so():
     assert ordinary.unfiltered[0] == 4
     ranks = ranking.rank(model, replace(split, cold_targets_miss=True), split.test)
     assert ranks.unfiltered[0] == ranks.filtered[0] == 5
-
-
-@given(st.integers(1, 30), st.integers(1, 60), st.integers(1, 5), st.integers(0, 1000))
-@settings(max_examples=60, deadline=None)
-def test_top_k_breaks_ties_by_index(k: int, items: int, levels: int, seed: int):
-    scores = torch.from_numpy(np.random.default_rng(seed).integers(0, levels, (3, items)).astype(np.float32))
-    scores[scores == 0] = -torch.inf
-    got = ranking.top_k(scores, k)
-    for row, found in zip(scores.tolist(), got.tolist()):
-        best = sorted(range(items), key=lambda i: (-row[i], i))[:k]
-        assert found == [i if row[i] > -np.inf else -1 for i in best]
-
-
-def test_distinct_seen():
-    row, item = ranking.distinct_seen(
-        Histories.from_lists([np.array([3, 1, 3]), np.empty(0, np.int32), np.array([0])])
-    )
-    assert row.tolist() == [0, 0, 2]
-    assert item.tolist() == [1, 3, 0]
 
 
 def test_a_model_is_not_asked_under_other_ids():

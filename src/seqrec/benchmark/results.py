@@ -68,8 +68,10 @@ def unpack(value: Mapping[str, Any]) -> np.ndarray:
 
 
 def pack_ranks(ranks: Ranks) -> dict[str, Any]:
-    """Filtered and unfiltered rank, and user, of every query (users as differences, which are small)."""
-    return {
+    """Filtered and unfiltered rank of every target, and user of every query (as differences, which are
+    small); and how many targets each query has, where it is not one."""
+    several = {} if ranks.offsets is None else {"targets": pack(np.diff(ranks.offsets))}
+    return several | {
         "filtered": pack(ranks.filtered),
         "unfiltered": pack(ranks.unfiltered),
         "users": pack(np.diff(ranks.users, prepend=0)),
@@ -77,18 +79,23 @@ def pack_ranks(ranks: Ranks) -> dict[str, Any]:
 
 
 def by_bin(
-    values: np.ndarray, ranks: np.ndarray, names: Iterable[str], bins: int = BINS
+    values: np.ndarray, ranks: Ranks, filter_seen: bool, names: Iterable[str], bins: int = BINS
 ) -> list[dict[str, Any]]:
     """Metrics of the queries in bins of a property, of about as many queries each; what has value 0 is a bin
     of its own.
 
     Args:
         values: (queries,) the property (history length, training events of the target).
-        ranks: (queries,) headline ranks.
+        filter_seen: which ranks are measured.
 
     Returns:
         one dictionary a bin: ``low`` and ``high`` (both included), ``queries``, and each metric.
     """
+    measured = {
+        name: metrics.values(metric, ranks.headline(filter_seen), k, ranks.offsets)
+        for name in names
+        for metric, k in [metrics.parse(name)]
+    }
     some = np.sort(values[values > 0])
     # the last of each bin
     edges = (
@@ -103,14 +110,7 @@ def by_bin(
             "high": int(values[inside].max()),
             "queries": int(inside.sum()),
         }
-        result.append(
-            row
-            | {
-                name: float(function(ranks[inside], k).mean())
-                for name in names
-                for function, k in [metrics.parse(name)]
-            }
-        )
+        result.append(row | {name: float(of_queries[inside].mean()) for name, of_queries in measured.items()})
     return result
 
 
@@ -149,7 +149,7 @@ class Result:
         return cls(content, str(path))
 
     def ranks(self, filter_seen: bool, variant: str = "") -> np.ndarray:
-        """(queries,) int64 ranks."""
+        """(targets,) int64 ranks."""
         return unpack(
             self.content[f"ranks_{variant}" if variant else "ranks"][
                 "filtered" if filter_seen else "unfiltered"
@@ -160,8 +160,12 @@ class Result:
         self, filter_seen: bool, cutoffs: Sequence[int] = metrics.CUTOFFS, variant: str = ""
     ) -> UserValues:
         """Every metric by user."""
-        users = np.cumsum(unpack(self.content[f"ranks_{variant}" if variant else "ranks"]["users"]))
-        return comparison.by_user(metrics.from_ranks(self.ranks(filter_seen, variant), tuple(cutoffs)), users)
+        packed = self.content[f"ranks_{variant}" if variant else "ranks"]
+        users, offsets = np.cumsum(unpack(packed["users"])), None
+        if "targets" in packed:
+            offsets = np.concatenate([[0], np.cumsum(unpack(packed["targets"]))])
+        of_queries = metrics.from_ranks(self.ranks(filter_seen, variant), tuple(cutoffs), offsets)
+        return comparison.by_user(of_queries, users)
 
 
 def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]:

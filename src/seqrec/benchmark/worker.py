@@ -62,9 +62,7 @@ def train(
 
 def measure(ranks: Ranks, filter_seen: bool, cutoffs: list[int]) -> dict[str, dict[str, float]]:
     """All metrics with intervals over users."""
-    return comparison.intervals(
-        comparison.by_user(metrics.from_ranks(ranks.headline(filter_seen), tuple(cutoffs)), ranks.users)
-    )
+    return comparison.intervals(comparison.by_user(ranks.metrics(filter_seen, tuple(cutoffs)), ranks.users))
 
 
 def describe_lists(ranks: Ranks, split: Split, filter_seen: bool) -> dict[str, float]:
@@ -88,7 +86,7 @@ def samples(ranks: Ranks, split: Split, queries: Queries, filter_seen: bool) -> 
     catalogue = split.sequences.item_catalogue
     attributes = catalogue.attributes
     names = attributes["title"] if attributes is not None and "title" in attributes.columns else catalogue.ids
-    histories = split.histories(queries)
+    query, first = split.query(queries), queries.first_targets
     lists = ranks.lists if filter_seen else ranks.lists_unfiltered
 
     def named(items: np.ndarray) -> list[str]:
@@ -98,12 +96,10 @@ def samples(ranks: Ranks, split: Split, queries: Queries, filter_seen: bool) -> 
     return [
         {
             "user": str(split.sequences.user_catalogue.ids[int(queries.users[q])]),
-            "history": named(
-                histories.items[max(histories.starts[q], histories.stops[q] - 5) : histories.stops[q]]
-            ),
+            "history": named(query.at(q)[-5:]),
             "recommended": named(lists[q, :5]),
-            "target": named(split.targets(queries)[q : q + 1])[0],
-            "rank": int(ranks.headline(filter_seen)[q]),
+            "target": ", ".join(named(split.targets(queries)[first[q] : first[q + 1]])),
+            "rank": int(ranks.headline(filter_seen)[first[q] : first[q + 1]].min()),
         }
         for q in chosen
     ]
@@ -137,7 +133,8 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     peak = provenance.peak_memory_mb()
 
     filter_seen, names = protocol.filter_seen, protocol.headline
-    targets = known.targets(split.test)
+    targets, first = known.targets(split.test), split.test.first_targets
+    popularity = np.add.reduceat(known.item_counts[targets], first[:-1]) // np.diff(first)
     content: dict[str, Any] = {
         "protocol": protocol.name,
         "title": protocol.title,
@@ -174,10 +171,8 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
         "split": split.settings,
         "split_hash": split.hash,
         "data": {"name": protocol.data.name, "revision": protocol.data.revision, "source": source_of(source)},
-        "by_history_length": results.by_bin(
-            split.histories(split.test).lengths, test.headline(filter_seen), names
-        ),
-        "by_item_popularity": results.by_bin(known.item_counts[targets], test.headline(filter_seen), names),
+        "by_history_length": results.by_bin(split.query(split.test).lengths, test, filter_seen, names),
+        "by_item_popularity": results.by_bin(popularity, test, filter_seen, names),
         "samples": samples(test, known, split.test, filter_seen),
         "ranks": results.pack_ranks(test),
     }

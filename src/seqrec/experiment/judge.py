@@ -54,7 +54,7 @@ def test(model: Model, split: Split, names: Iterable[str], filter_seen: bool) ->
     """
     ranks = ranking.rank(model, split, split.test)
     cutoffs = tuple(sorted({*metrics.CUTOFFS, *(metrics.parse(name)[1] for name in names)}))
-    values = metrics.from_ranks(ranks.headline(filter_seen), cutoffs)
+    values = ranks.metrics(filter_seen, cutoffs)
     intervals = comparison.intervals(comparison.by_user(values, ranks.users))
     shown = "seen items filtered" if filter_seen else "seen items not filtered"
     return Tested(

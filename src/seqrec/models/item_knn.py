@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
 from seqrec.settings.base import Settings
@@ -131,13 +131,14 @@ class ItemKNN(Model):
         )
         self.fit_report = {"train_seconds": time.perf_counter() - begin}
 
-    def score(self, histories: Histories) -> torch.Tensor:
-        recent, mask = histories.recent(self.settings.recent)
+    def score(self, query: Query) -> torch.Tensor:
+        events, mask = query.recent(self.settings.recent)
+        recent = query.items(events, mask)
         row, age = np.nonzero(mask)
         items, n = recent[row, age], len(self.popularity)
         pairs, index = np.unique(row * n + items, return_inverse=True)
         weights = np.bincount(index, weights=self.settings.decay**age, minlength=len(pairs))
-        weighted = sparse(pairs // n, pairs % n, weights, (len(histories), n))
+        weighted = sparse(pairs // n, pairs % n, weights, (len(query), n))
         return torch.sparse.mm(weighted, self.similarities).to_dense() + FAR_BELOW * torch.from_numpy(
             self.popularity
         )

@@ -15,8 +15,10 @@ import torch
 
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.interactions import Interactions
-from seqrec.data.sequences import Histories, Sequences
+from seqrec.data.query import Query
+from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError, SettingsError, TrainingError, did_you_mean
+from seqrec.scoring import CELLS, ROWS, Scores
 from seqrec.serving import artifact, recommender
 from seqrec.settings.base import Settings
 from seqrec.splitting.everything import everything
@@ -56,8 +58,8 @@ class Model(ABC):
         """
 
     @abstractmethod
-    def score(self, histories: Histories) -> torch.Tensor:
-        """(histories, items) float32 score of every item as the next one, in the order of the histories."""
+    def score(self, query: Query) -> torch.Tensor:
+        """(queries, items) float32 score of every item as the next one, which belongs to the caller."""
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
@@ -99,7 +101,7 @@ class Model(ABC):
         self.fit_split(split, **options)
         # What is known of each user when recommending: everything before their first test target.
         self.known_stops = split.sequences.offsets[1:].copy()
-        np.minimum.at(self.known_stops, split.test.users, split.test.targets)
+        np.minimum.at(self.known_stops, split.test.users, split.test.targets[split.test.first_targets[:-1]])
         self.provenance = {
             "split": split.settings,
             "split_hash": split.hash,
@@ -137,12 +139,21 @@ class Model(ABC):
         users: Any = None,
         k: int = 10,
         filter_seen: bool = True,
+        allow: Any = None,
+        deny: Any = None,
         on_unknown: str = "raise",
     ) -> pl.DataFrame:
         """The best next items for anyone's history, or for users of the training data. See
         ``seqrec.serving.recommender.recommend``."""
         return recommender.recommend(
-            self, sequences, users=users, k=k, filter_seen=filter_seen, on_unknown=on_unknown
+            self,
+            sequences,
+            users=users,
+            k=k,
+            filter_seen=filter_seen,
+            allow=allow,
+            deny=deny,
+            on_unknown=on_unknown,
         )
 
     def save(self, folder: str | Path, histories: bool = True) -> None:
@@ -195,10 +206,12 @@ class Model(ABC):
             "user": None if self.sequences is None else self.sequences.user_catalogue,
         }
 
-    def score_chunks(self, histories: Histories, chunk: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Scores of a few histories at a time, ones of like length together: yields (rows, (rows, items)
-        scores)."""
-        order = np.argsort(histories.lengths, kind="stable")
-        for begin in range(0, len(order), chunk):
-            rows = order[begin : begin + chunk]
-            yield rows, self.score(histories.select(rows))
+    def score_blocks(self, query: Query, rows: int = ROWS) -> Iterator[Scores]:
+        """The scores of a few histories at a time, fewer where the catalogue is large: see
+        ``seqrec.scoring``."""
+        items = 0 if self.item_catalogue is None else len(self.item_catalogue)
+        at_once = max(1, min(rows, CELLS // max(1, items)))
+        order = np.argsort(query.lengths, kind="stable")
+        for begin in range(0, len(order), at_once):
+            some = order[begin : begin + at_once]
+            yield Scores.whole(some, self.score(query.select(some)))

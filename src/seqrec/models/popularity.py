@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.model import Model
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
@@ -48,8 +48,8 @@ class Popularity(Model):
         ).astype(np.float32)
         self.fit_report = {"train_seconds": time.perf_counter() - begin}
 
-    def score(self, histories: Histories) -> torch.Tensor:
-        return torch.from_numpy(self.counts).repeat(len(histories), 1)
+    def score(self, query: Query) -> torch.Tensor:
+        return torch.from_numpy(self.counts).repeat(len(query), 1)
 
     def state(self) -> dict[str, np.ndarray]:
         return {"counts": self.counts}

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.errors import DataError
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
@@ -78,8 +78,8 @@ class RecentPopularity(Model):
         self.scores = (recent + shares(items[liked], catalogue).astype(np.float64)).astype(np.float32)
         self.fit_report = {"train_seconds": time.perf_counter() - begin}
 
-    def score(self, histories: Histories) -> torch.Tensor:
-        return torch.from_numpy(self.scores).repeat(len(histories), 1)
+    def score(self, query: Query) -> torch.Tensor:
+        return torch.from_numpy(self.scores).repeat(len(query), 1)
 
     def state(self) -> dict[str, np.ndarray]:
         return {"scores": self.scores}

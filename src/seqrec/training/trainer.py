@@ -93,7 +93,9 @@ def fit(
         run.load(checkpoint, fingerprint)
     validate = validate if stop_after is None else None
     epochs = s.epochs if stop_after is None else stop_after
-    total = schedule_epochs * split.train_positions
+    # Counted, not made: the batches of an epoch are made one by one.
+    of_an_epoch = network.batches(split, s.batch_positions, np.random.default_rng(0)).positions
+    total = schedule_epochs * of_an_epoch
     begin = time.perf_counter() - run.seconds
 
     validation_seconds = 0.0  # the longest pass so far: a limited run keeps that much for its last one
@@ -113,7 +115,7 @@ def fit(
             run.epoch >= epochs or out_of_time() or (validate is not None and run.best_epoch > 0 and waited)
         )
 
-    with TrainingProgress(name, epochs * split.train_positions, progress) as shown:
+    with TrainingProgress(name, epochs * of_an_epoch, progress) as shown:
         shown.resume(run.done)
         while not finished():
             epoch = run.epoch + 1
