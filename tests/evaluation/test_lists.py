@@ -18,6 +18,7 @@ from seqrec.evaluation.ranking import Ranks
 from seqrec.scoring import Scores
 from seqrec.splitting.last_n import last_n
 from seqrec.splitting.leave_one_out import leave_one_out
+from seqrec.splitting.split import Queries
 
 
 class Fixed:
@@ -244,3 +245,19 @@ def test_the_independent_judge_agrees(ml_1m_sequences, shared_data, tmp_path, ta
             assert float(value) == pytest.approx(
                 ours[f"{name}@{k}"].mean(), abs=2e-6 + 1 / 6040 * lists.ties_within(ranks)
             ), (name, k)
+
+
+@pytest.mark.parametrize("filter_seen", [True, False])
+def test_lists_of_queries_with_several_right_answers(tmp_path, filter_seen: bool):
+    split = leave_one_out(random_sequences())
+    ends = split.sequences.offsets[1:]
+    sets = Queries.sets(split.sequences, ends - np.arange(len(ends)) % 3 - 1, ends)
+    ranks = ranking.rank(Fixed(60), split, sets)
+    lists.write(ranks, split, tmp_path / "lists.csv", filter_seen, sets)
+    scored = lists.score(tmp_path / "lists.csv", split, filter_seen, sets)
+    found = ranks.headline(filter_seen) <= ranking.LONGEST_LIST
+    assert found.any()
+    assert scored.ranks[found].tolist() == ranks.headline(filter_seen)[found].tolist()
+    assert (scored.ranks[~found] == 61).all()
+    for name, values in ranks.metrics(filter_seen, (5, 20)).items():
+        assert scored.metrics((5, 20))[name].tolist() == values.tolist()

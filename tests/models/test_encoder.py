@@ -25,7 +25,8 @@ from seqrec.splitting.last_n import last_n
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.user_holdout import user_holdout
 from seqrec.testing import small_log
-from seqrec.training import loss, losses
+from seqrec.training import losses
+from seqrec.training.loss import GBCE, Loss, loss_of
 from seqrec.training.negatives import NegativesSettings, Sampler
 from seqrec.training.objective import Objective
 
@@ -67,7 +68,7 @@ def sampler(**settings: Any) -> Sampler:
     return Sampler(NegativesSettings(**settings), COUNTS, 0, torch.device("cpu"))
 
 
-def value_of(encoder: Encoder, batch: Batch, of_scores: loss.Loss, sampler: Sampler) -> Tensor:
+def value_of(encoder: Encoder, batch: Batch, of_scores: Loss, sampler: Sampler) -> Tensor:
     """As the training loop has it."""
     objective = Objective(encoder, of_scores, sampler)
     ((drawn, negatives),) = objective.drawn([batch])
@@ -91,7 +92,7 @@ SAMPLED = ("sampled_softmax", "bce", "gbce", "bpr", "bpr_max", "top1", "top1_max
 def test_every_loss_with_every_sampler(name: str, logq: float, negatives: dict[str, Any]):
     """Scores, their correction and the mask of accidental hits, one pair at a time."""
     encoder = Table()
-    got = value_of(encoder, batch(), loss.loss_of(name), sampler(logq=logq, **negatives))
+    got = value_of(encoder, batch(), loss_of(name), sampler(logq=logq, **negatives))
     drawn = sampler(logq=logq, **negatives).sample(TARGETS)  # the same seed draws the same again
     items = drawn.items.expand(N, -1) if drawn.items.dim() == 1 else drawn.items
     log_q = drawn.log_q.expand(N, -1) if drawn.log_q.dim() == 1 else drawn.log_q
@@ -114,21 +115,21 @@ def test_every_loss_with_every_sampler(name: str, logq: float, negatives: dict[s
 def test_disliked_targets_are_not_trained_on(name: str):
     encoder = Table()
     labels = torch.tensor([True, False, True, True, False, True])
-    value_of(encoder, batch(labels), loss.loss_of(name), sampler(count=5)).backward()
+    value_of(encoder, batch(labels), loss_of(name), sampler(count=5)).backward()
     assert (encoder.states.grad.abs().sum(1) > 0).tolist() == labels.tolist()
 
 
 def test_bce_pushes_disliked_targets_down():
     encoder = Table()
     labels = torch.tensor([True, False, True, True, False, True])
-    value_of(encoder, batch(labels), loss.loss_of("bce"), sampler(count=0, in_batch=True)).backward()
+    value_of(encoder, batch(labels), loss_of("bce"), sampler(count=0, in_batch=True)).backward()
     assert encoder.states.grad.abs().sum(1).min() > 0
 
 
 @pytest.mark.parametrize("name", ["softmax", *SAMPLED])
 def test_a_batch_of_disliked_targets_only(name: str):
     encoder = Table()
-    loss = value_of(encoder, batch(torch.zeros(N, dtype=torch.bool)), loss.loss_of(name), sampler(count=5))
+    loss = value_of(encoder, batch(torch.zeros(N, dtype=torch.bool)), loss_of(name), sampler(count=5))
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(encoder.states.grad).all()
@@ -143,7 +144,7 @@ def test_bfloat16_is_near(name: str, shared: bool):
             Table(),
             sampler(count=5, alpha=0.5, in_batch=True, logq=float(name == "sampled_softmax"), shared=shared),
         )
-        objective = Objective(encoder, loss.loss_of(name), draws, bfloat16)
+        objective = Objective(encoder, loss_of(name), draws, bfloat16)
         ((drawn, negatives),) = objective.drawn([batch()])
         loss = objective.loss(drawn, negatives)
         assert loss.dtype == torch.float32
@@ -178,12 +179,12 @@ def test_groups_of_settings():
         3,
         2,
     )
-    assert SASRec(loss=loss.GBCE(t=0.5)).loss.t == 0.5
+    assert SASRec(loss=GBCE(t=0.5)).loss.t == 0.5
     for wrong, message in [
         ({"widht": 8}, "sasrec.widht: unknown setting. Did you mean 'width'"),
         ({"loss": "bec"}, "loss.name: expected"),
         (
-            {"loss": {"name": "bce", "smothing": 0.1}},
+            {"loss": {"name": "softmax", "smothing": 0.1}},
             "loss.smothing: unknown setting. Did you mean 'smoothing'",
         ),
         ({"negatives": {"cuont": 3}}, "Did you mean 'count'"),

@@ -69,6 +69,18 @@ def test_lanes_with_the_state_carried_equal_one_long_run(steps: int, layers: int
     )
 
 
+@pytest.mark.parametrize("settings", [{}, {"layers": 2}, {"embedding": "none", "normalise": True}])
+def test_a_step_reads_one_more_item(settings):
+    """Serving goes on from a state, at the cost of one event, and gets what the whole history gives."""
+    net = network(**settings)
+    items = np.stack([LISTS[0][:5], LISTS[3][:5]])
+    state = net.start(2)
+    for n in range(5):
+        state, output = net.step(state, torch.from_numpy(items[:, n]))
+        whole = torch.stack([one_run(net, row[: n + 1]) for row in items])
+        torch.testing.assert_close(output, whole, rtol=0, atol=1e-12)
+
+
 def test_a_new_epoch_starts_from_nothing():
     net = network(steps=2)
     first = [net.encode(b.inputs) for b in net.batches(everything(), 4, np.random.default_rng(0))]

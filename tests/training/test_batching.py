@@ -3,7 +3,7 @@ which events it holds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -288,6 +288,44 @@ def test_users_without_a_target_are_left_out(walk):
 def test_nothing_to_train_on_is_an_error(walk):
     with pytest.raises(DataError, match="at least one user with two training events"):
         list(walk(build([(0, 1, 3), (0, 0, 2)]), np.random.default_rng(0)))
+
+
+READING = {
+    "windows": lambda split, rng, reads: batching.windows(split, 4, 16, rng, reads),
+    "lanes": lambda split, rng, reads: batching.lanes(split, 3, 4, "random", rng, reads),
+    "recent": lambda split, rng, reads: batching.recent(split, 4, 16, rng, reads),
+}
+
+
+@pytest.mark.parametrize("walk", READING.values(), ids=READING)
+def test_times_and_baskets_are_told_to_those_who_read_them(walk):
+    """An event's item is its number here, so its time and basket can be looked up."""
+    times, baskets = np.arange(11) * 10.0, np.arange(11) // 2
+    split = build([(0, 5, 1), (1, 4, 0)], times=times)
+    split = replace(split, sequences=replace(split.sequences, baskets=baskets))
+    for batch in walk(split, np.random.default_rng(0), frozenset({"times", "baskets"})):
+        i, targets = batch.inputs, batch.targets.items.numpy()
+        assert i.times.shape == i.baskets.shape == i.items.shape
+        assert i.times[i.mask].tolist() == times[i.items[i.mask].numpy()].tolist()
+        assert i.baskets[i.mask].tolist() == baskets[i.items[i.mask].numpy()].tolist()
+        assert i.asked_at.tolist() == times[targets].tolist()  # the moment of the target, and no more of it
+    for batch in walk(split, np.random.default_rng(0), frozenset()):
+        assert batch.inputs.times is batch.inputs.baskets is batch.inputs.asked_at is None
+    with pytest.raises(DataError, match="times: the model reads the times of events. Got a log without any"):
+        list(walk(of_lengths(4, 4), np.random.default_rng(0), frozenset({"times"})))
+
+
+def test_queries_tell_times_and_the_moment_they_are_asked_at():
+    split = build([(0, 5, 0), (0, 4, 0)], times=np.arange(9) * 10)
+    query = split.query(Queries.at(split.sequences, np.array([4, 8])))
+    for inputs in (
+        batching.last_states(query, 3, frozenset({"times"})),
+        batching.last_items(query, 3, frozenset({"times"})),
+    ):
+        assert inputs.times[inputs.mask].tolist() == (inputs.items[inputs.mask] * 10).tolist()
+        assert inputs.asked_at.tolist() == [40, 80]
+    with pytest.raises(DataError, match="asked_at: the model reads the moment that it predicts for"):
+        batching.last_states(replace(query, asked_at=None), 3, frozenset({"times"}))
 
 
 def test_batches_move_as_a_whole():
