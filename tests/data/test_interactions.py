@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seqrec import read_log
 from seqrec.data import files
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.interactions import Interactions
 from seqrec.data.sequences import COLUMNS, Sequences
-from seqrec.errors import DataError
+from seqrec.errors import DataError, SettingsError
 from seqrec.sources.preparing import prepare
 
 CSV = "user_id,item_id,timestamp\n1,10,100\n2,20,50\n1,30,90\n1,20,100\n"
@@ -60,7 +61,7 @@ def assert_same(a, b):
 
 
 def test_events_are_ordered_by_time_with_ties_in_file_order(tmp_path):
-    log = Interactions.read(write(tmp_path, CSV))
+    log = read_log(write(tmp_path, CSV))
     assert as_lists(log.sequences()) == {1: [(30, 90), (10, 100), (20, 100)], 2: [(20, 50)]}
     assert log.sequences().item_catalogue.ids.to_list() == [10, 20, 30]
     assert len(log) == 4
@@ -68,7 +69,7 @@ def test_events_are_ordered_by_time_with_ties_in_file_order(tmp_path):
 
 
 def test_without_times_the_file_is_the_order(tmp_path):
-    log = Interactions.read(write(tmp_path, "item,user\nb,x\na,y\na,x\n"))
+    log = read_log(write(tmp_path, "item,user\nb,x\na,y\na,x\n"))
     s = log.sequences()
     assert as_lists(s) == {"x": [("b", None), ("a", None)], "y": [("a", None)]}
     assert s.times is None
@@ -76,7 +77,7 @@ def test_without_times_the_file_is_the_order(tmp_path):
 
 def test_positions_order_where_times_are_partly_empty(tmp_path):
     path = write(tmp_path, "user_id,item_id,position,timestamp,rating\n1,a,1,,4\n1,b,0,7,\n2,a,0,5,1\n")
-    log = Interactions.read(path)
+    log = read_log(path)
     assert log.frame["timestamp"].to_list() == [None, 7, 5]
     s = log.sequences()
     assert as_lists(s) == {1: [("b", None), ("a", None)], 2: [("a", None)]}
@@ -85,7 +86,7 @@ def test_positions_order_where_times_are_partly_empty(tmp_path):
 
 
 def test_sequences_can_number_items_as_a_larger_log_does(tmp_path):
-    log = Interactions.read(write(tmp_path, CSV))
+    log = read_log(write(tmp_path, CSV))
     part = log.where(pl.col("user_id") == 2).sequences(item_catalogue=log.sequences().item_catalogue)
     assert part.items.tolist() == [1]
     assert len(part.item_catalogue) == 3
@@ -95,7 +96,7 @@ def test_sequences_can_number_items_as_a_larger_log_does(tmp_path):
 
 def test_random_tie_order_is_seeded(tmp_path):
     rows = "".join(f"1,{i},5\n" for i in range(50))
-    log = Interactions.read(write(tmp_path, "user,item,time\n" + rows))
+    log = read_log(write(tmp_path, "user,item,time\n" + rows))
     orders = [log.sequences("random", seed).items.tolist() for seed in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2]
     assert log.sequences().items.tolist() == list(range(50))
@@ -118,17 +119,17 @@ def test_random_tie_order_is_seeded(tmp_path):
     ],
 )
 def test_usual_names_are_found(tmp_path, header, expected):
-    log = Interactions.read(write(tmp_path, f"{header}\n{','.join('1' for _ in header.split(','))}\n"))
+    log = read_log(write(tmp_path, f"{header}\n{','.join('1' for _ in header.split(','))}\n"))
     assert set(log.frame.columns) == expected
 
 
 def test_a_mapping_says_which_column_is_which(tmp_path):
     path = write(tmp_path, "client;sku;when;time\nann;7;2020-01-01T00:00:10Z;x\n")
-    log = Interactions.read(path, columns={"user_id": "client", "item_id": "sku", "timestamp": "when"})
+    log = read_log(path, columns={"user_id": "client", "item_id": "sku", "timestamp": "when"})
     assert log.frame.to_dicts() == [{"user_id": "ann", "item_id": 7, "timestamp": 1577836810, "time": "x"}]
     assert (
         "timestamp"
-        not in Interactions.read(
+        not in read_log(
             path, columns={"user_id": "client", "item_id": "sku", "timestamp": None}
         ).frame.columns
     )
@@ -136,14 +137,14 @@ def test_a_mapping_says_which_column_is_which(tmp_path):
 
 def test_integers_number_the_columns_of_a_file_without_header(tmp_path):
     path = write(tmp_path, "a|3|x\nb|4|y\n", "log.psv")
-    log = Interactions.read(path, format="csv", columns={"user_id": 0, "item_id": 2, "timestamp": 1})
+    log = read_log(path, format="csv", columns={"user_id": 0, "item_id": 2, "timestamp": 1})
     assert log.frame.to_dict(as_series=False) == {
         "user_id": ["a", "b"],
         "item_id": ["x", "y"],
         "timestamp": [3, 4],
     }
     with pytest.raises(DataError, match=r"no column 5 for item_id\. The file has: 0, 1, 2"):
-        Interactions.read(path, format="csv", columns={"user_id": 0, "item_id": 5})
+        read_log(path, format="csv", columns={"user_id": 0, "item_id": 5})
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_integers_number_the_columns_of_a_file_without_header(tmp_path):
     ],
 )
 def test_ids_keep_their_type(tmp_path, ids, expected):
-    log = Interactions.read(write(tmp_path, "user,item\n" + "".join(f"{i},x\n" for i in ids)))
+    log = read_log(write(tmp_path, "user,item\n" + "".join(f"{i},x\n" for i in ids)))
     assert log.frame["user_id"].to_list() == expected
 
 
@@ -175,7 +176,7 @@ def test_ids_keep_their_type(tmp_path, ids, expected):
     ],
 )
 def test_times_become_seconds_since_1970(tmp_path, text, expected):
-    times = Interactions.read(write(tmp_path, f"user,item,time\n1,1,{text}\n")).frame["timestamp"]
+    times = read_log(write(tmp_path, f"user,item,time\n1,1,{text}\n")).frame["timestamp"]
     assert times.to_list() == [expected]
     assert times.dtype == (pl.Float64 if isinstance(expected, float) else pl.Int64)
 
@@ -284,13 +285,13 @@ def test_bad_frames_are_refused(frame, message):
 def test_bad_text_is_refused_by_row_and_column(tmp_path, text, message):
     path = write(tmp_path, text)
     if message is None:
-        assert Interactions.read(path).frame.columns == ["user_id", "item_id", "x"]
+        assert read_log(path).frame.columns == ["user_id", "item_id", "x"]
         return
-    for read in (Interactions.read, lambda path: prepare(path, tmp_path / "out")):
+    for read in (read_log, lambda path: prepare(path, tmp_path / "out")):
         with pytest.raises(DataError, match=message):
             read(path)
     with pytest.raises(DataError, match=message):  # and in a gzip
-        Interactions.read(
+        read_log(
             write(tmp_path, gzip.compress(text if isinstance(text, bytes) else text.encode()), "log.csv.gz")
         )
 
@@ -308,23 +309,23 @@ def test_bad_text_is_refused_by_row_and_column(tmp_path, text, message):
 )
 def test_bad_mappings_are_refused(tmp_path, columns, message):
     with pytest.raises(DataError, match=message):
-        Interactions.read(write(tmp_path, CSV), columns=columns)
+        read_log(write(tmp_path, CSV), columns=columns)
 
 
 def test_cut_off_files_are_refused(tmp_path):
     big = "user_id,item_id\n" + "".join(f"{i},{i * 7919 % 1000}\n" for i in range(50_000))
     cut = write(tmp_path, gzip.compress(big.encode())[:-500], "log.csv.gz")
     with pytest.raises(DataError, match=r"log\.csv\.gz: truncated or damaged gzip"):
-        Interactions.read(cut)
+        read_log(cut)
     with pytest.raises(DataError, match="truncated or damaged gzip"):
         prepare(cut, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     whole = io.BytesIO()
     pl.DataFrame({"user": [1], "item": [2]}).write_parquet(whole)
     with pytest.raises(DataError, match="not a whole Parquet file"):
-        Interactions.read(write(tmp_path, whole.getvalue()[:-20], "log.parquet"))
+        read_log(write(tmp_path, whole.getvalue()[:-20], "log.parquet"))
     with pytest.raises(DataError, match="no such file"):
-        Interactions.read(tmp_path / "absent.csv")
+        read_log(tmp_path / "absent.csv")
 
 
 @pytest.mark.parametrize(
@@ -339,28 +340,28 @@ def test_cut_off_files_are_refused(tmp_path):
 )
 def test_bad_json_lines_are_refused_by_row(tmp_path, text, message):
     with pytest.raises(DataError, match=message or "log"):
-        Interactions.read(write(tmp_path, text, "log.jsonl"))
+        read_log(write(tmp_path, text, "log.jsonl"))
 
 
 def test_other_encodings_and_delimiters_are_read(tmp_path):
     path = write(tmp_path, "user_id::item_id\n1::café\n".encode("latin-1"))
-    assert Interactions.read(path, format="csv", delimiter="::", encoding="latin-1").frame[
-        "item_id"
-    ].to_list() == ["café"]
+    assert read_log(path, format="csv", delimiter="::", encoding="latin-1").frame["item_id"].to_list() == [
+        "café"
+    ]
     path = write(tmp_path, '\ufeffuser_id,item_id\r\n1,"a,b"\r\n'.encode())
-    assert Interactions.read(path).frame.rows() == [(1, "a,b")]
+    assert read_log(path).frame.rows() == [(1, "a,b")]
     path = write(tmp_path, "user_id\titem_id\n1\té\n".encode("utf-16"), "log.tsv")
     with pytest.raises(DataError):
-        Interactions.read(path)
+        read_log(path)
 
 
 def test_unknown_formats_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"Got 'parqet'. Did you mean 'parquet'\?"):
-        Interactions.read(write(tmp_path, CSV), format="parqet")
+        read_log(write(tmp_path, CSV), format="parqet")
     with pytest.raises(DataError, match="its format cannot be told"):
-        Interactions.read(write(tmp_path, "1 2\n3 4\n", "log.txt"))
+        read_log(write(tmp_path, "1 2\n3 4\n", "log.txt"))
     with pytest.raises(DataError, match="fixes its columns"):
-        Interactions.read(write(tmp_path, "1 2\n1 4\n", "log.txt"), columns={"user_id": "x"})
+        read_log(write(tmp_path, "1 2\n1 4\n", "log.txt"), columns={"user_id": "x"})
 
 
 @pytest.mark.parametrize(
@@ -402,7 +403,7 @@ def test_times_in_other_units_and_compact_dates_become_seconds(
     frame = frame if None in given else frame.drop("position")
     path = write_as(frame, kind, tmp_path)
     monkeypatch.setattr(files, "ROWS", 1)  # the unit is that of the whole log, not of some rows
-    log = Interactions.read(path)
+    log = read_log(path)
     assert log.frame["timestamp"].to_list() == expected
     assert [message.count(f"{path}: times are read as {read_as}") for message in caplog.messages] == (
         [1] if read_as else []
@@ -413,7 +414,7 @@ def test_times_in_other_units_and_compact_dates_become_seconds(
 
 def test_times_in_several_units_are_refused(tmp_path):
     path = write(tmp_path, "user,item,time\n1,2,0\n1,3,1433221332117\n")
-    for read in (Interactions.read, lambda path: prepare(path, tmp_path / "out")):
+    for read in (read_log, lambda path: prepare(path, tmp_path / "out")):
         with pytest.raises(
             DataError,
             match=r"log.csv: expected all times in one unit .* from 0 \(seconds\) to 1433221332117 \(milliseconds\)",
@@ -428,15 +429,15 @@ def test_times_in_several_units_are_refused(tmp_path):
 def test_duplicates_are_kept_or_dropped_and_said(tmp_path, caplog):
     path = write(tmp_path, "user,item,time,rating\n1,a,5,1\n1,a,5,2\n1,a,6,3\n2,a,5,4\n1,b,5,5\n1,a,5,6\n")
     with caplog.at_level(logging.WARNING):
-        assert len(Interactions.read(path)) == 6
+        assert len(read_log(path)) == 6
     assert "2 events repeat the user, item and time of another: kept" in caplog.text
     caplog.clear()
-    assert Interactions.read(path, duplicates="drop").frame["rating"].to_list() == [1, 3, 4, 5]
+    assert read_log(path, duplicates="drop").frame["rating"].to_list() == [1, 3, 4, 5]
     assert "dropped all but the first of each" in caplog.text
     # repeats: nothing says they are one event
-    assert len(Interactions.read(write(tmp_path, "user,item\n1,a\n1,a\n"), duplicates="drop")) == 2
-    with pytest.raises(DataError, match="duplicates: expected 'keep' or 'drop'"):
-        Interactions.read(path, duplicates="first")
+    assert len(read_log(write(tmp_path, "user,item\n1,a\n1,a\n"), duplicates="drop")) == 2
+    with pytest.raises(SettingsError, match="duplicates: expected 'keep' or 'drop'"):
+        read_log(path, duplicates="first")
 
 
 def plain_filter(events, min_item, min_user, until_stable):
@@ -467,13 +468,13 @@ def test_filter_counts_items_then_users(events, min_item, min_user, until_stable
 def test_attributes_are_aligned_with_the_catalogue(tmp_path):
     movies = write(tmp_path, 'movieId,title,zip\n30,"C, the film",01\n10,A,02\n99,Z,03\n', "movies.csv")
     users = pl.DataFrame({"user": [2, 1], "age": [50, 20]})
-    s = Interactions.read(write(tmp_path, CSV), items=movies, users=users).sequences()
+    s = read_log(write(tmp_path, CSV), items=movies, users=users).sequences()
     assert s.item_catalogue.attributes.to_dict(as_series=False) == {
         "title": ["A", None, "C, the film"],
         "zip": ["02", None, "01"],
     }
     assert s.user_catalogue.attributes["age"].to_list() == [20, 50]
-    log = Interactions.read(tmp_path / "log.csv")
+    log = read_log(tmp_path / "log.csv")
     with pytest.raises(DataError, match="item_id 10 has more than one row"):
         log.with_attributes(items=pl.DataFrame({"item_id": [10, 10], "title": ["a", "b"]}))
     with pytest.raises(DataError, match="the log's item_id is Int64, here it is String"):
@@ -546,7 +547,7 @@ def test_any_log_reads_back_the_same_from_any_format(frame, kind, compress, tmp_
     if compress and kind != "parquet":
         path = write(path.parent, gzip.compress(path.read_bytes()), f"{path.name}.gz")
     expected = Interactions.from_frame(frame).sequences()
-    assert_same(Interactions.read(path).sequences(), expected)
+    assert_same(read_log(path).sequences(), expected)
 
 
 @settings(max_examples=40, deadline=None)
@@ -576,9 +577,7 @@ def test_streaming_gives_what_reading_gives(
         }
         try:
             expected = (
-                Interactions.read(path, duplicates=duplicates, items=about)
-                .filter(*least)
-                .sequences(tie_order, 3)
+                read_log(path, duplicates=duplicates, items=about).filter(*least).sequences(tie_order, 3)
             )
         except DataError as error:
             with pytest.raises(DataError, match=re.escape(str(error))):
@@ -593,8 +592,8 @@ def test_streaming_gives_what_reading_gives(
 def test_remote_logs_take_the_same_way(tmp_path):
     with fsspec.open("memory://logs/log.csv.gz", "wb") as file:
         file.write(gzip.compress(CSV.encode()))
-    expected = Interactions.read(write(tmp_path, CSV)).sequences()
-    assert_same(Interactions.read("memory://logs/log.csv.gz").sequences(), expected)
+    expected = read_log(write(tmp_path, CSV)).sequences()
+    assert_same(read_log("memory://logs/log.csv.gz").sequences(), expected)
     assert_same(prepare("memory://logs/log.csv.gz", "memory://logs/out"), expected)
     assert_same(Sequences.load("memory://logs/out"), expected)
 
@@ -611,7 +610,7 @@ def test_several_files_are_one_log(tmp_path):
     (tmp_path / "a.csv").write_text("user,item,time\nu,1,5\nv,2,6\n")
     (tmp_path / "b.csv").write_text("when,item,user,mood\n7,x,u,good\n".replace("when", "time"))
     paths = [tmp_path / "a.csv", str(tmp_path / "b.csv")]
-    log = Interactions.read(paths)
+    log = read_log(paths)
     # ids are text, since one is
     assert log.frame.rows() == [("u", "1", 5, None), ("v", "2", 6, None), ("u", "x", 7, "good")]
     assert "a.csv, " in log.source
@@ -623,7 +622,7 @@ def test_several_files_are_one_log(tmp_path):
 def test_several_files_of_a_known_format_are_one_log(tmp_path):
     (tmp_path / "a.txt").write_text("1 1\n1 2\n")
     (tmp_path / "b.txt").write_text("1 3\nx 1\n")
-    log = Interactions.read([tmp_path / "a.txt", tmp_path / "b.txt"], format="sasrec")
+    log = read_log([tmp_path / "a.txt", tmp_path / "b.txt"], format="sasrec")
     assert log.frame.rows() == [("1", 1), ("1", 2), ("1", 3), ("x", 1)]
 
 
@@ -633,7 +632,7 @@ def test_a_folder_of_parts_is_a_file(tmp_path):
             tmp_path / f"part-0000{i}.parquet"
         )
     (tmp_path / "_SUCCESS").touch()
-    assert Interactions.read(tmp_path).frame.rows() == [(0, 5, 1), (1, 6, 1)]
+    assert read_log(tmp_path).frame.rows() == [(0, 5, 1), (1, 6, 1)]
     assert prepare(tmp_path, tmp_path / "out").items.tolist() == [0, 1]
 
 
@@ -641,7 +640,7 @@ def test_files_that_are_no_one_log_are_refused(tmp_path):
     (tmp_path / "a.csv").write_text("user,item,time\nu,1,5\n")
     (tmp_path / "b.csv").write_text("user,item\nu,2\n")
     (tmp_path / "c.tsv").write_text("user\titem\ttime\nu\t2\t5\n")
-    for read in (Interactions.read, lambda path: prepare(path, tmp_path / "out")):
+    for read in (read_log, lambda path: prepare(path, tmp_path / "out")):
         with pytest.raises(DataError, match=r"b.csv: no column for timestamp, which .*a.csv has"):
             read([tmp_path / "a.csv", tmp_path / "b.csv"])
         with pytest.raises(
@@ -662,7 +661,7 @@ def test_attribute_tables_may_name_the_ids_as_the_log_does(tmp_path):
     columns = {"user_id": "client", "item_id": "article", "timestamp": "when"}
     beside = {"columns": columns, "items": tmp_path / "articles.csv", "users": tmp_path / "clients.csv"}
     streamed = prepare(tmp_path / "log.csv", tmp_path / "out", **beside)
-    for sequences in (Interactions.read(tmp_path / "log.csv", **beside).sequences(), streamed):
+    for sequences in (read_log(tmp_path / "log.csv", **beside).sequences(), streamed):
         assert sequences.item_catalogue.attributes["colour"].to_list() == ["green", "red"]
         assert sequences.user_catalogue.attributes["age"].to_list() == [30]
 
@@ -671,7 +670,7 @@ def test_the_same_file_twice_is_refused(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("user_id,item_id,timestamp\na,x,1\n")
     with pytest.raises(DataError, match="expected each file once"):
-        Interactions.read([path, path])
+        read_log([path, path])
 
 
 def test_the_same_file_under_two_names_is_refused(tmp_path):
@@ -680,7 +679,7 @@ def test_the_same_file_under_two_names_is_refused(tmp_path):
     (tmp_path / "link.csv").symlink_to(path)
     for again in (tmp_path / "other" / ".." / "log.csv", tmp_path / "link.csv"):
         with pytest.raises(DataError, match="each file once"):
-            Interactions.read([path, str(again)])
+            read_log([path, str(again)])
 
 
 def test_a_folder_of_parquet_files_is_a_log(tmp_path):
@@ -688,4 +687,4 @@ def test_a_folder_of_parquet_files_is_a_log(tmp_path):
         pl.DataFrame({"user_id": ["a"], "item_id": [f"x{day}"], "timestamp": [day]}).write_parquet(
             tmp_path / f"2024-01-0{day}.parquet"
         )
-    assert Interactions.read(tmp_path).frame["item_id"].to_list() == ["x1", "x2"]
+    assert read_log(tmp_path).frame["item_id"].to_list() == ["x1", "x2"]

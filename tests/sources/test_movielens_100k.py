@@ -2,8 +2,7 @@ import zipfile
 
 import pytest
 
-from seqrec import sources
-from seqrec.data.interactions import Interactions
+from seqrec import read_log, sources
 from seqrec.errors import DataError, DownloadError
 from seqrec.sources import fetch, movielens_100k
 from seqrec.splitting.leave_one_out import leave_one_out
@@ -173,4 +172,4 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path, without_wheel):
 def test_read_takes_the_folder_or_the_file(tmp_path):
     (tmp_path / "u.data").write_text(U_DATA)
     for path in (tmp_path, tmp_path / "u.data"):
-        assert Interactions.read(path).frame.columns == ["user_id", "item_id", "timestamp", "rating"]
+        assert read_log(path).frame.columns == ["user_id", "item_id", "timestamp", "rating"]

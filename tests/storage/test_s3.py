@@ -147,7 +147,7 @@ def test_logs_are_streamed(s3_bucket, monkeypatch, kind):
     batches = list(files.batches(path, kind.removesuffix(".gz")))
     assert pl.concat(batches).equals(frame)
     assert len(batches) > 1 or kind == "parquet"  # its rows come a million at a time
-    assert seqrec.Interactions.read(path).frame.select("user_id", "item_id").equals(frame)
+    assert seqrec.read_log(path).frame.select("user_id", "item_id").equals(frame)
 
 
 # What goes wrong.
@@ -163,7 +163,7 @@ def test_a_wrong_bucket_is_named(s3_bucket):
         lambda: storage.exists(wrong),
         lambda: storage.names(f"{wrong}/x"),
         lambda: storage.remove(f"{wrong}/x"),
-        lambda: seqrec.Interactions.read(f"{wrong}/log.csv"),
+        lambda: seqrec.read_log(f"{wrong}/log.csv"),
         lambda: seqrec.load(f"{wrong}/model"),
         lambda: seqrec.Sequences.load(f"{wrong}/prepared"),
     ):
@@ -323,7 +323,7 @@ def test_a_server_that_goes_on_failing_is_named(faulty, s3_bucket):
         fault = faulty.inject(kind, times=1000, method="GET")
         for attempt in (
             lambda: content(f"{s3_bucket}/x.parquet"),
-            lambda: seqrec.Interactions.read(f"{s3_bucket}/x.parquet"),
+            lambda: seqrec.read_log(f"{s3_bucket}/x.parquet"),
         ):
             with pytest.raises(StorageError, match=r"x\.parquet: "):
                 attempt()
@@ -347,14 +347,14 @@ def test_a_log_is_read_through_faults_or_not_at_all(faulty, s3_bucket, monkeypat
         stream.write(
             gzip.compress(text) if kind == "csv.gz" else text
         ) if kind != "parquet" else frame.write_parquet(stream)
-    assert seqrec.Interactions.read(path).frame["item_id"].to_list() == frame["item_id"].to_list()
+    assert seqrec.read_log(path).frame["item_id"].to_list() == frame["item_id"].to_list()
     for fails in ("503", "cut answer"):
         fault = faulty.inject(fails, times=4, method="GET", part="log", after=1)
-        assert seqrec.Interactions.read(path).frame["item_id"].to_list() == frame["item_id"].to_list()
+        assert seqrec.read_log(path).frame["item_id"].to_list() == frame["item_id"].to_list()
         assert fault.injected == 4
         faulty.inject(fails, times=1000, method="GET", part="log", after=1)
         with pytest.raises(StorageError, match=r"/log\."):
-            seqrec.Interactions.read(path)
+            seqrec.read_log(path)
 
 
 @pytest.fixture(scope="module")

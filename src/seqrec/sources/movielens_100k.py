@@ -72,7 +72,7 @@ def read(path: str | Path) -> Interactions:
     the attributes beside it.
 
     Raises:
-        DataError: as ``Interactions.read``.
+        DataError: as ``seqrec.read_log``.
     """
     if storage.is_folder(path):
         names = storage.names(path)
