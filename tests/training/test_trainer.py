@@ -85,7 +85,7 @@ def test_a_checkpoint_survives_kill_9(tmp_path):
         f"""
         import sys; sys.path[:0] = {[str(here) for here in Path(__file__).parents[:2]]!r}
         from conftest import ring_sequences
-        from test_training import make
+        from test_trainer import make
         from seqrec.splitting import leave_one_out
         make("hrm", epochs=100000, patience=100000).fit(leave_one_out(ring_sequences()), progress=False, checkpoint={str(checkpoint)!r})
         """

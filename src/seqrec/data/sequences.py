@@ -21,7 +21,7 @@ import numpy as np
 from seqrec import storage
 from seqrec.data.catalogue import Catalogue
 from seqrec.errors import DataError
-from seqrec.storage import snapshot
+from seqrec.storage import snapshot, version
 
 COLUMNS = ("times", "ratings", "baskets", "sessions")
 PARTS = (
@@ -141,7 +141,7 @@ class Sequences:
         """
         present = [c for c in COLUMNS if getattr(self, c) is not None]
         about = {
-            "format": FORMAT,
+            **version.stamp(FORMAT),
             "users": self.users,
             "items": len(self.item_catalogue),
             "events": self.events,
@@ -167,11 +167,7 @@ class Sequences:
                 "Prepare the log first."
             )
         about = storage.read_json(marker)
-        if about.get("format") not in (1, FORMAT):
-            raise DataError(
-                f"{marker}: expected format {FORMAT}. Got {about.get('format')!r}: prepare the log again "
-                "with this version."
-            )
+        version.check(about, (1, FORMAT), marker, "prepare the log again with this one")
         files = about.get("files", {})
 
         def path(part: str) -> str:
