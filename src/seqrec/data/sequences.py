@@ -189,7 +189,11 @@ class Sequences:
 
 
 def order_of(
-    users: np.ndarray, key: np.ndarray | None, tie_order: TieOrder = "file", seed: int = 0
+    users: np.ndarray,
+    key: np.ndarray | None,
+    tie_order: TieOrder = "file",
+    seed: int = 0,
+    block_events: int = BLOCK,
 ) -> np.ndarray:
     """The rows of a log, user by user, each user's by rising key.
 
@@ -201,6 +205,7 @@ def order_of(
             the file is the order).
         tie_order: rows with the same key stay in ``file`` order, or are put in a ``random`` order drawn with
             ``seed``.
+        block_events: about so many are sorted at a time, users whole; random orders depend on it.
     Returns:
         (events,) int32 (int64 from 2^31 events on).
     """
@@ -210,7 +215,7 @@ def order_of(
     order = np.empty(len(users), dtype=np.int32 if len(users) < 2**31 else np.int64)
     first, done, block = 0, 0, 0
     while first < len(ends):
-        last = max(first + 1, int(np.searchsorted(ends, done + BLOCK, side="right")))
+        last = max(first + 1, int(np.searchsorted(ends, done + block_events, side="right")))
         whole = first == 0 and last == len(ends)
         rows = np.arange(len(users)) if whole else np.flatnonzero((users >= first) & (users < last))
         # shuffled first, and then sorted stably: rows with equal keys stay shuffled
