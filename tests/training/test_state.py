@@ -15,7 +15,6 @@ from seqrec.training.state import FORMAT, Run
 def run_of(width: int = 4) -> Run:
     """A run that has begun: of ten items and three users."""
     model = HRM(width=width, train={"device": "cpu"})
-    model.trained_users = None
     return Run(model.build(10, 3), model.train, torch.device("cpu"))
 
 
