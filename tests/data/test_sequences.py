@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqrec.data import sequences as module
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.sequences import COLUMNS, Sequences, order_of
 from seqrec.errors import DataError
@@ -26,12 +25,9 @@ def arrays(events, kind=np.int64):
 def test_order_is_a_stable_sort(kind, block, events):
     users, key = arrays(events, kind)
     expected = sorted(range(len(events)), key=lambda row: (users[row], key[row]))
-    before, module.BLOCK = module.BLOCK, block
-    try:
-        assert order_of(users, key).tolist() == expected
-        assert order_of(users, None).tolist() == sorted(range(len(events)), key=lambda row: users[row])
-    finally:
-        module.BLOCK = before
+    assert order_of(users, key, block_events=block).tolist() == expected
+    by_user = sorted(range(len(events)), key=lambda row: users[row])
+    assert order_of(users, None, block_events=block).tolist() == by_user
 
 
 @given(events=EVENTS, seed=st.integers(0, 5))

@@ -20,7 +20,7 @@ import numpy as np
 from seqrec import storage
 from seqrec.data.catalogue import Catalogue
 from seqrec.errors import DataError
-from seqrec.storage import snapshot
+from seqrec.storage import snapshot, version
 
 COLUMNS = ("times", "ratings", "baskets", "sessions")
 PARTS = (
@@ -140,7 +140,7 @@ class Sequences:
         """
         present = [c for c in COLUMNS if getattr(self, c) is not None]
         about = {
-            "format": FORMAT,
+            **version.stamp(FORMAT),
             "users": self.users,
             "items": len(self.item_catalogue),
             "events": self.events,
@@ -166,11 +166,7 @@ class Sequences:
                 "Prepare the log first."
             )
         about = storage.read_json(marker)
-        if about.get("format") not in (1, FORMAT):
-            raise DataError(
-                f"{marker}: expected format {FORMAT}. Got {about.get('format')!r}: prepare the log again "
-                "with this version."
-            )
+        version.check(about, (1, FORMAT), marker, "prepare the log again with this one")
         files = about.get("files", {})
 
         def path(part: str) -> str:
@@ -192,7 +188,11 @@ class Sequences:
 
 
 def order_of(
-    users: np.ndarray, key: np.ndarray | None, tie_order: TieOrder = "file", seed: int = 0
+    users: np.ndarray,
+    key: np.ndarray | None,
+    tie_order: TieOrder = "file",
+    seed: int = 0,
+    block_events: int = BLOCK,
 ) -> np.ndarray:
     """The rows of a log, user by user, each user's by rising key.
 
@@ -204,6 +204,7 @@ def order_of(
             the file is the order).
         tie_order: rows with the same key stay in ``file`` order, or are put in a ``random`` order drawn with
             ``seed``.
+        block_events: about so many are sorted at a time, users whole; random orders depend on it.
     Returns:
         (events,) int32 (int64 from 2^31 events on).
     """
@@ -213,7 +214,7 @@ def order_of(
     order = np.empty(len(users), dtype=np.int32 if len(users) < 2**31 else np.int64)
     first, done, block = 0, 0, 0
     while first < len(ends):
-        last = max(first + 1, int(np.searchsorted(ends, done + BLOCK, side="right")))
+        last = max(first + 1, int(np.searchsorted(ends, done + block_events, side="right")))
         whole = first == 0 and last == len(ends)
         rows = np.arange(len(users)) if whole else np.flatnonzero((users >= first) & (users < last))
         # shuffled first, and then sorted stably: rows with equal keys stay shuffled

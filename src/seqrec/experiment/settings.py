@@ -20,12 +20,13 @@ from seqrec.models.neural import NeuralModel
 from seqrec.samples.tables import SampleSettings
 from seqrec.settings import yaml_file
 from seqrec.settings.base import Settings
+from seqrec.sources.options import ReadOptions
 from seqrec.splitting import SplitSettings
 
 log = logging.getLogger("seqrec")
 
 
-class DataSettings(Settings):
+class DataSettings(ReadOptions):
     """Which log. Give ``name`` (a known data set) or ``path`` (a file, or a folder that ``seqrec prepare``
     wrote)."""
 
@@ -36,22 +37,10 @@ class DataSettings(Settings):
     folder: str | None = None
     """Where the files of the named data set are; by default it is looked for as ``seqrec data download``
     does."""
-    format: str = "auto"
-    """Format of the log."""
-    columns: dict[str, str | int | None] = Field(default_factory=dict)
-    """Which column of the file is which: ``{user_id: customer, item_id: sku, timestamp: bought_at}``; numbers
-    from 0 where the file has no header, null leaves a column out. Of tables of samples also label and
-    recent."""
-    delimiter: str | None = None
-    """What separates the columns of a text file; None tells it from the header."""
-    encoding: str | None = None
-    """Encoding of a text file; UTF-8 if nothing is said."""
     items: str | None = None
     """A table of item attributes (titles, genres ...) with a column of item ids."""
     users: str | None = None
     """A table of user attributes with a column of user ids."""
-    duplicates: Literal["keep", "drop"] = "keep"
-    """What becomes of events that stand twice (same user, item and time)."""
     min_item_count: int = Field(0, ge=0)
     """Items with fewer events are left out."""
     min_user_count: int = Field(0, ge=0)

@@ -36,5 +36,4 @@ def get(name: str) -> type[Model]:
 
 def load(folder: str | Path) -> Model:
     """A model that was saved with ``model.save(folder)``, of whichever kind."""
-    found = artifact.read(folder)
-    return get(found.name).of(found)
+    return artifact.load(folder, lambda found: get(found.name).of(found))

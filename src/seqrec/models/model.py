@@ -181,14 +181,17 @@ class Model(ABC):
         Raises:
             DataError: the folder holds no whole model, or one of another class.
         """
-        found = artifact.read(folder)
-        if found.name != cls.name:
-            raise DataError(f"{folder}: expected a {cls.name} model. Got {found.name!r}.")
-        return cls.of(found)
+        return artifact.load(folder, cls.of)
 
     @classmethod
     def of(cls, found: artifact.Contents) -> Self:
-        """The model that was taken apart for saving."""
+        """The model that was taken apart for saving.
+
+        Raises:
+            DataError: it is one of another class.
+        """
+        if found.name != cls.name:
+            raise DataError(f"expected a {cls.name} model. Got {found.name!r}.")
         model = cls(**found.configuration)
         model.item_catalogue, model.sequences, model.known_stops = (
             found.item_catalogue,
