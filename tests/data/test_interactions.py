@@ -101,8 +101,7 @@ def test_random_tie_order_is_seeded(tmp_path):
     assert log.sequences().items.tolist() == list(range(50))
 
 
-# --- columns and types
-# --------------------------------------------------------------------------------------------------------------
+# --- columns and types ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -224,8 +223,7 @@ def test_bad_frames_are_refused(frame, message):
         Interactions.from_frame(frame)
 
 
-# --- bad files
-# ----------------------------------------------------------------------------------------------------------------------
+# --- bad files -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -237,7 +235,8 @@ def test_bad_frames_are_refused(frame, message):
         ("user_id,itemid_,x\n1,2,3\n", None),  # itemid_ is item_id, case and punctuation aside
         (
             "usr,item_id\n1,2\n",
-            r"no column for user_id. The file has: usr, item_id. Did you mean 'usr'\? Say which it is, .*--column user_id=usr",
+            r"no column for user_id. The file has: usr, item_id. Did you mean 'usr'\? Say which it is, "
+            ".*--column user_id=usr",
         ),
         ("user_id,item_id,item_id\n1,2,3\n", "column 'item_id' occurs twice in the header"),
         ("user_id,item_id\n1,2\n,3\n", r"log\.csv.*, row 2, column 'user_id': missing id"),
@@ -301,7 +300,8 @@ def test_bad_text_is_refused_by_row_and_column(tmp_path, text, message):
         ({"user": "user_id"}, r"'user' is no column of a log. Did you mean 'user_id'\?"),
         (
             {"item_id": "itm"},
-            r"no column 'itm' for item_id. The file has: user_id, item_id, timestamp. Did you mean 'item_id'\?",
+            r"no column 'itm' for item_id. The file has: user_id, item_id, timestamp. "
+            r"Did you mean 'item_id'\?",
         ),
         ({"item_id": None}, "no column for item_id"),
     ],
@@ -416,7 +416,8 @@ def test_times_in_several_units_are_refused(tmp_path):
     for read in (Interactions.read, lambda path: prepare(path, tmp_path / "out")):
         with pytest.raises(
             DataError,
-            match=r"log.csv: expected all times in one unit .* from 0 \(seconds\) to 1433221332117 \(milliseconds\)",
+            match=r"log.csv: expected all times in one unit .* "
+            r"from 0 \(seconds\) to 1433221332117 \(milliseconds\)",
         ):
             read(path)
 
@@ -646,7 +647,8 @@ def test_files_that_are_no_one_log_are_refused(tmp_path):
             read([tmp_path / "a.csv", tmp_path / "b.csv"])
         with pytest.raises(
             DataError,
-            match=r"a.csv: no column for timestamp, which .*b.csv has|b.csv: no column for timestamp, which .*a.csv has",
+            match=r"a.csv: no column for timestamp, which .*b.csv has|"
+            "b.csv: no column for timestamp, which .*a.csv has",
         ):
             read([tmp_path / "b.csv", tmp_path / "a.csv"])
         with pytest.raises(DataError, match=r"files of one format. .*a.csv is csv, .*c.tsv is tsv"):

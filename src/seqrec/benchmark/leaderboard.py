@@ -16,15 +16,18 @@ from seqrec.tables import Table, fraction
 
 HEADER = """# Leaderboard
 
-Generated from the files in `results/` by `seqrec benchmark`; do not edit it. A table belongs to one version of one protocol: numbers of
-different tables are not comparable.
+Generated from the files in `results/` by `seqrec benchmark`; do not edit it. A table belongs to one version
+of one protocol: numbers of different tables are not comparable.
 
 - Every query ranks the whole catalogue; among equal scores a target has the worst rank.
-- Numbers are means over seeds, with a 95% interval from {resamples:,} bootstrap resamples of users. ± is the standard deviation over seeds.
-- *vs best*: paired randomisation test on users' values of the first metric against the best row, corrected for all pairs of rows (max-T, for
-  the best is known only from the same data); ≈ is not significantly worse (p ≥ .05).
-- *train s*: wall clock of training with its validation passes. *peak MB*: largest resident memory of one process from the log to the test
-  metrics, in MiB. *positions/s*: targets in the loss a second, mean over epochs.
+- Numbers are means over seeds, with a 95% interval from {resamples:,} bootstrap resamples of users. ± is the
+  standard deviation over seeds.
+- *vs best*: paired randomisation test on users' values of the first metric against the best row, corrected
+  for all pairs of rows (max-T, for the best is known only from the same data); ≈ is not significantly worse
+  (p ≥ .05).
+- *train s*: wall clock of training with its validation passes. *peak MB*: largest resident memory of one
+  process from the log to the test metrics, in MiB. *positions/s*: targets in the loss a second, mean over
+  epochs.
 """
 
 

@@ -1,9 +1,8 @@
-"""A feature schema: which columns a model reads of the user, of each item of the history, and of the item
-that it scores.
+"""A feature schema: the columns a model reads of the user, of each item of the history and of scored items.
 
-    user: [gender, age, gender#age]     columns of the user attributes; user_id stands for a vector of each user's own
-    sequence: [item_id]                 columns of the item attributes: what is read of each item of the history
-    item: [item_id, genres]             columns of the item attributes: what makes the vector of an item
+    user: [gender, age, gender#age]    columns of the user attributes; user_id: each user has a vector
+    sequence: [item_id]                columns of the item attributes, read of each item of the history
+    item: [item_id, genres]            columns of the item attributes, summed to the vector of an item
 
 ``a#b`` crosses two or more columns: each pair of values is a value. The project that this one began from
 wrote the same in four text files, which ``from_origin`` reads as they are.
@@ -91,7 +90,9 @@ class FeatureSchema(Settings):
         them, and become the column of the item attributes that they were made from.
 
         Raises:
-            DataError: no such file.  SettingsError: a line that cannot be read, or a column that ``column_schema`` does not have; names both.
+            DataError: no such file.
+            SettingsError: a line that cannot be read, or a column that ``column_schema`` does not have;
+                names both.
         """
         columns = [_column(line, where) for where, line in _lines(column_schema)]
         sides: dict[str, list[str]] = {"user": [], "sequence": [], "item": []}

@@ -43,7 +43,10 @@ class Migration:
     def yaml(self) -> str:
         """The run file, with the warnings on top."""
         comment = "\n".join(f"# {line}" for line in [self.title, *self.warnings])
-        return f"{comment}\n{yaml.safe_dump(self.run, sort_keys=False, default_flow_style=None, width=140, allow_unicode=True)}"
+        run = yaml.safe_dump(
+            self.run, sort_keys=False, default_flow_style=None, width=140, allow_unicode=True
+        )
+        return f"{comment}\n{run}"
 
     def filled(
         self, overrides: Iterable[str] = (), environment: Mapping[str, str] | None = None

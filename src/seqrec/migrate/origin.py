@@ -1,15 +1,17 @@
-"""Run files of MetaSpore's sequential demo (github meta-soul/MetaSpore, demo/sequential): HRM and GRU4Rec on
-tables of samples.
+"""Run files of MetaSpore's sequential demo: HRM and GRU4Rec on tables of samples.
 
-Facts about them, read from that demo and not to be seen in its files:
+The demo is github meta-soul/MetaSpore, demo/sequential. What its run files do not say, read from its code:
 
-- scripts read class paths out of the file and import them; here the class's name says which model is meant, and that is all;
-- the tables hold ten recent items a row; HRM's has ``num_negs`` sampled negatives a positive, and GRU4Rec's none (the others of the batch serve);
-- HRM's loss is the mean over rows of binary cross-entropy, GRU4Rec's is BPR; both normalise their vectors and divide by ``tau``;
-- all embeddings are trained by FTRL, whatever else there is by Adam; HRM has nothing else, so its Adam trains nothing;
-- ``sparse_init_var`` is handed to a function that takes a standard deviation;
+- scripts import class paths that the file names; here the class's name only says which model is meant;
+- the tables hold ten recent items a row. HRM's have ``num_negs`` sampled negatives for each positive,
+  GRU4Rec's have none: the other items of the batch serve as negatives;
+- HRM's loss is the mean over rows of binary cross-entropy, GRU4Rec's is BPR; both normalise their vectors
+  and divide by ``tau``;
+- FTRL trains all embeddings, Adam everything else. HRM has nothing else, so its Adam trains nothing;
+- ``sparse_init_var`` is passed to a function that takes a standard deviation;
 - ``item_embedding_size``, ``milvus_*`` and ``experiment_name`` reach no model;
-- precision, recall, MAP and NDCG are measured over each user's last three events, those rated above 2, and what a user has seen is not left out.
+- precision, recall, MAP and NDCG are measured over those of each user's last three events that are rated
+  above 2, and seen items are not filtered out.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ def table(group: Group, models: list[str]) -> str:
                 cells.append(f"<td class=text>{interval_bar(row[name], top, models, row['model'])}</td>")
         body.append(f'<tr data-model="{escape(row["model"])}">{"".join(cells)}</tr>')
     notes = "".join(f"<li>{inline(note.removeprefix('- '))}</li>" for note in source.notes)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div><ul class="notes">{notes}</ul>'
+    rows = f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+    return f'<div class="scroll"><table>{rows}</table></div><ul class="notes">{notes}</ul>'
 
 
 def inline(text: str) -> str:
@@ -154,7 +155,8 @@ def section(group: Group) -> str:
     plots = (
         f'<div class="legend">{legend}</div><div class="charts">{"".join(figure(*d) for d in drawn)}</div>'
     )
-    return f'<section id="{escape(group.protocol)}">{head}{table(group, models)}{plots}{samples(group, models)}</section>'
+    body = head + table(group, models) + plots + samples(group, models)
+    return f'<section id="{escape(group.protocol)}">{body}</section>'
 
 
 def render(results: Sources, protocols: Sequence[str | Path] | None = None, title: str = TITLE) -> str:

@@ -1,13 +1,15 @@
-"""Tables of samples: one row an event, for trainers that want features in columns. Their form is that of
-MetaSpore's sequential demo.
+"""Tables of samples: one row an event, for trainers that want features in columns.
 
-    label user_id gender age occupation zip movie_id recent_movie_ids     genre             last_movie last_genre
-    1     7       M      25  4          123 1196     260\\x01480\\x011210   Action\\x01Sci-Fi 1210       Action\\x01War
-    0     7       M      25  4          123 2762     260\\x01480\\x011210   Thriller          1210       Action\\x01War       (a negative)
+Their form is that of MetaSpore's sequential demo; the second row is a negative:
 
-    train.parquet        the training events, and for each of label 1 some negatives; or (``kind: prob``) none, but how likely each item is drawn
+    label user_id gender age zip movie_id recent_movie_ids     genre              last_movie last_genre
+    1     7       M      25  123 1196     260\\x01480\\x011210   Action\\x01Sci-Fi  1210       Action\\x01War
+    0     7       M      25  123 2762     260\\x01480\\x011210   Thriller           1210       Action\\x01War
+
+    train.parquet        the training events, each of label 1 with some negatives; or (``kind: prob``)
+                         with none, but with how likely each item is drawn
     validation.parquet   the validation queries: all that is known before each
-    test.parquet         the test queries; and, with label 0, held-out events that are rated too low to be asked
+    test.parquet         the test queries; with label 0, held-out events rated too low to be asked
     item.parquet         the catalogue, one row an item
     samples.json         settings, counts and the split's hash, written last
 

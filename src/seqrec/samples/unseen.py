@@ -1,12 +1,10 @@
-"""Items drawn by popularity, never one that the user has taken: exact, all users of a block at once, and
-nothing is drawn again.
+"""Items drawn by popularity, never one that the user has taken: exact, and nothing is drawn again.
 
-The items stand on a line, each as long as its weight. Of this user, who has taken b and d, the line without b
-and d is what is left:
+All users of a block are drawn for at once. The items stand on a line, each as long as its weight. For a user
+who has taken b and d, what is left is the line without b and d:
 
     all    |   a   | b |     c     |  d  | e |
-    left   |   a   |     c     | e |            a cut at the end of a (where b was), and one at the end of c (where d was)
-
+    left   |   a   |     c     | e |            one cut after a, where b was, and one after c, where d was
 A point is drawn on what is left, moved right by the weights of the taken items whose cuts are not after it,
 and names the item where it then lies. Weights are whole numbers, so that no rounding ever puts a point on a
 taken item.

@@ -1,8 +1,10 @@
-"""Data sets and file formats by name. One file a source: where it comes from, under which terms, its checksum
-and its reader.
+"""Data sets and file formats by name.
 
-sources.load("ml-100k")                            finds or fetches a data set
-sources.read("ratings.dat", "ml-1m")               reads files in a data set's format, as Interactions.read(..., format="ml-1m") does
+One file a source: where it comes from, under which terms, its checksum and its reader.
+
+    sources.load("ml-100k")                 finds or fetches a data set
+    sources.read("ratings.dat", "ml-1m")    reads files in a data set's format, as
+                                            Interactions.read(..., format="ml-1m") does
 """
 
 from __future__ import annotations

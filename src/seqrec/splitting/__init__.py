@@ -2,7 +2,7 @@
 
     leave_one_out      each user's last event tests, the one before validates: the field's habit
     last_n             each user's last n events test, the one before them validates: the origin's
-    global_temporal    two moments cut the log into training, validation and test: nothing of the future is known
+    global_temporal    two moments cut the log into training, validation, test: the future is unknown
     user_holdout       some users never train and are asked about their last events
     session_temporal   the last days' sessions test, the days' before validate
 

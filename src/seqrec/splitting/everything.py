@@ -1,7 +1,7 @@
 """No test: everything trains, but for the last event of a few users, on which models may choose their epochs.
 
-    user 1   e1 e2 e3 e4 e5 |           train [e1, e5]
-    user 2   e1 e2 e3 | e4 |            train [e1, e3]   validation target e4      (one user in ten: 100 to 1,000)
+    user 1   e1 e2 e3 e4 e5 |        train [e1, e5]
+    user 2   e1 e2 e3 | e4 |         train [e1, e3]   validation target e4   (one user in ten: 100 to 1,000)
 
 What ``model.fit(log)`` uses: to serve, a model should know all there is.
 """

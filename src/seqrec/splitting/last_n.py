@@ -8,7 +8,9 @@ as history.
 With ``min_rating`` only events with a rating above it are targets (asked, or trained on); the others stay in
 the histories:
 
-    rating   5  5  1  4    4    2  5  4        training targets e2 e4 (e1 has no history, e3 is disliked); test targets e7, e8
+    rating   5  5  1  4    4    2  5  4        training targets e2, e4   test targets e7, e8
+
+(e1 has no history; e3 and e6 are rated too low.)
 """
 
 from __future__ import annotations

@@ -1,14 +1,17 @@
-"""The last days' sessions: train on sessions that are over, ask in the ones that come next. A user of the
-sequences is one session here.
+"""The last days' sessions: train on sessions that are over, ask in the ones that come next.
 
-    time       start                    end - (test_days + validation_days)    end - test_days             end
-                 |   training                       |       validation             |        test            |
-                 [                                  )[                             )[                       ]
-    session 1      e1 e2 e3 e4                                                                                train [e1, e4]
-    session 2                                 e1 e2     e3                                                    validation targets e2, e3
-    session 3                                               e1 e2                                             validation target e2
-    session 4                                                             e1           e2 e3                  test targets e2, e3
-    session 5                                                                              e1                 (no query: nothing before e1)
+A user of the sequences is one session here.
+
+    time       start             validation_cut          test_cut             end
+                 |   training          |   validation       |      test        |
+                 [                     )[                   )[                 ]
+    session 1      e1 e2 e3 e4                                                   train [e1, e4]
+    session 2                    e1 e2     e3                                    validation targets e2, e3
+    session 3                                  e1 e2                             validation target e2
+    session 4                                         e1         e2 e3           test targets e2, e3
+    session 5                                                        e1          no query: nothing before e1
+
+    test_cut = end - test_days        validation_cut = test_cut - validation_days
 
 A session belongs where its last event does, as a whole, so no training event is at or after the first cut.
 Every event but the first of a held-out session is a target, with the events of the session before it as
