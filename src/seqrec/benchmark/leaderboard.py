@@ -111,8 +111,8 @@ def facts(group: Group) -> list[str]:
     for variant in group.variants:
         cold = first.get(f"cold_targets_{variant}") or 0.0
         lines.append(
-            f"*{variant}*: {first.get(f'queries_{variant}', 0):,} queries, {cold:.1%} of them never seen "
-            "in training."
+            f"*{variant}*: {first.get(f'queries_{variant}', 0):,} queries, {cold:.1%} of them never "
+            "seen in training."
         )
     if first.get("retrained"):
         lines.append(

@@ -214,15 +214,15 @@ def _refuse_what_is_no_category(series: pl.Series, cells: pl.DataFrame, where: s
         raise SettingsError(f"{where}: column {series.name!r} is empty. Leave it out.")
     if series.dtype.is_numeric() and distinct > MANY_NUMBERS:
         raise SettingsError(
-            f"{where}: column {series.name!r} has {distinct:,} different numbers; expected at most "
-            f"{MANY_NUMBERS:,}, as each has its own vector. "
+            f"{where}: column {series.name!r} has {distinct:,} different numbers; "
+            f"expected at most {MANY_NUMBERS:,}, as each has its own vector. "
             "Bin it into a few classes first."
         )
     if rows > FEW_ROWS and distinct > OWN_VALUES * rows:
         raise SettingsError(
             f"{where}: column {series.name!r} has {distinct:,} different values in {rows:,} {of}s, so it "
-            f"says little more than {of}_id does; "
-            "expected values that many share. Bin it into a few classes, or leave it out."
+            f"says little more than {of}_id does; expected values that many share. "
+            "Bin it into a few classes, or leave it out."
         )
 
 

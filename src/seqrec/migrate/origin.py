@@ -181,13 +181,12 @@ def which_model(draft: Draft) -> str:
         return next(iter(named))
     if named:
         raise SettingsError(
-            f"{draft.source}: expected the run of one model. {named['hrm']} is of HRM, {named['gru4rec']} "
-            "of GRU4Rec."
+            f"{draft.source}: expected the run of one model. {named['hrm']} is of HRM, "
+            f"{named['gru4rec']} of GRU4Rec."
         )
     raise SettingsError(
         f"{draft.source}: which model it is cannot be told. Expected HRM (with pooling_type_layer_1) or "
-        "GRU4Rec (with gru_hidden_dim), "
-        "or experiment_name: hrm or gru4rec."
+        "GRU4Rec (with gru_hidden_dim), or experiment_name: hrm or gru4rec."
     )
 
 
@@ -209,8 +208,8 @@ def _data(draft: Draft) -> None:
     if validation is not None:
         paths.insert(1, validation)
         draft.warn(
-            f"{validation} lies beside the training table and is read too: its events are those that "
-            "validate."
+            f"{validation} lies beside the training table and is read too: "
+            "its events are those that validate."
         )
     draft.put("data", {"path": paths, "format": "samples"})
     if "item_path" in draft:
@@ -255,9 +254,9 @@ def _hrm(draft: Draft) -> None:
     draft.put("loss", {"name": "bce"})
     draft.put("negatives", {"count": negatives, "alpha": 0.75, "shared": False})
     draft.warn(
-        f"The table's negatives are left aside: {negatives} a positive are drawn afresh in every epoch, "
-        "by popularity to the power 0.75. "
-        f"batch_size counts positives here, each with its negatives, and counted all rows there."
+        f"The table's negatives are left aside: {negatives} a positive are drawn afresh in every epoch, by "
+        "popularity to the power 0.75. batch_size counts positives here, each with its negatives, and "
+        "counted all rows there."
     )
     draft.drop("HRM has no recurrent layers", *OF_GRU4REC)
 
@@ -274,8 +273,8 @@ def _gru4rec(draft: Draft) -> None:
     draft.move("loss_type", "loss.name", {"bpr": "bpr", "top1": "top1"}.__getitem__)
     draft.put("negatives", {"count": 0, "in_batch": True})
     draft.warn(
-        "Whole histories are read ten events at a time with the state carried on, not rows of ten recent "
-        "items each."
+        "Whole histories are read ten events at a time with the state carried on, not rows of ten "
+        "recent items each."
     )
     draft.drop("GRU4Rec pools nothing", *OF_HRM)
 
@@ -360,8 +359,8 @@ def _schema(draft: Draft, model: str) -> None:
     features: dict[str, Any] = {"user": schema.user, "sequence": schema.sequence, "item": schema.item}
     if model == "gru4rec" and features["user"]:
         draft.warn(
-            f"user_combine_schema ({', '.join(features['user'])}): GRU4Rec has no user tower there, so it "
-            "is not used."
+            f"user_combine_schema ({', '.join(features['user'])}): GRU4Rec has no user tower there, "
+            "so it is not used."
         )
         features["user"] = []
     if features in (

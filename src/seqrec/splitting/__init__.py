@@ -97,8 +97,7 @@ class SplitSettings(Settings):
         longest = int(sequences.lengths.max(initial=0))
         return SPLITS[self.name](sequences, **self.arguments).not_empty(
             f"Users with too few events only train: the longest of {sequences.users:,} sequences has "
-            f"{longest:,}. Ask for fewer events of each "
-            "user, or take a log with longer sequences."
+            f"{longest:,}. Ask for fewer events of each user, or take a log with longer sequences."
         )
 
 

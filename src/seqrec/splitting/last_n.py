@@ -55,10 +55,10 @@ def last_n(
         missing = int(np.isnan(sequences.ratings).sum())
         if missing:
             raise DataError(
-                f"min_rating={min_rating}: expected a rating for every event. Got {missing:,} of "
-                f"{sequences.events:,} without one, which are neither "
-                "liked nor disliked. Give them a rating, or leave these events or min_rating out; of "
-                "tables of samples give all, validation too."
+                f"min_rating={min_rating}: expected a rating for every event. "
+                f"Got {missing:,} of {sequences.events:,} without one, which are neither liked nor "
+                "disliked. Give them a rating, or leave these events or min_rating out; "
+                "of tables of samples give all, validation too."
             )
         positive = np.asarray(sequences.ratings > min_rating)
         test, validation = test[positive[test]], validation[positive[validation]]

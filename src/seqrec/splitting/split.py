@@ -128,8 +128,8 @@ class Split:
         """The same split with training extended over the validation events."""
         if self.retrain_stops is None:
             raise ValueError(
-                f"split {self.settings.get('name')!r} has no retraining on validation events; only a cut "
-                "in time has"
+                f"split {self.settings.get('name')!r} has no retraining on validation events; "
+                "only a cut in time has"
             )
         return replace(self, train_stops=self.retrain_stops)
 

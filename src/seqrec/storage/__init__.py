@@ -249,8 +249,8 @@ def check_folder(path: str | Path) -> None:
         raise SettingsError(f"{path}: expected a folder to write into. {there} is a file; name another.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise SettingsError(
-            f"{path}: expected a folder to write into. {there} may not be written to by this user; name "
-            "another."
+            f"{path}: expected a folder to write into. {there} may not be written to by "
+            "this user; name another."
         )
 
 

@@ -107,8 +107,8 @@ def check_bucket(path: str) -> None:
 
 def _no_bucket(path: str) -> StorageError:
     return StorageError(
-        f"{path}: there is no bucket {bucket_of(path)!r} at {_server()}. Correct the address, or create "
-        "the bucket."
+        f"{path}: there is no bucket {bucket_of(path)!r} at {_server()}. Correct the address, or "
+        "create the bucket."
     )
 
 
@@ -169,8 +169,8 @@ def _explained(error: Exception, path: str) -> StorageError | None:
         | aws.ProfileNotFound,
     ):
         return StorageError(
-            f"{path}: no AWS credentials ({what}). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-            "AWS_PROFILE."
+            f"{path}: no AWS credentials ({what}). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "or AWS_PROFILE."
         )
     if isinstance(
         error, aws.ConnectionError | aws.HTTPClientError | aws.IncompleteReadError | aiohttp.ClientError
@@ -285,8 +285,8 @@ def _discard(file: Any) -> None:
         file.discard()
     except Exception as error:
         logger.warning(
-            "%s: parts of an upload that failed may be left on the server (%s); they are not visible as a "
-            "file",
+            "%s: parts of an upload that failed may be left on the server (%s); "
+            "they are not visible as a file",
             file.path,
             error,
         )
