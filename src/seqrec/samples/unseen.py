@@ -5,6 +5,7 @@ who has taken b and d, what is left is the line without b and d:
 
     all    |   a   | b |     c     |  d  | e |
     left   |   a   |     c     | e |            one cut after a, where b was, and one after c, where d was
+
 A point is drawn on what is left, moved right by the weights of the taken items whose cuts are not after it,
 and names the item where it then lies. Weights are whole numbers, so that no rounding ever puts a point on a
 taken item.

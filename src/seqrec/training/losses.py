@@ -154,6 +154,7 @@ def shared_sampled_softmax(
     """``sampled_softmax`` of negatives that all positions share.
 
     Each distinct item is scored once, however often it was drawn.
+
     ``L = mean_i -log[ W_i exp(s_i . v_t) / (W_i exp(s_i . v_t) + sum_c w_ic exp(s_i . v_c)) ]``, where
     ``w_c`` adds up ``exp(-log q)`` over the draws of item c.
 
