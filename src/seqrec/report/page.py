@@ -22,6 +22,7 @@ Sources = str | Path | Iterable[str | Path | Result]
 
 
 def dot(models: list[str], model: str) -> str:
+    """A dot in the model's colour."""
     return f'<i class="dot" style="background:var(--c{models.index(model) % charts.COLOURS})"></i>'
 
 
@@ -67,12 +68,13 @@ def table(group: Group, models: list[str]) -> str:
 
 
 def inline(text: str) -> str:
-    """The little Markdown that notes use: *emphasis* and `code`."""
+    """The Markdown that notes use, as HTML: *emphasis* and `code`."""
     text = re.sub(r"\*(.+?)\*", r"<em>\1</em>", escape(text, quote=False))
     return re.sub(r"`(.+?)`", r"<code>\1</code>", text)
 
 
 def figure(title: str, drawing: str | None, caption: str) -> str:
+    """A drawing with its title and caption; nothing where there is no drawing."""
     return (
         f"<figure><h3>{escape(title)}</h3>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
         if drawing
@@ -116,6 +118,7 @@ def samples(group: Group, models: list[str], most: int = 4) -> str:
 
 
 def section(group: Group) -> str:
+    """One protocol's section: title, table, plots and a few recommendations."""
     models = [row.model for row in group.rows]
     filters = "seen items filtered" if group.filter_seen else "seen items not filtered"
     key = group.headline[0]
@@ -144,7 +147,7 @@ def section(group: Group) -> str:
         (
             "Accuracy against coverage",
             charts.against_coverage(group, models),
-            f"{key}; the more to the right, the more items are ever recommended.",
+            f"{key}; further right, more of the items are recommended to anyone.",
         ),
     ]
     legend = "".join(f"<span>{dot(models, model)}{escape(model)}</span>" for model in models)
@@ -163,7 +166,7 @@ def render(results: Sources, protocols: Sequence[str | Path] | None = None, titl
     """The page as HTML text.
 
     Raises:
-        DataError: there are no results, or some that cannot stand in one table.
+        DataError: there are no results, or some that do not belong in one table.
     """
     wanted = None if protocols is None else {load_protocol(p).name for p in protocols}
     found = groups(r for r in collect(results) if wanted is None or r["protocol"] in wanted)
@@ -195,5 +198,8 @@ def write(
     Args:
         results: a folder of result files, or files and folders.
         protocols: only these; None for all that have results.
+
+    Raises:
+        DataError: there are no results, or some that do not belong in one table.
     """
     storage.write_text(render(results, protocols, title), path)

@@ -18,8 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 
 SCALE = 1 << 46
-"""Sum of all weights, but for rounding: fine enough for tens of millions of items, and 2^16 users of a block
-fit 64 bits."""
+"""Sum of all weights, up to rounding: fine enough for tens of millions of items; 2^16 of it fit 64 bits."""
 BLOCK = 1 << 20
 """Draws and events of a block of users."""
 USERS = 1 << 16
@@ -41,17 +40,19 @@ def draw(
     wanted: np.ndarray,
     seed: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Draws with replacement, by weight, from the items that are not among each user's events; nothing for a
-    user who has taken all.
+    """Draws with replacement, by weight, from the items that each user has not taken.
+
+    A user who has taken every item gets no draws.
 
     Args:
         items: (events,) item of each event.
         starts, stops: (users,) user u has taken ``items[starts[u] : stops[u]]``.
         weights: (items,) as ``weights_of`` makes them.
         wanted: (users,) how many draws.
+
     Yields:
-        block by block, users in order: (n,) users, (n,) int32 drawn items, (n,) one of the user's events,
-            uniform, for each draw.
+        block by block, users in order: (n,) users, (n,) int32 drawn items, and for each draw (n,) one of the
+            user's events, drawn uniformly.
     """
     ends = np.cumsum(weights)
     total = int(ends[-1])

@@ -6,7 +6,7 @@
     user_holdout       some users never train and are asked about their last events
     session_temporal   the last days' sessions test, the days' before validate
 
-Order and ties: a split goes by the order of the sequences. Events of the same second stay in the order of the
+Order and ties: a split uses the order of the sequences. Events of the same second stay in the order of the
 log's file (a stable sort); a seeded random order of ties is an option of building the sequences
 (``log.sequences(tie_order="random", seed=0)``). Minimum counts of items and users are a filter of the log
 (``log.filter(min_item_count=5)``), before it becomes sequences.
@@ -84,7 +84,7 @@ class SplitSettings(Settings):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What was given beside the name."""
+        """What was given besides the name."""
         return dict(self.model_extra or {})
 
     def apply(self, sequences: Sequences) -> Split:
@@ -102,6 +102,6 @@ class SplitSettings(Settings):
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    """``" (did you mean 'n'?)"``, to stand within a sentence."""
+    """``" (did you mean 'n'?)"``, for use within a sentence."""
     hint = did_you_mean(name, known).strip().rstrip(".")
     return f" ({hint[:1].lower()}{hint[1:]})"

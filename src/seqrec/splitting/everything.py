@@ -18,10 +18,10 @@ FEWEST, MOST = 100, 1000
 
 
 def everything(sequences: Sequences, seed: int = 0) -> Split:
-    """All events train, but for the last event of a tenth (100 to 1,000) of the users with at least 3 events,
-    which validates.
+    """All events train, except the last one of some users, which validates.
 
-    Where that would be more than half of these users, nobody validates: then models train all their epochs.
+    These users are a tenth, but 100 to 1,000, of those with at least 3 events. Where that would be more than
+    half of them, nobody validates: then models train all their epochs.
     """
     starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
     able = np.flatnonzero(stops - starts >= 3)

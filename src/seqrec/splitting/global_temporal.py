@@ -133,7 +133,11 @@ def global_temporal(
 
 
 def window(sequences: Sequences, begins: np.ndarray, ends: np.ndarray, targets: Targets) -> Queries:
-    """Queries about events ``[begins[u], ends[u])`` of the users who have some there and some before."""
+    """Queries about events ``[begins[u], ends[u])`` of the users who have events there and before.
+
+    Args:
+        begins, ends: (users,) event indices.
+    """
     asked = np.flatnonzero((begins > sequences.offsets[:-1]) & (ends > begins))
     if targets == "last":
         return Queries.at(sequences, ends[asked] - 1)
@@ -150,7 +154,7 @@ def times_in_order(sequences: Sequences, name: str) -> np.ndarray:
     """(events,) times, ascending within each user.
 
     Raises:
-        DataError: the log has order only, or its order is not that of time, or it is empty.
+        DataError: the log is empty, has no times, or its order is not that of its times.
     """
     if sequences.times is None:
         raise DataError(
@@ -172,15 +176,13 @@ def times_in_order(sequences: Sequences, name: str) -> np.ndarray:
 
 
 def moment(times: np.ndarray, cut: float | datetime) -> float:
-    """Seconds since 1970 of a cut. A quantile lies between two times of the log where it must (linear
-    interpolation)."""
+    """A cut as seconds since 1970; quantiles of the (events,) times are interpolated linearly."""
     if isinstance(cut, datetime):
         return cut.timestamp()
     return float(np.quantile(times, cut)) if cut < 1 else cut
 
 
 def first_at_or_after(sequences: Sequences, times: np.ndarray, cut: float) -> np.ndarray:
-    """(users,) index of each user's first event at or after a moment, the end of the user's events where
-    there is none."""
+    """(users,) index of each user's first event at or after a moment; the end of their events if none is."""
     before = np.concatenate([[0], np.cumsum(times < cut)])
     return sequences.offsets[:-1] + before[sequences.offsets[1:]] - before[sequences.offsets[:-1]]

@@ -1,5 +1,4 @@
-"""The origin's split: each of a user's last n events is a test target, with all that the user did before it
-as history.
+"""The origin's split: each of a user's last n events is a test target, with everything before it as history.
 
     n = 3    e1 e2 e3 e4 | e5 | e6 e7 e8 |     train [e1, e4]   validation target e5   test targets e6, e7, e8
 
@@ -30,15 +29,16 @@ from seqrec.splitting.split import Queries, Split
 def last_n(
     sequences: Sequences, n: Annotated[int, Field(ge=1)] = 3, min_rating: float | None = None
 ) -> Split:
-    """The last n events of each user test, the one before them validates; users with fewer than n + 2 events
-    only train.
+    """The last n events of each user test, the one before them validates.
+
+    Users with fewer than n + 2 events only train.
 
     Args:
         n: test events a user, at least 1.
         min_rating: events rated at or below it are not targets of any kind; None takes every event.
 
     Raises:
-        DataError: ``min_rating`` is given and the log has no ratings, or not one for every event.
+        DataError: ``min_rating`` is given, and not every event has a rating.
     """
     starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
     asked = stops - starts >= n + 2

@@ -41,16 +41,16 @@ Days = Annotated[float, Field(gt=0)]
 
 @splitter
 def session_temporal(sequences: Sequences, validation_days: Days = 1.0, test_days: Days = 1.0) -> Split:
-    """Sessions that end in the last ``test_days`` test, the ones that end in the ``validation_days`` before
-    validate, the others train.
+    """Sessions that end in the last ``test_days`` test, those of the ``validation_days`` before validate.
+
+    All others train.
 
     Args:
-        validation_days, test_days: 24 hours each, counted back from the last event of the log; fractions are
-            welcome.
+        validation_days, test_days: 24 hours each, counted back from the last event of the log; may be
+            fractions.
 
     Raises:
-        DataError: the log has no times, a user has several sessions, or no session falls into one of the
-            three parts.
+        DataError: the log has no times, a user has several sessions, or one of the three parts is empty.
     """
     times = times_in_order(sequences, "session_temporal")
     starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
