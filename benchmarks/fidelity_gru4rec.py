@@ -199,7 +199,8 @@ def train_authors(
     """Trains the authors' code on a split.
 
     Returns:
-        seconds: of each epoch, as it prints them.  positions_per_second: positions of an epoch by the mean of them.
+        seconds: of each epoch, as it prints them.
+        positions_per_second: positions of an epoch by the mean of the seconds.
         scores: (users, items) after the training events of each, or None unless ``score``.
     """
     s = split.sequences

@@ -40,7 +40,8 @@ def test_a_good_model_passes():
 def test_check_model_names_the_broken_promise():
     with pytest.raises(
         AssertionError,
-        match=r"test_learns_what_follows: recall@3 on a Markov chain of order 1: expected at least 0\.6\. Got 0\.\d+",
+        match=r"test_learns_what_follows: recall@3 on a Markov chain of order 1: expected at least 0\.6\. "
+        r"Got 0\.\d+",
     ):
         check_model(Popularity)
 

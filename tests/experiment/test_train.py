@@ -60,7 +60,8 @@ def test_a_run_with_features(ring_csv, tmp_path):
     path.write_text(path.read_text().replace(data, f"data: {{path: {ring_csv}}}"))
     with pytest.raises(
         SettingsError,
-        match=r"features\.item: no column 'kind', as the items have no attributes\. Give a table of them \(data\.items\)",
+        match=r"features\.item: no column 'kind', as the items have no attributes\. "
+        r"Give a table of them \(data\.items\)",
     ):
         train.train(RunSettings.read(path, [f"output.folder={tmp_path}/other"]), progress=False)
 
@@ -284,7 +285,8 @@ def test_lists_are_judged_by_what_the_protocol_trains_on(retrain, tmp_path):
     [
         (
             "ndgc@10",
-            r"expected a metric with its cut-off, such as ndcg@10 \(did you mean 'ndcg'\?\)\. Got 'ndgc@10'\.$",
+            r"expected a metric with its cut-off, such as ndcg@10 \(did you mean 'ndcg'\?\)\. "
+            r"Got 'ndgc@10'\.$",
         ),
         ("recall", r"expected a metric with its cut-off, such as recall@10\. Got 'recall'\.$"),
     ],

@@ -87,7 +87,8 @@ def test_a_checkpoint_survives_kill_9(tmp_path):
         from conftest import ring_sequences
         from test_trainer import make
         from seqrec.splitting import leave_one_out
-        make("hrm", epochs=100000, patience=100000).fit(leave_one_out(ring_sequences()), progress=False, checkpoint={str(checkpoint)!r})
+        split = leave_one_out(ring_sequences())
+        make("hrm", epochs=100000, patience=100000).fit(split, progress=False, checkpoint={str(checkpoint)!r})
         """
     )
     process = subprocess.Popen([sys.executable, "-c", program])
@@ -207,7 +208,8 @@ def test_divergence_is_an_error_and_leaves_the_checkpoint(ring, tmp_path, monkey
     monkeypatch.setattr(state.Run, "save", lambda self, *a: (save(self, *a), epochs.append(self.epoch)))
     with pytest.raises(
         TrainingError,
-        match=r"epoch 2: the loss is not finite. Lower train.learning_rate .* is of the last whole epoch and good",
+        match=r"epoch 2: the loss is not finite. Lower train.learning_rate .* "
+        "is of the last whole epoch and good",
     ):
         make("hrm").fit(leave_one_out(ring), progress=False, checkpoint=checkpoint)
     monkeypatch.undo()

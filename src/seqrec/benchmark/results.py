@@ -1,7 +1,7 @@
-"""Result files: one JSON document a run, whole and portable, and the rows of a table made from them.
+"""Result files: one self-contained JSON document a run, and the rows of a table made from them.
 
-Per-query ranks are kept, so that any metric, interval or paired test can be computed later without running
-anything again. They are packed (smallest unsigned type, zlib, base64): 6,040 ranks are about 12 KB.
+Per-query ranks are kept, so that any metric, interval or paired test can be computed later without another
+run. They are packed (smallest unsigned type, zlib, base64): 6,040 ranks are about 12 KB.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ BINS = 5
 
 
 def pack(array: np.ndarray) -> dict[str, Any]:
-    """Whole numbers from 0 on as a JSON value."""
+    """An (n,) array of whole numbers from 0 on as a JSON value."""
     dtype = np.min_scalar_type(int(array.max(initial=0)))
     data = zlib.compress(array.astype(dtype).astype(dtype.newbyteorder("<")).tobytes(), 9)
     return {"dtype": dtype.name, "length": len(array), "zlib_base64": base64.b64encode(data).decode()}
 
 
 def unpack(value: Mapping[str, Any]) -> np.ndarray:
-    """(length,) int64, what ``pack`` was given.
+    """The (length,) int64 array that ``pack`` was given.
 
     Raises:
-        DataError: it is not whole.
+        DataError: the value is damaged or incomplete.
     """
     try:
         data = zlib.decompress(base64.b64decode(value["zlib_base64"]))
@@ -81,8 +81,9 @@ def pack_ranks(ranks: Ranks) -> dict[str, Any]:
 def by_bin(
     values: np.ndarray, ranks: Ranks, filter_seen: bool, names: Iterable[str], bins: int = BINS
 ) -> list[dict[str, Any]]:
-    """Metrics of the queries in bins of a property, of about as many queries each; what has value 0 is a bin
-    of its own.
+    """Metrics of the queries in bins of a property, with about as many queries each.
+
+    Queries with value 0 are a bin of their own.
 
     Args:
         values: (queries,) the property (history length, training events of the target).
@@ -97,7 +98,7 @@ def by_bin(
         for metric, k in [metrics.parse(name)]
     }
     some = np.sort(values[values > 0])
-    # the last of each bin
+    # the largest value of each bin
     edges = (
         np.unique(some[[-(-len(some) * i // bins) - 1 for i in range(1, bins + 1)]]) if len(some) else some
     )
@@ -116,7 +117,7 @@ def by_bin(
 
 @dataclass(frozen=True)
 class Result:
-    """One run, as its file has it.
+    """One run, as read from its file.
 
     Attributes:
         content: the JSON document.
@@ -130,13 +131,15 @@ class Result:
         return self.content[key]
 
     def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key, or the default."""
         return self.content.get(key, default)
 
     @classmethod
     def read(cls, path: str | Path) -> Result:
-        """
+        """A result from its file.
+
         Raises:
-            DataError: not a result file, or not a whole one.
+            DataError: not a result file, or an incomplete one.
         """
         content = storage.read_json(path)
         missing = (
@@ -149,7 +152,11 @@ class Result:
         return cls(content, str(path))
 
     def ranks(self, filter_seen: bool, variant: str = "") -> np.ndarray:
-        """(targets,) int64 ranks."""
+        """(targets,) int64 ranks, from 1.
+
+        Raises:
+            DataError: they are damaged.
+        """
         return unpack(
             self.content[f"ranks_{variant}" if variant else "ranks"][
                 "filtered" if filter_seen else "unfiltered"
@@ -169,11 +176,10 @@ class Result:
 
 
 def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]:
-    """All result files of a folder (and the folders in it), or of several files and folders, in a stable
-    order.
+    """All results below a folder, or in several files and folders, by protocol, model and seed.
 
     Raises:
-        DataError: a folder or file that does not exist, or a JSON file that is no result.
+        DataError: a folder or file that does not exist, or a JSON file that is not a result.
     """
     found: list[Result] = []
     for entry in [results] if isinstance(results, str | Path) else results:
@@ -191,8 +197,10 @@ def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]
 
 
 def same_settings(one: Any, other: Any) -> bool:
-    """Whether the settings of two results agree. None is as good as absent: what an older result does not
-    know yet was not set."""
+    """Whether the settings of two results agree.
+
+    None counts as absent: older results lack settings that were added later.
+    """
     return bool(_set(one) == _set(other))
 
 
@@ -206,6 +214,7 @@ def _set(settings: Any) -> Any:
 
 @lru_cache
 def protocol_of(name: str) -> Protocol | None:
+    """The shipped protocol of this name, if there is one."""
     return load_protocol(name) if name in names() else None
 
 
@@ -214,6 +223,7 @@ class Row:
     """All seeds of one model under one protocol: a row of a table.
 
     Attributes:
+        model: the row's label.
         runs: in the order of their seeds, with the same settings, split and queries.
         filter_seen: whether the protocol's headline is filtered.
     """
@@ -224,21 +234,23 @@ class Row:
 
     @property
     def seeds(self) -> list[int]:
+        """The seeds, ascending."""
         return [run["seed"] for run in self.runs]
 
     def values(self, filter_seen: bool | None = None, variant: str = "") -> UserValues:
-        """By user, the mean over seeds; the headline's filter unless said."""
+        """Every metric by user, mean over seeds; under the headline's filter by default."""
         chosen = self.filter_seen if filter_seen is None else filter_seen
         return comparison.over_seeds([run.values(chosen, variant=variant) for run in self.runs])
 
     @cached_property
     def headline(self) -> UserValues:
+        """Every metric by user, mean over seeds, under the headline's filter."""
         return self.values()
 
     def intervals(
         self, names: Sequence[str], filter_seen: bool | None = None, variant: str = ""
     ) -> dict[str, dict[str, float]]:
-        """Mean over seeds with 95% interval over users, of some metrics."""
+        """Mean over seeds of some metrics, with 95% intervals over users."""
         values = self.values(filter_seen, variant)
         return comparison.intervals(
             UserValues(values.users, values.counts, {name: values.sums[name] for name in names})
@@ -250,7 +262,7 @@ class Row:
         return float(np.std(means, ddof=1)) if len(means) > 1 else None
 
     def mean(self, key: str) -> float | None:
-        """Mean over the runs of a number in the files; None where one has none."""
+        """Mean over the runs of a number in the files; None if a run lacks it."""
         found = [run.get(key) for run in self.runs]
         return None if any(value is None for value in found) else float(np.mean(found))
 
@@ -260,9 +272,12 @@ class Group:
     """All results of one protocol.
 
     Attributes:
+        protocol, title, description: of the protocol.
+        filter_seen: whether the headline metrics filter seen items.
+        headline: names of the metrics in the table.
+        variants: names of other query sets that are measured too.
         rows: best first, by the first headline metric.
         compared: model -> its test against the best.
-        headline: names of the metrics in the table.
     """
 
     protocol: str
@@ -276,6 +291,7 @@ class Group:
 
     @property
     def runs(self) -> list[Result]:
+        """The runs of all rows."""
         return [run for row in self.rows for run in row.runs]
 
     def all_of(self, key: str) -> list[Any]:
@@ -287,11 +303,11 @@ class Group:
 
 
 def groups(results: Iterable[Result]) -> list[Group]:
-    """Results put together by protocol and model.
+    """Results grouped by protocol and model.
 
     Raises:
-        DataError: runs that cannot stand in one table: another split, other candidates, other settings among
-            the seeds of a model, a seed twice.
+        DataError: runs that do not belong in one table: different splits or candidates, different settings
+            for the seeds of a model, or a seed with several files.
     """
     by_protocol: dict[str, dict[str, list[Result]]] = {}
     for result in results:
@@ -300,6 +316,11 @@ def groups(results: Iterable[Result]) -> list[Group]:
 
 
 def group(protocol: str, by_model: dict[str, list[Result]]) -> Group:
+    """The results of one protocol as a group.
+
+    Raises:
+        DataError: as ``groups``.
+    """
     declared = protocol_of(protocol)
     first = next(iter(by_model.values()))[0]
     expected = {key: first[key] for key in ("split_hash", "items", "users", "filter_seen")}
@@ -336,7 +357,7 @@ def group(protocol: str, by_model: dict[str, list[Result]]) -> Group:
         }
     except SettingsError as error:
         raise DataError(
-            f"{protocol}: results that asked different queries cannot stand in one table ({error})"
+            f"{protocol}: results on different queries do not belong in one table ({error})"
         ) from error
     rows.sort(key=lambda row: list(compared).index(row.model))
     return Group(

@@ -84,8 +84,8 @@ def model_of(protocol: Protocol, label: str, config: Config, seed: int) -> Model
     train = config.train or {}
     if issubclass(get(own["name"]), NeuralModel) and (fixed := [key for key in training if key in train]):
         raise SettingsError(
-            f"{label}: train.{fixed[0]}: the protocol or the run sets it. Got {train[fixed[0]]!r}. Leave "
-            "it out."
+            f"{label}: train.{fixed[0]}: the protocol or the run sets it. "
+            f"Got {train[fixed[0]]!r}. Leave it out."
         )
     return make_model(own, config.loss, config.negatives, config.train, config.features, training)
 
@@ -132,11 +132,10 @@ def check_split(
     for result in kept:
         if result["split_hash"] != now:
             raise DataError(
-                f"{result.path}: expected a result of the split that the data of {protocol.name} gives "
-                f"now, {now}. Got one of "
-                f"{result['split_hash']}: the data or the protocol's split has changed. Run all models "
-                "and seeds of this folder with --again "
-                "(again=True) to replace them, remove the file, or name another folder with --results."
+                f"{result.path}: expected a result of the split that the data of {protocol.name} gives now, "
+                f"{now}. Got one of {result['split_hash']}: the data or the protocol's split has changed. "
+                "Run all models and seeds of this folder with --again (again=True) to replace them, remove "
+                "the file, or name another folder with --results."
             )
 
 

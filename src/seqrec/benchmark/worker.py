@@ -206,7 +206,7 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def source_of(source: str) -> str:
-    """Where the data came from, as ``datasets.fetch`` words it, without the folders of this machine."""
+    """Where the data came from, as ``sources.fetch`` words it, without the folders of this machine."""
     place = source.rpartition(", from ")[2].partition(", unpacked in ")[0]
     return Path(place).name if Path(place).exists() else place
 

@@ -1,10 +1,10 @@
-"""Top-k files: the lists a model recommends, written for others to judge, and the lists of other libraries,
-judged on equal terms.
+"""Top-k files: a model's recommended lists for others to judge, and other libraries' lists to be judged here.
 
 A file is CSV or Parquet (by its ending) with a row a recommended item:
 
     user_id, item_id, rank               raw ids as in the log; rank from 1
-    user_id, position, item_id, rank     where a user has several targets: position is the (first) target's place in the user's sequence, from 0
+    user_id, position, item_id, rank     where a user has several targets: position is the (first) target's
+                                         place in the user's sequence, from 0
 """
 
 from __future__ import annotations

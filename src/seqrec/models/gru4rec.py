@@ -8,10 +8,11 @@ Recommendations, CIKM 2018 (arXiv 1706.03847).
 
 Two ways to train it:
 
-- as its authors do (``steps=1``): session-parallel mini-batches. Every lane reads one session, one item an update; the hidden state is carried over
-  and reset where a new session begins; gradients do not flow back in time;
-- in the modern form (``steps`` above 1): gradients flow back through that many steps, the state still carried from one window to the next, so that
-  the network always knows the whole history.
+- as its authors do (``steps=1``): session-parallel mini-batches. Every lane reads one session, one item an
+  update; the hidden state is carried over and reset where a new session begins; gradients do not flow back
+  in time;
+- in the modern form (``steps`` above 1): gradients flow back through that many steps, the state still
+  carried from one window to the next, so that the network always knows the whole history.
 
 With a feature schema e and o are sums of vectors: the id's own, where the schema names it, and those of the
 attributes' values. What it names of the user is a vector u, added to the state as it leaves the network, P

@@ -1,7 +1,7 @@
 """Item-kNN: items that occur in the sequences of the same users as the items of the history.
 
-    similarity(i, j) = |U_i n U_j| / (sqrt(|U_i| |U_j|) + shrinkage)              cosine of the items' columns of users
-    score(j | history) = sum_i decay^(age of i) similarity(i, j)                  over the ``neighbours`` items nearest to each i
+    similarity(i, j) = |U_i n U_j| / (sqrt(|U_i| |U_j|) + shrinkage)   cosine of the items' columns of users
+    score(j | history) = sum_i decay^(age of i) similarity(i, j)       over the ``neighbours`` nearest to i
 
 U_i are the users whose training events include i. (Sarwar, Karypis, Konstan, Riedl: Item-based Collaborative
 Filtering Recommendation Algorithms, WWW 2001, section 3.1.1; Deshpande, Karypis: Item-Based Top-N

@@ -5,9 +5,10 @@
 where the second part, below 1, only decides between items that are equally popular lately. Which events are
 recent:
 
-- where times are known, the latest ``share`` of all training events (and those of the same second as the first of them), or those in the ``days``
-  before the last one;
-- in a log with order only, the last ``share`` of each user's training events (at least one), counted from the user's end.
+- where times are known, the latest ``share`` of all training events (and those of the same second as the
+  first of them), or those in the ``days`` before the last one;
+- in a log with order only, the last ``share`` of each user's training events (at least one), counted from
+  the user's end.
 
 (Ji, Sun, Zhang, Li: A Re-visit of the Popularity Baseline in Recommender Systems, SIGIR 2020, who show how
 far popularity in a window of time is ahead of popularity over everything. Difference: one window for all

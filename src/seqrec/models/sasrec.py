@@ -2,10 +2,10 @@
 
 Kang and McAuley: Self-Attentive Sequential Recommendation, ICDM 2018 (arXiv 1808.09781).
 
-    x_t = e(i_t) + p_t                                   equation 1 (scaled by sqrt(width), as in the authors' code)
-    x  <- x + dropout(attention(norm(x)))                equations 2 to 4, section III.B
-    x  <- x + dropout(feedforward(norm(x)))              equation 5
-    score(j | history) = e(j) . norm(x_t)                equation 6, one item table for input and output
+    x_t = e(i_t) + p_t                           equation 1 (e scaled by sqrt(width), as in the authors' code)
+    x  <- x + dropout(attention(norm(x)))        equations 2 to 4, section III.B
+    x  <- x + dropout(feedforward(norm(x)))      equation 5
+    score(j | history) = e(j) . norm(x_t)        equation 6, one item table for input and output
 
 Differences from the paper: any loss (the full softmax by default, where the paper has binary cross-entropy
 with one negative); windows are padded on the right, so the position of an item counts from the start of its
@@ -79,11 +79,13 @@ class SASRecSettings(Settings):
 
 
 def rotate(x: Tensor, turns: Tensor | None) -> Tensor:
-    """Rotates pairs of dimensions (i, i + size / 2) by an angle that grows with the position (RoFormer, Su et
-    al., 2021, equation 34).
+    """Rotates pairs of dimensions (i, i + size / 2) by an angle that grows with the position.
+
+    (RoFormer, Su et al., 2021, equation 34.)
 
     Args:
-        x: (rows, heads, steps, size).  turns: (2, ..., steps, size / 2) cosines and sines, or None to leave x as it is.
+        x: (rows, heads, steps, size).
+        turns: (2, ..., steps, size / 2) cosines and sines, or None to leave x as it is.
     """
     if turns is None:
         return x

@@ -1,9 +1,11 @@
 """A trained model as a folder, on any storage:
 
-    model.json               name, settings, report of the training, provenance, and the name and checksum of every other file
+    model.json               name, settings, report of the training, provenance, and the name and checksum
+                             of every other file
     weights-*.safetensors    everything learned
     items-*.parquet          raw item ids and their attributes
-    histories-*.safetensors  the users' histories, and users-*.parquet their ids (left out with ``histories=False``)
+    histories-*.safetensors  the users' histories (left out with ``histories=False``)
+    users-*.parquet          the users' raw ids (left out with them)
 
 Nothing in it is executed on loading: no pickle, no class path. A folder that was not written whole is
 refused. Saving again gives the files other names (``seqrec.storage.snapshot``).

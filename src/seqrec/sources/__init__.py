@@ -1,8 +1,9 @@
-"""Data sets and file formats by name. One file a source: where it comes from, under which terms, its checksum
-and its reader.
+"""Data sets and file formats by name.
 
-    sources.load("ml-100k")                     finds or fetches a data set
-    seqrec.read_log("events.csv")               reads files (``seqrec.sources.reading``)
+One file a source: where it comes from, under which terms, its checksum and its reader.
+
+    sources.load("ml-100k")                 finds or fetches a data set
+    seqrec.read_log("events.csv")           reads files (``seqrec.sources.reading``)
 """
 
 from __future__ import annotations

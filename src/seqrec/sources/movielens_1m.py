@@ -1,11 +1,12 @@
 """MovieLens-1M: 6,040 users, 3,706 rated films, 1,000,209 ratings (2000-2003), each with its second.
-GroupLens Research.
 
-Harper and Konstan, The MovieLens Datasets: History and Context, ACM TiiS 5(4), 2015. Three forms are read:
+Published by GroupLens Research; Harper and Konstan, The MovieLens Datasets: History and Context, ACM TiiS
+5(4), 2015. Three forms are read:
 
-- ``ratings.dat`` of the publisher's archive (``UserID::MovieID::Rating::Timestamp``), with ``movies.dat`` and ``users.dat`` (Latin-1);
-- ``sequences.tsv.gz``: user_id, position, movie_id, rating, timestamp; items with at least 5 ratings, in order; ratings and times may be
-  missing;
+- ``ratings.dat`` of the publisher's archive (``UserID::MovieID::Rating::Timestamp``), with ``movies.dat`` and
+  ``users.dat`` (Latin-1);
+- ``sequences.tsv.gz``: user_id, position, movie_id, rating, timestamp; items with at least 5 ratings, in
+  order; ratings and times may be missing;
 - ``ml-1m.txt`` as SASRec's authors made it: ``user item`` a line, items with at least 5 ratings, renumbered.
 
 ``benchmark_log`` makes the same events of all three.

@@ -1,10 +1,12 @@
-"""Tables of samples (``seqrec.samples.tables``; MetaSpore's sequential demo) turned back into a log: each
-user's events in order.
+"""Tables of samples turned back into a log: each user's events in order.
 
-    label  user_id  movie_id  recent_movie_ids     ...
+The tables are those of ``seqrec.samples.tables`` or of MetaSpore's sequential demo:
+
+    label  user_id  movie_id  recent_movie_ids
     1      7        1196      260\\x01480\\x011210    the event after 260, 480, 1210
-    0      7        2762      260\\x01480\\x011210    a negative: it shares the history of the event that it was drawn for
-    0      7        589       480\\x011210\\x011196   the event after that, rated low, if a later history ends with 589; else a negative
+    0      7        2762      260\\x01480\\x011210    a negative: the history is that of the event it is for
+    0      7        589       480\\x011210\\x011196   the event after that, rated low, if a later history ends
+                                               with 589; else a negative
 
 Tables of training and test are given together, in any order of rows. A user and a history make a place; the
 event at that place is the item of its row with label 1, or else the item with which the next place's history

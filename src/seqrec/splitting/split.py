@@ -1,5 +1,4 @@
-"""What every split is: for each user some training events, and queries whose history ends before their
-target."""
+"""What every split is: training events of each user, and queries whose history ends before their target."""
 
 from __future__ import annotations
 
@@ -19,8 +18,10 @@ ROLES = {"train": 0, "validation": 1, "test": 2, "unused": 3, "disliked": 4}
 
 @dataclass(frozen=True)
 class Queries:
-    """Questions with their answers: which held-out events come next, given the same user's events before
-    ``history_stops[i]``?
+    """Questions with their answers: which items come next?
+
+    Query i asks for the items of its held-out events, given the same user's events before
+    ``history_stops[i]``.
 
     Attributes:
         targets: (targets,) int64, each an index into the events of the sequences, in ascending order.
@@ -46,15 +47,13 @@ class Queries:
 
     @classmethod
     def at(cls, sequences: Sequences, targets: np.ndarray) -> Queries:
-        """Queries for these events, with everything before each as its history (their users are looked
-        up)."""
+        """Queries for (queries,) event indices, with everything before each as its history."""
         targets = np.sort(np.asarray(targets, dtype=np.int64))
         return cls(targets, np.searchsorted(sequences.offsets, targets, side="right") - 1, targets)
 
     @classmethod
     def until(cls, sequences: Sequences, targets: np.ndarray, stops: np.ndarray) -> Queries:
-        """Queries for these events whose histories end at ``stops[u]``, (users,) event indices, where that is
-        before the target."""
+        """Queries whose histories end at ``stops[u]``, (users,) event indices, or before at the target."""
         full = cls.at(sequences, targets)
         return replace(full, history_stops=np.minimum(full.targets, stops[full.users]))
 
@@ -110,11 +109,11 @@ class Split:
             train_stops[u])``.
         validation, test: the queries.
         settings: how it was made (name and arguments), for the record.
-        positive: (events,) bool, False where an event is no target for training (a bad rating, say) though it
-            stays in histories; None: all are.
+        positive: (events,) bool, False where an event is not a training target (a bad rating, say) but stays
+            in histories; None if all are targets.
         retrain_stops: (users,) int64 for protocols that train again on training and validation events once
             settings are chosen; else None.
-        cold_targets_miss: True where a target that was never seen in training counts as a miss whatever its
+        cold_targets_miss: True if a target that was never seen in training counts as a miss, whatever its
             score.
     """
 
@@ -147,8 +146,7 @@ class Split:
 
     @cached_property
     def train_events(self) -> np.ndarray:
-        """(events,) bool, True for training events. The one mask through which models may look at the
-        data."""
+        """(events,) bool, True for training events: models may look at the data only through this mask."""
         mask = np.zeros(self.sequences.events + 1, dtype=np.int8)
         np.add.at(mask, self.train_starts, 1)
         np.add.at(mask, self.train_stops, -1)
@@ -163,7 +161,7 @@ class Split:
 
     @property
     def trained_users(self) -> np.ndarray:
-        """(users,) bool, True for users with a target in training: the others' vectors are never trained."""
+        """(users,) bool, True for users with a target in training; the vectors of others stay untrained."""
         return self.train_stops - self.train_starts > 1
 
     @property
@@ -176,14 +174,13 @@ class Split:
         """The same split with training extended over the validation events."""
         if self.retrain_stops is None:
             raise ValueError(
-                f"split {self.settings.get('name')!r} has no retraining on validation events; only a cut "
-                "in time has"
+                f"split {self.settings.get('name')!r} has no retraining on validation events; "
+                "only a cut in time has"
             )
         return replace(self, train_stops=self.retrain_stops)
 
     def refit(self) -> Split:
-        """The same sequences with all events in training and none asked about, to fit a model that serves
-        once this split has judged it."""
+        """The same sequences with all events in training, to fit the model that serves after this test."""
         s = self.sequences
         none = Queries.at(s, np.empty(0, dtype=np.int64))
         return Split(

@@ -2,8 +2,10 @@
 
 Three ways to walk through the training events, for the three kinds of encoder:
 
-    windows   attention: each sequence cut into pieces of at most ``steps`` events, pieces of like length side by side
-    lanes     recurrence: sequences laid end to end in parallel lanes, read a few steps at a time, hidden state carried over
+    windows   attention: each sequence cut into pieces of at most ``steps`` events, pieces of like length
+              side by side
+    lanes     recurrence: sequences laid end to end in parallel lanes, read a few steps at a time, hidden
+              state carried over
     recent    pooling: for every event, in random order, the few items before it
 
 The batch size is set in positions (targets in the loss), not in users: 128 users of 200 events are 25,000
