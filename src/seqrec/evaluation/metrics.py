@@ -1,4 +1,4 @@
-"""Ranking metrics as pure functions of the ranks of the right answers (1 is best), and measures of whole lists.
+"""Ranking metrics as pure functions of the ranks of right answers (1 is best); measures of whole lists.
 
 A query has one right answer or, with offsets, several: the ranks of query i are
 ``ranks[offsets[i] : offsets[i + 1]]``. With one, every ideal list has it first, so the ideal DCG is 1.
@@ -24,8 +24,8 @@ CUTOFFS = (1, 5, 10, 20)
 
 
 Metric = Callable[..., np.ndarray]
-"""``metric(ranks, k)``, or ``metric(ranks, k, offsets)`` for queries with several right answers, gives (queries,)
-values."""
+"""``metric(ranks, k)`` gives (queries,) values; ``metric(ranks, k, offsets)`` those of queries with several
+right answers."""
 
 
 def _sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -116,7 +116,7 @@ def parse(name: str) -> tuple[Metric, int]:
 def from_ranks(
     ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS, offsets: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Every metric of (targets,) ranks at every cut-off, a value a query: ``{"ndcg@10": (queries,), ...}``."""
+    """Every metric of (targets,) ranks at every cut-off: ``{"ndcg@10": (queries,) values, ...}``."""
     return {
         f"{name}@{k}": values(metric, ranks, k, offsets) for name, metric in BY_NAME.items() for k in cutoffs
     }

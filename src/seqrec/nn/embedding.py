@@ -118,8 +118,9 @@ def add_users(
 
 
 def rows_of(table: nn.Embedding | FeatureEmbedding, rows: Tensor | slice | None) -> Tensor:
-    """(..., width) rows of a table: some (any shape), a range of them, or all. Whole rows of a plain table are
-    a view."""
+    """(..., width) rows of a table: some (any shape), a range of them, or all.
+
+    A range of a plain table is a view."""
     if isinstance(rows, Tensor):
         return table(rows)
     if rows is None or isinstance(table, nn.Embedding):

@@ -1,11 +1,11 @@
 """The losses as settings: a class each, with its options and how it compares a target with other items.
 
-The formulas are in ``seqrec.training.losses``. A loss is one of three kinds, and says so by what it overrides:
+The formulas are in ``seqrec.training.losses``. A loss says what it compares by what it overrides:
 
-    of_catalogue   the target against all items: softmax
-    of_draws       the target against drawn negatives, a score each: all others
-    of_distinct    the same, where all positions share their negatives, each distinct item scored once: faster,
-                   and equal up to rounding
+    of_catalogue   the target with all items: softmax
+    of_draws       the target with drawn negatives, a score each: all others
+    of_distinct    the same, where all positions share their negatives, each distinct item scored once:
+                   faster, and equal up to rounding
 """
 
 from __future__ import annotations
