@@ -40,7 +40,7 @@ class Arbitrary(Model):
         super().__init__()
         self.items, self.levels = items, levels
 
-    def fit_split(self, split, **options):
+    def fit_split(self, split, on):
         pass
 
     def one(self, history: np.ndarray) -> np.ndarray:
@@ -153,7 +153,7 @@ def test_metrics_of_a_neural_model_do_not_depend_on_the_chunk(monkeypatch: pytes
     lengths = np.random.default_rng(0).integers(3, 26, 200)
     sequences = sequences_of([split.sequences.of(u)[:n] for u, n in enumerate(lengths)], 40)
     split = leave_one_out(sequences)
-    model = SASRec(width=8, length=20, train={"epochs": 1, "device": "cpu"})
+    model = SASRec(width=8, length=20, train={"epochs": 1})
     model.fit(split)
     means = []
     for chunk in (1, 33, 512):

@@ -24,6 +24,7 @@ from seqrec.evaluation import comparison, metrics
 from seqrec.evaluation.comparison import UserValues
 from seqrec.evaluation.ranking import Ranks
 from seqrec.experiment.protocol import Protocol, load_protocol, names
+from seqrec.experiment.settings import upgraded
 
 WHAT = ("protocol", "model", "seed", "settings", "filter_seen", "items", "users", "split_hash")
 MEASURED = (
@@ -186,10 +187,10 @@ def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]
     return sorted(found, key=lambda r: (r["protocol"], r["model"], r["seed"]))
 
 
-def same_settings(one: Any, other: Any) -> bool:
-    """Whether the settings of two results agree. None is as good as absent: what an older result does not
-    know yet was not set."""
-    return bool(_set(one) == _set(other))
+def same_settings(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether the settings of two results agree, whichever version wrote them. None is as good as absent: what
+    an older result does not know yet was not set."""
+    return bool(_set(upgraded(one)) == _set(upgraded(other)))
 
 
 def _set(settings: Any) -> Any:
