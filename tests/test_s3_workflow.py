@@ -24,7 +24,7 @@ from seqrec.benchmark import leaderboard, runner, worker
 from seqrec.cli import app
 from seqrec.data.interactions import Interactions
 from seqrec.errors import DataError, SettingsError, StorageError
-from seqrec.training.state import Run
+from seqrec.training.state import TrainingState
 
 RUN = """
 data: {path: "${FOLDER}/prepared"}
@@ -78,7 +78,7 @@ def workflow(folder: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         "--min-item-count",
         2,
     )
-    save = Run.save
+    save = TrainingState.save
 
     def stopped(run: Run, path: str, fingerprint: str) -> None:
         save(run, path, fingerprint)
@@ -86,7 +86,7 @@ def workflow(folder: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "save", stopped)
+        patch.setattr(TrainingState, "save", stopped)
         command = ["-q", "train", "--conf", storage.join(folder, "run.yaml")]
         assert CliRunner().invoke(app, command).exit_code == 130
     assert storage.names(storage.join(folder, "out")) == ["checkpoint.safetensors"]
@@ -97,7 +97,7 @@ def workflow(folder: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         save(run, path, fingerprint)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "save", counted)
+        patch.setattr(TrainingState, "save", counted)
         trained = seqrec_(*command)
     out = storage.join(folder, "out")
     tested = seqrec_(
