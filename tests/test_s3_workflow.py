@@ -23,7 +23,7 @@ from seqrec import benchmark, read_log, sources, storage
 from seqrec.benchmark import leaderboard, runner, worker
 from seqrec.cli import app
 from seqrec.errors import DataError, SettingsError, StorageError
-from seqrec.training.state import Run
+from seqrec.training.state import TrainingState
 
 RUN = """
 data: {path: "${FOLDER}/prepared"}
@@ -77,26 +77,26 @@ def workflow(folder: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         "--min-item-count",
         2,
     )
-    save = Run.save
+    save = TrainingState.save
 
-    def stopped(run: Run, path: str, fingerprint: str) -> None:
+    def stopped(run: TrainingState, path: str, fingerprint: str) -> None:
         save(run, path, fingerprint)
         if run.epoch == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "save", stopped)
+        patch.setattr(TrainingState, "save", stopped)
         command = ["-q", "train", "--conf", storage.join(folder, "run.yaml")]
         assert CliRunner().invoke(app, command).exit_code == 130
     assert storage.names(storage.join(folder, "out")) == ["checkpoint.safetensors"]
     epochs = []
 
-    def counted(run: Run, path: str, fingerprint: str) -> None:
+    def counted(run: TrainingState, path: str, fingerprint: str) -> None:
         epochs.append(run.epoch)
         save(run, path, fingerprint)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "save", counted)
+        patch.setattr(TrainingState, "save", counted)
         trained = seqrec_(*command)
     out = storage.join(folder, "out")
     tested = seqrec_(

@@ -53,7 +53,7 @@ def test_popularity_does_not_reach_the_floor():
 class PeeksAtHeldOutEvents(Markov):
     """Learns from all events of the log."""
 
-    def fit_split(self, split, **options):
+    def fit_split(self, split, on):
         split = type(split)(
             split.sequences,
             split.sequences.offsets[:-1],
@@ -62,7 +62,7 @@ class PeeksAtHeldOutEvents(Markov):
             split.test,
             split.settings,
         )
-        super().fit_split(split, **options)
+        super().fit_split(split, on)
 
 
 class KnowsTheAnswers(Popularity):
@@ -89,8 +89,8 @@ class DependsOnItsBatch(Markov):
 
 
 class DrawsAtRandom(Markov):
-    def fit_split(self, split, **options):
-        super().fit_split(split, **options)
+    def fit_split(self, split, on):
+        super().fit_split(split, on)
         self.popularity = self.popularity * torch.rand(len(self.popularity)).numpy()
 
 

@@ -33,6 +33,7 @@ from seqrec.evaluation import metrics, ranking
 from seqrec.models.model import Model
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.split import Queries, Split
+from seqrec.training.options import FitOptions
 
 
 def sequences_of(lists: list[np.ndarray], items: int) -> Sequences:
@@ -146,21 +147,23 @@ class ModelContract:
         order: how many of the last items the next one depends on in the data of the floor. Above 1 the items
             are few (12), the sequences long.
         floor: recall@3 that must be reached there; chance is .08 (order 1) or .25.
+        on: how it is fitted: seed, device and the like.
     """
 
     sequential: bool = True
     order: int = 1
     floor: float = 0.6
+    on: FitOptions = FitOptions()
 
     def make_model(self) -> Model:
-        """A new, untrained model; every call gives one with the same settings and seed."""
+        """A new, untrained model; every call gives one with the same settings."""
         raise NotImplementedError
 
     # -- what the tests share
 
     def _fit(self, split: Split) -> Model:
         model = self.make_model()
-        model.fit(split)
+        model.fit(split, self.on)
         return model
 
     def _fitted(self) -> tuple[Model, Split]:
@@ -318,7 +321,7 @@ class ModelContract:
         histories = awkward_query(split)
         with tempfile.TemporaryDirectory() as folder:
             model.save(Path(folder) / "model")
-            loaded = type(model).load(Path(folder) / "model")
+            loaded = type(model).load(Path(folder) / "model", self.on.device)
         assert type(loaded) is type(model)
         assert loaded.configuration() == model.configuration()
         assert torch.equal(loaded.score(histories), model.score(histories)), (
@@ -387,7 +390,7 @@ def check_model(
     """Runs every test of ``ModelContract`` over a model.
 
     Args:
-        make_model: gives a new, untrained model with the same settings and seed at every call.
+        make_model: gives a new, untrained model with the same settings at every call.
         sequential, order, floor: as the attributes of ``ModelContract``.
 
     Raises:

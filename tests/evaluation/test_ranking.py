@@ -42,7 +42,7 @@ class Arbitrary(Model):
         super().__init__()
         self.items, self.levels = items, levels
 
-    def fit_split(self, split, **options):
+    def fit_split(self, split, on):
         pass
 
     def one(self, history: np.ndarray) -> np.ndarray:
@@ -197,7 +197,7 @@ def test_a_large_catalogue_is_ranked_in_blocks(cls: type[Model]):
     items = 20_000
     rng = np.random.default_rng(0)
     split = leave_one_out(sequences_of([rng.integers(0, items, 6) for _ in range(40)], items))
-    model = cls(width=4, train={"epochs": 1, "device": "cpu"}).fit(split, progress=False)
+    model = cls(width=4, train={"epochs": 1}).fit(split, progress=False, device="cpu")
     with torch.no_grad():
         for weight in model.network.parameters():
             weight.copy_(torch.from_numpy(rng.integers(-2, 3, weight.shape)))
@@ -264,7 +264,7 @@ def test_metrics_of_a_neural_model_do_not_depend_on_how_many_are_scored_at_once(
     lengths = np.random.default_rng(0).integers(3, 26, 200)
     sequences = sequences_of([split.sequences.of(u)[:n] for u, n in enumerate(lengths)], 40)
     split = leave_one_out(sequences)
-    model = SASRec(width=8, length=20, train={"epochs": 1, "device": "cpu"})
+    model = SASRec(width=8, length=20, train={"epochs": 1})
     model.fit(split)
     means = []
     for rows in (1, 33, 512):

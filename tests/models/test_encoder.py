@@ -165,7 +165,7 @@ def test_training_with_ratings():
             width=8,
             loss=name,
             negatives={"count": 4},
-            train={"epochs": 1, "batch_positions": 3, "device": "cpu"},
+            train={"epochs": 1, "batch_positions": 3},
         )
         model.fit(split)
         assert torch.isfinite(model.score(split.query(split.test))).all()
@@ -220,7 +220,7 @@ def test_an_untrained_model_has_no_network():
 
 def test_nothing_known_scores_by_popularity():
     split = leave_one_out(small_log())
-    model = SASRec(width=8, length=10, train={"epochs": 1, "device": "cpu"})
+    model = SASRec(width=8, length=10, train={"epochs": 1})
     model.fit(split)
     scores = model.score(Query.from_lists([np.empty(0, np.int32)]))
     assert scores[0].tolist() == split.item_counts.tolist()
@@ -238,7 +238,7 @@ def test_users_without_a_target_in_training(tmp_path, cls, features):
         sequences.user_catalogue.ids, pl.DataFrame({"group": ["a", "b"] * sequences.users})[: sequences.users]
     )
     split = user_holdout(replace(sequences, user_catalogue=users), validation_users=3, test_users=8, last=1)
-    model = cls(width=8, features=features, train={"epochs": 2, "batch_positions": 8, "device": "cpu"})
+    model = cls(width=8, features=features, train={"epochs": 2, "batch_positions": 8})
     model.fit(split, progress=False)
     model.save(tmp_path / "model")
     ranked = ranking.rank(model, split, split.test)

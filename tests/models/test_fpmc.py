@@ -48,7 +48,7 @@ def test_defaults_are_s_bpr():
 
 def test_a_known_user_without_history_is_not_anyone():
     split = leave_one_out(small_log())
-    model = FPMC(width=8, train={"epochs": 2, "device": "cpu"})
+    model = FPMC(width=8, train={"epochs": 2})
     model.fit(split)
     empty = Query.from_lists([np.empty(0, np.int32)] * 3, np.array([0, 1, -1], dtype=np.int32))
     known, other, nobody = model.score(empty)

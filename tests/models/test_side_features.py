@@ -45,7 +45,6 @@ def make(name: str, features=None, epochs: int = 3, batch_positions: int = 128, 
         "learning_rate": 0.02,
         "patience": epochs,
         "average": 0.9,
-        "device": "cpu",
     }
     return models.get(name)(**{**SMALL[name], "train": train, "features": features, **settings})
 
@@ -220,7 +219,7 @@ def test_the_tables_of_gru4rec(embedding):
 def test_a_resumed_run_equals_an_uninterrupted_one(name, tmp_path, monkeypatch):
     split = leave_one_out(small_log())
     whole = make(name, EVERYTHING).fit(split, progress=False)
-    save = state.Run.save
+    save = state.TrainingState.save
 
     def save_then_stop(self, path, fingerprint):
         save(self, path, fingerprint)
@@ -228,7 +227,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(name, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(state.Run, "save", save_then_stop)
+        patch.setattr(state.TrainingState, "save", save_then_stop)
         with pytest.raises(KeyboardInterrupt):
             make(name, EVERYTHING).fit(split, progress=False, checkpoint=tmp_path / "c.safetensors")
     resumed = make(name, EVERYTHING).fit(split, progress=False, checkpoint=tmp_path / "c.safetensors")

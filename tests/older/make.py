@@ -2,7 +2,7 @@
 
     PYTHONPATH=CHECKOUT/src python tests/older/make.py tests/older/VERSION-COMMIT
 
-Only what is public is used, so that it also runs with later versions.
+A later version needs changes here where its settings have other names.
 """
 
 import json

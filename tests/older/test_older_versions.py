@@ -17,8 +17,9 @@ from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError, SeqrecError, TrainingError
 from seqrec.evaluation import metrics
 from seqrec.experiment import judge
-from seqrec.experiment.settings import RunSettings
+from seqrec.experiment.settings import RunSettings, upgraded
 from seqrec.experiment.train import train
+from seqrec.settings import yaml_file
 from seqrec.splitting import SplitSettings
 
 SAMPLES = sorted(path for path in Path(__file__).parent.iterdir() if path.name[0].isdigit())
@@ -111,7 +112,8 @@ def resume(sample: Path, folder: Path, *more: str):
         f"output.folder={folder}",
         f"data.path={sample}/log.csv",
     ]
-    return train(RunSettings.read(sample / "run.yaml", [*settings, *more]), progress=False)[0]
+    content = upgraded(yaml_file.read(sample / "run.yaml", [*settings, *more]))
+    return train(RunSettings.of(content, ""), progress=False)[0]
 
 
 def test_an_interrupted_training_goes_on_or_says_why_not(sample, tmp_path):
@@ -125,7 +127,7 @@ def test_an_interrupted_training_goes_on_or_says_why_not(sample, tmp_path):
             json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]["run"]
         )["curve"]
         assert 0 < len(curve) < 12
-        assert model.fit_report["curve"][: len(curve)] == curve  # seconds and all: not trained again
+        assert list(model.fit_report.curve)[: len(curve)] == curve  # seconds and all: not trained again
         check_recommended(model, sample / "interrupted" / "recommended.json", atol=1e-3)
 
 

@@ -9,13 +9,13 @@ import torch
 import seqrec
 from seqrec.errors import TrainingError
 from seqrec.models.hrm import HRM
-from seqrec.training.state import FORMAT, Run
+from seqrec.training.state import FORMAT, TrainingState
 
 
-def run_of(width: int = 4) -> Run:
+def run_of(width: int = 4) -> TrainingState:
     """A run that has begun: of ten items and three users."""
-    model = HRM(width=width, train={"device": "cpu"})
-    return Run(model.build(10, 3), model.train, torch.device("cpu"))
+    model = HRM(width=width)
+    return TrainingState(model.build(10, 3), model.train, torch.device("cpu"))
 
 
 def described(path) -> dict:

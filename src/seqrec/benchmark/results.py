@@ -24,6 +24,7 @@ from seqrec.evaluation import comparison, metrics
 from seqrec.evaluation.comparison import UserValues
 from seqrec.evaluation.ranking import Ranks
 from seqrec.experiment.protocol import Protocol, load_protocol, names
+from seqrec.experiment.settings import upgraded
 
 WHAT = ("protocol", "model", "seed", "settings", "filter_seen", "items", "users", "split_hash")
 MEASURED = (
@@ -79,7 +80,11 @@ def pack_ranks(ranks: Ranks) -> dict[str, Any]:
 
 
 def by_bin(
-    values: np.ndarray, ranks: Ranks, filter_seen: bool, names: Iterable[str], bins: int = BINS
+    values: np.ndarray,
+    ranks: np.ndarray,
+    names: Iterable[str],
+    bins: int = BINS,
+    offsets: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     """Metrics of the queries in bins of a property, with about as many queries each.
 
@@ -87,13 +92,14 @@ def by_bin(
 
     Args:
         values: (queries,) the property (history length, training events of the target).
-        filter_seen: which ranks are measured.
+        ranks: (targets,) headline ranks.
+        offsets: (queries + 1,) where the targets of each query begin; None: each has one.
 
     Returns:
         one dictionary a bin: ``low`` and ``high`` (both included), ``queries``, and each metric.
     """
     measured = {
-        name: metrics.values(metric, ranks.headline(filter_seen), k, ranks.offsets)
+        name: metrics.values(metric, ranks, k, offsets)
         for name in names
         for metric, k in [metrics.parse(name)]
     }
@@ -196,12 +202,12 @@ def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]
     return sorted(found, key=lambda r: (r["protocol"], r["model"], r["seed"]))
 
 
-def same_settings(one: Any, other: Any) -> bool:
-    """Whether the settings of two results agree.
+def same_settings(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether the settings of two results agree, whichever versions wrote them.
 
     None counts as absent: older results lack settings that were added later.
     """
-    return bool(_set(one) == _set(other))
+    return bool(_set(upgraded(one)) == _set(upgraded(other)))
 
 
 def _set(settings: Any) -> Any:

@@ -25,8 +25,8 @@ from seqrec.evaluation import comparison, lists, metrics, ranking
 from seqrec.evaluation.ranking import Ranks
 from seqrec.experiment.protocol import Protocol, load_protocol, load_sequences
 from seqrec.models.model import Model
-from seqrec.models.neural import NeuralModel
 from seqrec.splitting.split import Queries, Split
+from seqrec.training.options import FitOptions
 
 SAMPLES = 4
 
@@ -39,25 +39,21 @@ def train(
     Returns:
         the model to validate, the model to test, and what training reported.
     """
-    model = model_of(protocol, label, config, seed)
-    neural = isinstance(model, NeuralModel)
-    model.fit(split, **({"checkpoint": checkpoint, "progress": progress} if neural else {}))
-    report = dict(model.fit_report)
+    model = model_of(protocol, label, config)
+    on = FitOptions(**config.fit.model_dump() | {"seed": seed}, progress=progress)
+    model.fit(split, on, checkpoint=checkpoint)
+    report = model.fit_report.to_json()
     if not protocol.retrain:
         return model, model, report
-    final = model_of(protocol, label, config, seed)
+    final = model_of(protocol, label, config)
     # As many epochs, at the rates that those had.
-    options = (
-        {
-            "stop_after": report["best_epoch"],
-            "schedule_epochs": report["schedule_epochs"],
-            "progress": progress,
-        }
-        if neural
-        else {}
+    final.fit(
+        split.retrain(),
+        on,
+        stop_after=report.get("best_epoch"),
+        schedule_epochs=report.get("schedule_epochs"),
     )
-    final.fit(split.retrain(), **options)
-    return model, final, report | {"retrain_seconds": final.fit_report["train_seconds"]}
+    return model, final, report | {"retrain_seconds": final.fit_report.train_seconds}
 
 
 def measure(ranks: Ranks, filter_seen: bool, cutoffs: list[int]) -> dict[str, dict[str, float]]:
@@ -113,7 +109,7 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     config = Config.of(request["config"], request["label"])
     sequences, source = load_sequences(protocol.data, protocol.ties, request["data_dir"])
     split = protocol.apply(sequences)
-    settings = settings_of(model_of(protocol, request["label"], config, request["seed"]))
+    settings = settings_of(model_of(protocol, request["label"], config), config.fit)
     path, progress = str(request["path"]), request["progress"]
     # A run that was interrupted goes on from its last epoch.
     digest = hashlib.sha256(
@@ -171,8 +167,12 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
         "split": split.settings,
         "split_hash": split.hash,
         "data": {"name": protocol.data.name, "revision": protocol.data.revision, "source": source_of(source)},
-        "by_history_length": results.by_bin(split.query(split.test).lengths, test, filter_seen, names),
-        "by_item_popularity": results.by_bin(popularity, test, filter_seen, names),
+        "by_history_length": results.by_bin(
+            split.query(split.test).lengths, test.headline(filter_seen), names, offsets=test.offsets
+        ),
+        "by_item_popularity": results.by_bin(
+            popularity, test.headline(filter_seen), names, offsets=test.offsets
+        ),
         "samples": samples(test, known, split.test, filter_seen),
         "ranks": results.pack_ranks(test),
     }

@@ -1,4 +1,4 @@
-"""What a run may say: data, split, model, loss, negatives, train, evaluate, output. All of it is checked
+"""What a run may say: data, split, model, loss, negatives, train, fit, evaluate, output. All of it is checked
 before any data is read."""
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from seqrec.evaluation import lists
 from seqrec.evaluation.metrics import MetricName
 from seqrec.experiment import protocol as protocols
 from seqrec.models.model import Model
-from seqrec.models.neural import NeuralModel
 from seqrec.samples.tables import SampleSettings
 from seqrec.settings import yaml_file
 from seqrec.settings.base import Settings
 from seqrec.sources.options import ReadOptions
 from seqrec.splitting import SplitSettings
+from seqrec.training import loss as losses
+from seqrec.training.options import FitSettings
 
 log = logging.getLogger("seqrec")
 
@@ -87,6 +88,8 @@ class RunSettings(Settings):
     """Sampler of a neural model."""
     train: dict[str, Any] | None = None
     """Training of a neural model."""
+    fit: FitSettings = FitSettings()
+    """Seed, device and precision."""
     features: str | dict[str, Any] | None = None
     """Which attributes a neural model reads beside the ids (``FeatureSchema``): the path of a YAML file, or
     the schema itself."""
@@ -148,6 +151,21 @@ class RunSettings(Settings):
             )
 
 
+def upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    """A run.json, or the settings of a result file, as this version writes it, whichever version did.
+
+    Seed, device and precision were settings of training once, and a loss listed the options of all losses.
+    """
+    if isinstance(loss := content.get("loss"), dict):
+        content = {**content, "loss": losses.upgraded(loss)}
+    train = dict(content.get("train") or {})
+    moved = {name: train.pop(name) for name in FitSettings.model_fields if name in train}
+    if not moved:
+        return content
+    content = {**content, "train": train, "fit": moved | content.get("fit", {})}
+    return content if train else {name: value for name, value in content.items() if name != "train"}
+
+
 def make_model(
     model: dict[str, Any],
     loss: Any = None,
@@ -169,10 +187,11 @@ def make_model(
     cls = models.get(name)
     sections = {"loss": loss, "negatives": negatives, "train": train, "features": features}
     given = {section: value for section, value in sections.items() if value is not None}
-    if given and not issubclass(cls, NeuralModel):
-        raise SettingsError(
-            f"{next(iter(given))}: {name} is not trained by gradient and has no such section. Leave it out."
-        )
-    if training and issubclass(cls, NeuralModel):
+    for section in given:
+        if section not in cls.sections:
+            raise SettingsError(
+                f"{section}: {name} is not trained by gradient and has no such section. Leave it out."
+            )
+    if training and "train" in cls.sections:
         given["train"] = {**training, **(train or {})}
     return cls(**given, **settings)

@@ -13,9 +13,6 @@ Difference from the MDP recommender: one item of context, and neither skipping n
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 import numpy as np
 import torch
 from pydantic import Field
@@ -25,6 +22,7 @@ from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
+from seqrec.training.options import FitOptions
 
 
 class MarkovSettings(Settings):
@@ -36,8 +34,7 @@ class Markov(Model):
     name = "markov"
     Settings = MarkovSettings
 
-    def fit_split(self, split: Split, **options: Any) -> None:
-        begin = time.perf_counter()
+    def fit_split(self, split: Split, on: FitOptions) -> None:
         items, liked, catalogue = (
             split.sequences.items,
             liked_events(split),
@@ -53,7 +50,6 @@ class Markov(Model):
         # Transitions from item i are entries [offsets[i], offsets[i + 1]) of successors and counts.
         self.offsets = np.searchsorted(pairs, np.arange(catalogue + 1) * catalogue)
         self.successors, self.counts = (pairs % catalogue).astype(np.int32), counts.astype(np.float32)
-        self.fit_report = {"train_seconds": time.perf_counter() - begin}
 
     def score(self, query: Query) -> torch.Tensor:
         events, known = query.recent(1)

@@ -5,13 +5,11 @@ One loop trains them all, with any loss and any sampler of negatives.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -26,6 +24,7 @@ from seqrec.models.model import Model
 from seqrec.nn.embedding import FeatureEmbedding
 from seqrec.nn.encoder import Encoder
 from seqrec.scoring import CELLS, ROWS, Scores
+from seqrec.serving import artifact
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training import device as devices
@@ -33,6 +32,7 @@ from seqrec.training import losses, settings, trainer
 from seqrec.training.loss import Loss, loss_of
 from seqrec.training.negatives import NegativesSettings, Sampler
 from seqrec.training.objective import Objective
+from seqrec.training.options import FitOptions, FitSettings
 from seqrec.training.settings import TrainSettings
 
 log = logging.getLogger("seqrec")
@@ -116,12 +116,13 @@ class NeuralModel(Model):
     Args:
         loss: the name of a loss, a dictionary with its name and options, or a ``Loss``.
         negatives: ``NegativesSettings`` or a dictionary, for the losses that sample.
-        train: ``TrainSettings`` or a dictionary.
+        train: ``TrainSettings`` or a dictionary. Seed, device and precision are arguments of ``fit``.
         features: which attributes of items and users are read beside the ids: a ``FeatureSchema``, a
             dictionary, or the path of a YAML file; None for none.
         settings: the fields of the model's own ``Settings``.
     """
 
+    sections = frozenset({"loss", "negatives", "train", "features"})
     Network: ClassVar[Any]
     takes_features: ClassVar[bool] = False  # whether Network has a fourth argument, the features
     # whether tables have sparse gradients where adagrad trains all: with momentum, rows not in a batch rest
@@ -223,16 +224,16 @@ class NeuralModel(Model):
             self.name, network, self.popularity, None if tells else self.trained_users, self.longest_chunk
         )
 
-    def fit_split(self, split: Split, **options: Any) -> None:
+    def fit_split(self, split: Split, on: FitOptions) -> None:
         self.popularity, self.trained_users = split.item_counts, split.trained_users
         if self.features is not None:
             self.feature_values = Features.of(
                 self.features, split.sequences.user_catalogue, split.sequences.item_catalogue
             )
         s, counts = self.train, torch.from_numpy(split.item_counts)
-        device = devices.choose_device(s.device)
-        bfloat16 = devices.in_bfloat16(s.precision, device)
-        torch.manual_seed(s.seed)
+        device = devices.choose_device(on.device)
+        bfloat16 = devices.in_bfloat16(on.precision, device)
+        torch.manual_seed(on.seed)
         network = self.network = self.build(len(split.sequences.item_catalogue), split.sequences.users).to(
             device
         )
@@ -252,16 +253,17 @@ class NeuralModel(Model):
                 warned = _warn_of_repeats(ranks, split)
             return float(metric(ranks, k).mean())
 
-        self.fit_report = trainer.fit(
+        report = trainer.fit(
             network,
             split,
             s,
             objective,
             validate if len(split.validation) else None,
             self.name,
-            fingerprint_of(self, split),
-            **options,
-        ) | {"precision": "bfloat16" if bfloat16 else "float32"}
+            self.fingerprint(split, on),
+            on,
+        )
+        self.fit_report = replace(report, precision="bfloat16" if bfloat16 else "float32")
 
     def state(self) -> dict[str, np.ndarray]:
         assert self.popularity is not None
@@ -288,7 +290,21 @@ class NeuralModel(Model):
         }
         self.network = self.build(items, users)
         self.network.load_state_dict(weights)
-        self.network.eval().to(devices.device_for_loading(self.train.device))
+        self.network.eval()
+
+    @classmethod
+    def of(cls, found: artifact.Contents, device: str = "auto") -> Self:
+        # before fits had options of their own these were settings of training
+        train = dict(found.configuration.get("train", {}))
+        moved = {name: train.pop(name) for name in FitSettings.model_fields if name in train}
+        configuration = found.configuration | {"train": train}
+        report = {"seed": moved["seed"]} if "seed" in moved else {}
+        return super().of(
+            replace(found, configuration=configuration, fit_report=report | found.fit_report), device
+        )
+
+    def to(self, device: torch.device) -> None:
+        self.network.to(device)
 
     @torch.no_grad()
     def states(self, query: Query) -> torch.Tensor:
@@ -305,15 +321,6 @@ class NeuralModel(Model):
 
     def score_blocks(self, query: Query, rows: int = ROWS) -> Iterator[Scores]:
         return self.scorer(self.network).score_blocks(query, rows)
-
-
-def fingerprint_of(model: NeuralModel, split: Split) -> str:
-    """What must be the same for a run to be resumed: model, settings (but the device) and data, ids
-    included."""
-    settings = model.configuration()
-    settings["train"].pop("device")
-    data = [split.hash, split.train_positions, split.sequences.ids_digest]
-    return hashlib.sha256(json.dumps([model.name, settings, *data], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _warn_of_repeats(ranks: np.ndarray, split: Split) -> bool:

@@ -24,9 +24,6 @@ Differences from the paper:
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 import numpy as np
 import torch
 from pydantic import Field
@@ -37,6 +34,7 @@ from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
+from seqrec.training.options import FitOptions
 
 
 class VSKNNSettings(Settings):
@@ -76,8 +74,7 @@ class VSKNN(Model):
     name = "vsknn"
     Settings = VSKNNSettings
 
-    def fit_split(self, split: Split, **options: Any) -> None:
-        begin = time.perf_counter()
+    def fit_split(self, split: Split, on: FitOptions) -> None:
         s, liked, catalogue = split.sequences, liked_events(split), len(split.sequences.item_catalogue)
         starts, stops = pieces(split, self.settings.length)
         owner = np.searchsorted(s.offsets, starts, side="right") - 1
@@ -96,7 +93,6 @@ class VSKNN(Model):
             catalogue,
             s.users,
         )
-        self.fit_report = {"train_seconds": time.perf_counter() - begin}
 
     def score(self, query: Query) -> torch.Tensor:
         events, mask = query.recent(self.settings.recent)

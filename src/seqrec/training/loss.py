@@ -164,8 +164,16 @@ LOSSES: dict[str, type[Loss]] = {
 }
 """The shipped losses by name."""
 
-BEFORE_0_2 = {"smoothing": 0.0, "t": 0.75, "regularisation": 1.0, "elu": 0.0}
-"""Older models and results list the options of all losses, with these values where they do not apply."""
+OF_ALL = {"smoothing": 0.0, "t": 0.75, "regularisation": 1.0, "elu": 0.0}
+"""Models and results of 0.1.0 list the options of all losses, with these values where they do not apply."""
+
+
+def upgraded(options: dict[str, Any]) -> dict[str, Any]:
+    """A loss as any version wrote it, with its own options only."""
+    cls = LOSSES.get(options.get("name", ""))
+    if cls is None:
+        return options
+    return {k: v for k, v in options.items() if k in cls.model_fields or OF_ALL.get(k) != v}
 
 
 def loss_of(value: str | dict[str, Any] | Loss | None, default: str = "softmax") -> Loss:
@@ -182,15 +190,12 @@ def loss_of(value: str | dict[str, Any] | Loss | None, default: str = "softmax")
         raise SettingsError(
             f"loss.name: expected {', '.join(LOSSES)}. Got {name!r}.{did_you_mean(str(name), LOSSES)}"
         )
-    cls = LOSSES[name]
-    for option, given in list(options.items()):
-        if option in cls.model_fields or option not in BEFORE_0_2:
-            continue
-        if given != BEFORE_0_2[option]:
-            owner = next(other for other, c in LOSSES.items() if option in c.model_fields)
+    cls, options = LOSSES[name], upgraded({"name": name, **options})
+    for option, given in options.items():
+        owner = next((other for other, c in LOSSES.items() if option in c.model_fields), None)
+        if option not in cls.model_fields and owner is not None:
             raise SettingsError(
                 f"loss.{option}: expected no value with the loss {name}, since only {owner} has it; leave it "
                 f"out. Got {given!r}."
             )
-        del options[option]
-    return cls.of({"name": name, **options}, "loss")
+    return cls.of(options, "loss")

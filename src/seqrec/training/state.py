@@ -69,7 +69,7 @@ def _optimizer_of_tables(tables: list[Tensor], t: TableSettings) -> torch.optim.
     return FTRL(tables, alpha=t.learning_rate, beta=t.beta, l1=t.l1, l2=t.l2)
 
 
-class Run:
+class TrainingState:
     """Everything that changes while a training runs; what a checkpoint holds.
 
     Attributes:
