@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seqrec.data.catalogue import Catalogue
@@ -27,6 +28,8 @@ ROWS = 512
 """Queries scored at once: of 3,416 items these are 7 MB of scores."""
 CELLS = 1 << 22
 """Scores alive at once, about: 16 MB."""
+GROUP = 32
+"""Items that are looked at together where most are not good enough."""
 
 
 @dataclass(frozen=True)
@@ -153,18 +156,33 @@ class Best:
             self.scores, found = largest(block, self.k)
             self.items = found + begin
         elif self.scores.shape[1] < self.k:
-            self._merge(block, begin, torch.arange(len(block), device=block.device))
-        else:  # an equal score further down the catalogue changes nothing
-            better = (block.amax(1) > self.scores[:, -1]).nonzero().squeeze(1)
-            if len(better):
-                self._merge(block if len(better) == len(block) else block[better], begin, better)
+            scores, found = largest(block, self.k)
+            self._merge(torch.arange(len(block), device=block.device), scores, found + begin)
+        else:
+            self._add_better(block, begin, self.scores[:, -1:])
 
-    def _merge(self, block: Tensor, begin: int, rows: Tensor) -> None:
+    def _add_better(self, block: Tensor, begin: int, least: Tensor) -> None:
+        """Looks only at groups of items of which one is better than the k-th so far, (rows, 1): soon there
+        are few. An equal score further down the catalogue changes nothing."""
+        width = block.shape[1]
+        if width % GROUP:
+            block = F.pad(block, (0, -width % GROUP), value=-torch.inf)
+        groups = block.view(len(block), -1, GROUP)
+        highest = groups.amax(2)
+        better = (highest > least).sum(1)
+        rows = better.nonzero().squeeze(1)
+        if not len(rows):
+            return
+        chosen = largest(highest[rows], int(better.max()))[1].sort(1).values
+        scores, at = largest(groups[rows[:, None], chosen].flatten(1), self.k)
+        items = chosen.gather(1, at // GROUP) * GROUP + at % GROUP
+        self._merge(rows, scores, items + begin)
+
+    def _merge(self, rows: Tensor, scores: Tensor, items: Tensor) -> None:
         assert self.scores is not None
         assert self.items is not None
-        scores, found = largest(block, self.k)
         scores = torch.cat([self.scores[rows], scores], 1)
-        items = torch.cat([self.items[rows], found + begin], 1)
+        items = torch.cat([self.items[rows], items], 1)
         # Stable: of equals the earlier block's come first, which have the smaller indices.
         scores, order = torch.sort(scores, dim=1, descending=True, stable=True)
         scores, items = scores[:, : self.k], items.gather(1, order)[:, : self.k]

@@ -44,4 +44,7 @@ def load(folder: str | Path, device: str = "auto") -> Model:
         DataError: the folder holds no whole model.
         SettingsError: there is no such model, or this machine has no such device.
     """
-    return artifact.load(folder, lambda found: get(found.name).of(found, device))
+    from seqrec.training.device import choose_device
+
+    where = choose_device(device)
+    return artifact.load(folder, lambda found: get(found.name).of(found, where))

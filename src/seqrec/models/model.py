@@ -217,19 +217,18 @@ class Model(ABC):
             DataError: the folder holds no whole model, or one of another class.
             SettingsError: this machine has no such device.
         """
-        return artifact.load(folder, lambda found: cls.of(found, device))
+        where = choose_device(device)
+        return artifact.load(folder, lambda found: cls.of(found, where))
 
     @classmethod
-    def of(cls, found: artifact.Contents, device: str = "auto") -> Self:
+    def of(cls, found: artifact.Contents, device: torch.device) -> Self:
         """The model that was taken apart for saving.
 
         Raises:
             DataError: it is one of another class.
-            SettingsError: this machine has no such device.
         """
         if found.name != cls.name:
             raise DataError(f"expected a {cls.name} model. Got {found.name!r}.")
-        where = choose_device(device)
         model = cls(**found.configuration)
         model.item_catalogue, model.sequences, model.known_stops = (
             found.item_catalogue,
@@ -237,7 +236,7 @@ class Model(ABC):
             found.known_stops,
         )
         model.load_state(found.state, len(found.item_catalogue), found.users)
-        model.to(where)
+        model.to(device)
         model.fit_report, model.provenance = FitReport.from_json(found.fit_report), found.provenance
         return model
 

@@ -293,7 +293,7 @@ class NeuralModel(Model):
         self.network.eval()
 
     @classmethod
-    def of(cls, found: artifact.Contents, device: str = "auto") -> Self:
+    def of(cls, found: artifact.Contents, device: torch.device) -> Self:
         # before fits had options of their own these were settings of training
         train = dict(found.configuration.get("train", {}))
         moved = {name: train.pop(name) for name in FitSettings.model_fields if name in train}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from seqrec import __version__, storage
-from seqrec.errors import TrainingError
+from seqrec.errors import SeqrecError, TrainingError
 from seqrec.nn.encoder import Encoder
 from seqrec.storage import version
 from seqrec.training.optimizers import FTRL, AdagradMomentum
@@ -140,6 +140,8 @@ class TrainingState:
             )
         try:
             self._take(about, tensors)
+        except SeqrecError:
+            raise
         except (KeyError, ValueError, RuntimeError) as error:
             raise TrainingError(
                 f"{path}: a checkpoint that does not fit the model: {writer} wrote it, and this is seqrec "
