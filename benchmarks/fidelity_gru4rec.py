@@ -93,7 +93,7 @@ def authors_process(request: dict[str, Any]) -> None:
         )
     if request["scores"] is None:
         return
-    # Histories of all sessions side by side, longest first: those that have ended are no longer read.
+    # Query of all sessions side by side, longest first: those that have ended are no longer read.
     sessions = [x.to_numpy() for _, x in frame.groupby("SessionId")["ItemId"]]
     order = sorted(range(len(sessions)), key=lambda i: -len(sessions[i]))
     network = model.model
@@ -154,7 +154,7 @@ def same_draws(
         kept = dict(np.load(draws))
     items = np.flatnonzero(split.item_counts)[kept["items"]]  # their numbers -> ours
     width = settings["layers"][-1]
-    model = ours_like(loss, settings, epochs, seed, "authors")
+    model = ours_like(loss, settings, epochs, "authors")
     build, draw, stream = model.build, Sampler.draw, iter(torch.from_numpy(items[kept["samples"]]))
 
     def build_alike(*sizes: int) -> Any:
@@ -170,7 +170,7 @@ def same_draws(
     model.build = build_alike
     Sampler.draw = lambda self, shape: next(stream).view(shape)  # type: ignore[method-assign]
     try:
-        model.fit(split, stop_after=epochs, progress=False)
+        model.fit(split, stop_after=epochs, progress=False, seed=seed, device="cpu")
     finally:
         Sampler.draw = draw  # type: ignore[method-assign]
     table = model.network.items.weight.detach().numpy()[items]
@@ -241,7 +241,7 @@ def train_authors(
     return result
 
 
-def ours_like(loss: str, settings: dict[str, Any], epochs: int, seed: int, form: str) -> Any:
+def ours_like(loss: str, settings: dict[str, Any], epochs: int, form: str) -> Any:
     """Our model with the authors' settings. form: "authors", or "default" for our own logQ and mask of
     accidental hits."""
     from seqrec.models.gru4rec import GRU4Rec
@@ -275,15 +275,13 @@ def ours_like(loss: str, settings: dict[str, Any], epochs: int, seed: int, form:
             "warmup": 0.0,
             "epochs": epochs,
             "batch_positions": settings["batch_size"],
-            "seed": seed,
-            "device": "cpu",
         },
     )
 
 
 def scores_of(model: Any, split: Any) -> np.ndarray:
     """(users, items) what our model gives after the training events of each user that is asked about."""
-    histories = split.histories(split.validation)
+    histories = split.query(split.validation)
     scores = np.zeros((split.sequences.users, len(split.sequences.item_catalogue)), dtype=np.float32)
     for rows, part in model.score_chunks(histories, 512):
         scores[histories.users[rows]] = part.numpy()
@@ -438,11 +436,9 @@ def main() -> None:
                     )
                     scores, speed = trained["scores"], trained["positions_per_second"]
                 else:
-                    model = ours_like(
-                        loss, settings, a.epochs, seed, "authors" if code == "ours" else "default"
-                    )
-                    model.fit(split, stop_after=a.epochs, progress=False)
-                    scores, speed = scores_of(model, split), model.fit_report["positions_per_second"]
+                    model = ours_like(loss, settings, a.epochs, "authors" if code == "ours" else "default")
+                    model.fit(split, stop_after=a.epochs, progress=False, seed=seed, device="cpu")
+                    scores, speed = scores_of(model, split), model.fit_report.positions_per_second
                 seconds = time.perf_counter() - begin
                 result = {
                     "metrics": measure(scores, split),

@@ -83,7 +83,7 @@ def split_of(data_dir: str | None) -> Any:
 def epoch_speed(model: Any, split: Any, epochs: int = 2) -> float:
     """Positions a second of the last of some epochs (the first one warms up)."""
     model.fit(split, stop_after=epochs, progress=False)
-    return model.fit_report["curve"][-1]["positions_per_second"]
+    return model.fit_report.curve[-1]["positions_per_second"]
 
 
 def session_parallel(split: Any, authors: list[str] | None, rounds: int) -> tuple[float, float, str]:
@@ -100,10 +100,10 @@ def session_parallel(split: Any, authors: list[str] | None, rounds: int) -> tupl
                 authors[0], authors[1], split, settings, 0, torch.get_num_threads(), score=False
             )["seconds"]
             theirs += [split.train_positions / x for x in seconds]
-        model = fidelity.ours_like("cross-entropy", settings, 2, 0, "authors").fit(
-            split, stop_after=2, progress=False
+        model = fidelity.ours_like("cross-entropy", settings, 2, "authors").fit(
+            split, stop_after=2, progress=False, device="cpu"
         )
-        ours += [point["positions_per_second"] for point in model.fit_report["curve"]]
+        ours += [point["positions_per_second"] for point in model.fit_report.curve]
     reference = ""
     if theirs:
         of_rounds = [sum(ours[i : i + 2]) / sum(theirs[i : i + 2]) for i in range(0, len(ours), 2)]
@@ -146,7 +146,7 @@ def memory(data_dir: str | None) -> float:
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import speed
-from seqrec import evaluation, metrics
+from seqrec.evaluation import metrics, ranking
 from seqrec.benchmark import provenance
 from seqrec.models.sasrec import SASRec
 split = speed.split_of({data_dir!r})

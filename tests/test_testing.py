@@ -11,7 +11,8 @@ import pytest
 import torch
 from pydantic import Field
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
+from seqrec.errors import SeqrecError
 from seqrec.models.markov import Markov
 from seqrec.models.popularity import Popularity
 from seqrec.settings.base import Settings
@@ -26,7 +27,7 @@ def failures(cls: type, sequential: bool = True) -> set[str]:
         if name.startswith("test_"):
             try:
                 getattr(contract, name)()
-            except AssertionError:
+            except (AssertionError, SeqrecError):
                 failed.add(name)
     return failed
 
@@ -52,7 +53,7 @@ def test_popularity_does_not_reach_the_floor():
 class PeeksAtHeldOutEvents(Markov):
     """Learns from all events of the log."""
 
-    def fit_split(self, split, **options):
+    def fit_split(self, split, on):
         split = type(split)(
             split.sequences,
             split.sequences.offsets[:-1],
@@ -61,7 +62,7 @@ class PeeksAtHeldOutEvents(Markov):
             split.test,
             split.settings,
         )
-        super().fit_split(split, **options)
+        super().fit_split(split, on)
 
 
 class KnowsTheAnswers(Popularity):
@@ -88,8 +89,8 @@ class DependsOnItsBatch(Markov):
 
 
 class DrawsAtRandom(Markov):
-    def fit_split(self, split, **options):
-        super().fit_split(split, **options)
+    def fit_split(self, split, on):
+        super().fit_split(split, on)
         self.popularity = self.popularity * torch.rand(len(self.popularity)).numpy()
 
 
@@ -113,7 +114,7 @@ class SilentOnEmptyHistories(Markov):
 
 
 class DoublePrecision(Markov):
-    def score(self, histories: Histories) -> torch.Tensor:
+    def score(self, histories: Query) -> torch.Tensor:
         return super().score(histories).double()
 
 

@@ -26,12 +26,14 @@ import polars as pl
 import torch
 
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.sequences import Histories, Sequences
+from seqrec.data.query import Query
+from seqrec.data.sequences import Sequences
 from seqrec.errors import SeqrecError, SettingsError, UnknownIdError
 from seqrec.evaluation import metrics, ranking
 from seqrec.models.model import Model
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.split import Queries, Split
+from seqrec.training.options import FitOptions
 
 
 def sequences_of(lists: list[np.ndarray], items: int) -> Sequences:
@@ -108,7 +110,7 @@ def small_log(seed: int = 0) -> Sequences:
     return sequences_of([rng.choice(30, rng.integers(1, 21), p=p / p.sum()) for _ in range(60)], 31)
 
 
-def awkward_histories(split: Split) -> Histories:
+def awkward_query(split: Split) -> Query:
     """Histories that models get wrong: empty, of one item, longer than any in training; and ordinary ones.
 
     Some are of known users, some of unknown ones.
@@ -124,9 +126,7 @@ def awkward_histories(split: Split) -> Histories:
         np.array([items - 1]),
     ]
     lists += [split.sequences.of(user) for user in range(8)]
-    return Histories.from_lists(
-        lists, np.array([-1, -1, 0, 1, 2, -1, *range(4), -1, -1, -1, -1], dtype=np.int32)
-    )
+    return Query.from_lists(lists, np.array([-1, -1, 0, 1, 2, -1, *range(4), -1, -1, -1, -1], dtype=np.int32))
 
 
 def _expect(error: type[Exception], naming: str, call: Callable[[], Any]) -> None:
@@ -147,21 +147,23 @@ class ModelContract:
         order: how many of the last items the next one depends on in the data of the floor. Above 1 the items
             are few (12), the sequences long.
         floor: recall@3 that must be reached there; chance is .08 (order 1) or .25.
+        on: how it is fitted: seed, device and the like.
     """
 
     sequential: bool = True
     order: int = 1
     floor: float = 0.6
+    on: FitOptions = FitOptions()
 
     def make_model(self) -> Model:
-        """A new, untrained model; every call gives one with the same settings and seed."""
+        """A new, untrained model; every call gives one with the same settings."""
         raise NotImplementedError
 
     # -- what the tests share
 
     def _fit(self, split: Split) -> Model:
         model = self.make_model()
-        model.fit(split)
+        model.fit(split, self.on)
         return model
 
     def _fitted(self) -> tuple[Model, Split]:
@@ -177,7 +179,7 @@ class ModelContract:
     def test_scores_are_finite_and_of_the_right_shape(self) -> None:
         """Scores are (histories, items) float32 and finite, for any history."""
         model, split = self._fitted()
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         for h in (
             histories,
             replace(histories, users=None),
@@ -194,7 +196,7 @@ class ModelContract:
     def test_scores_tell_items_apart_without_a_history(self) -> None:
         """Without a history the scores still rank the items."""
         model, _ = self._fitted()
-        scores = model.score(Histories.from_lists([np.empty(0, np.int32)]))
+        scores = model.score(Query.from_lists([np.empty(0, np.int32)]))
         assert len(scores.unique()) > 1, (
             "an empty history of an unknown user scores all items alike; back off to popularity"
         )
@@ -202,19 +204,22 @@ class ModelContract:
     def test_a_history_alone_scores_as_in_a_batch(self) -> None:
         """A history's scores do not depend on the other histories of its batch."""
         model, split = self._fitted()
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         together = model.score(histories)
         for row in range(len(histories)):
             torch.testing.assert_close(
                 model.score(histories.select(np.array([row])))[0], together[row], atol=1e-5, rtol=1e-5
             )
-        for rows, scores in model.score_chunks(histories, 3):
-            torch.testing.assert_close(scores, together[torch.from_numpy(rows)], atol=1e-5, rtol=1e-5)
+        for some in model.score_blocks(histories, 3):
+            expected = together[torch.from_numpy(some.rows)]
+            for begin, end in some.blocks:
+                scores = some.block(begin, end)
+                torch.testing.assert_close(scores, expected[:, begin:end], atol=1e-5, rtol=1e-5)
 
     def test_scores_belong_to_the_caller(self) -> None:
         """The caller may write into the scores without changing the model."""
         model, split = self._fitted()
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         for h in (histories, histories.select(np.array([1]))):
             first = model.score(h)
             kept = first.clone()
@@ -239,7 +244,7 @@ class ModelContract:
             assert not set(rows["item_id"]) & set(sequences[query[0]]), (
                 "an item of the history is recommended, with filter_seen=True"
             )
-        best = model.score(Histories.from_lists([np.array([5])]))
+        best = model.score(Query.from_lists([np.array([5])]))
         assert (
             model.recommend(sequences=[["i5"]], k=1, filter_seen=False)["score"].item() == best.max().item()
         )
@@ -313,10 +318,10 @@ class ModelContract:
     def test_a_saved_model_scores_the_same(self) -> None:
         """Saving and loading changes neither settings, nor scores, nor recommendations."""
         model, split = self._fitted()
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         with tempfile.TemporaryDirectory() as folder:
             model.save(Path(folder) / "model")
-            loaded = type(model).load(Path(folder) / "model")
+            loaded = type(model).load(Path(folder) / "model", self.on.device)
         assert type(loaded) is type(model)
         assert loaded.configuration() == model.configuration()
         assert torch.equal(loaded.score(histories), model.score(histories)), (
@@ -327,7 +332,7 @@ class ModelContract:
     def test_the_same_seed_gives_the_same_scores(self) -> None:
         """Training twice with the same seed gives the same scores."""
         model, split = self._fitted()
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         torch.rand(7), np.random.random(7)  # a model has its own seed: other draws do not matter
         assert torch.equal(self._fit(split).score(histories), model.score(histories)), (
             "two trainings with the same seed differ"
@@ -373,7 +378,7 @@ class ModelContract:
         outside = ~split.train_events
         items[outside] = (items[outside] + 7) % len(split.sequences.item_catalogue)
         changed = replace(split, sequences=replace(split.sequences, items=items))
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         assert torch.equal(self._fit(split).score(histories), self._fit(changed).score(histories)), (
             "events outside training changed what was learnt"
         )
@@ -385,7 +390,7 @@ def check_model(
     """Runs every test of ``ModelContract`` over a model.
 
     Args:
-        make_model: gives a new, untrained model with the same settings and seed at every call.
+        make_model: gives a new, untrained model with the same settings at every call.
         sequential, order, floor: as the attributes of ``ModelContract``.
 
     Raises:

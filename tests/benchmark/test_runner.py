@@ -213,9 +213,10 @@ def test_settings_are_checked_before_anything_runs(folder, tmp_path):
     config.write_text("model: {name: gru4rec, widht: 3}\n")
     with pytest.raises(SettingsError, match="widht"):
         run(folder, models=["gru4rec"], configs=tmp_path)
-    config.write_text("model: gru4rec\ntrain: {seed: 3}\n")
-    with pytest.raises(SettingsError, match=r"train.seed: the protocol or the run sets it"):
-        run(folder, models=["gru4rec"], configs=tmp_path)
+    for section, key in (("fit", "seed"), ("train", "filter_seen")):
+        config.write_text(f"model: gru4rec\n{section}: {{{key}: 3}}\n")
+        with pytest.raises(SettingsError, match=f"{section}.{key}: the protocol or the run sets it"):
+            run(folder, models=["gru4rec"], configs=tmp_path)
     config.write_text("model: popularity\nloss: softmax\n")
     with pytest.raises(SettingsError, match="not trained by gradient"):
         run(folder, models=["gru4rec"], configs=tmp_path)
@@ -230,10 +231,8 @@ def test_every_shipped_settings_file_makes_a_model(protocol):
     assert labels[0] == "popularity"
     assert {"popularity", "recent_popularity", "markov", "item_knn", "vsknn", "fpmc"} <= set(labels)
     for label in labels:
-        model = runner.model_of(declared, label, runner.load_config(protocol, label), seed=1)
-        assert runner.settings_of(model) == runner.settings_of(
-            runner.model_of(declared, label, runner.load_config(protocol, label), seed=2)
-        )
+        config = runner.load_config(protocol, label)
+        assert runner.settings_of(runner.model_of(declared, label, config), config.fit)["model"]
 
 
 def test_provenance():

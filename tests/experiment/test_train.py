@@ -85,7 +85,7 @@ def test_a_refit_knows_all_events_and_is_what_recommends(ring_csv, tmp_path, cap
     serving = recommend.open_or_train(str(out), "", {})
     assert serving.known_stops.tolist() == serving.sequences.offsets[1:].tolist()
     assert serving.provenance["train_events"] == len(serving.sequences.items)
-    assert serving.fit_report["epochs"] == seqrec.load(out / "model").fit_report["best_epoch"]
+    assert serving.fit_report.epochs == seqrec.load(out / "model").fit_report.best_epoch
     caplog.clear()
     with caplog.at_level("INFO", logger="seqrec"):
         recommend.recommend(serving, None, ["u1"], 3, True, "raise")
@@ -109,20 +109,20 @@ def test_a_refit_that_was_killed_goes_on(ring_csv, tmp_path, monkeypatch):
         ],
     )
     model, expected = train.train(whole, progress=False)
-    assert model.fit_report["best_epoch"] > 1
-    save = state.Run.save
+    assert model.fit_report.best_epoch > 1
+    save = state.TrainingState.save
 
     def killed(self, checkpoint, fingerprint):
         save(self, checkpoint, fingerprint)
         if "refit-" in str(checkpoint):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(state.Run, "save", killed)
+    monkeypatch.setattr(state.TrainingState, "save", killed)
     with pytest.raises(KeyboardInterrupt):
         train.train(settings, progress=False)
     assert not (out / "serving").exists()
     assert judge.evaluate(str(out)).rows == expected.rows
-    monkeypatch.setattr(state.Run, "save", save)
+    monkeypatch.setattr(state.TrainingState, "save", save)
     _, table = train.train(settings, progress=False)
     assert table.rows == expected.rows
     assert weights(out / "serving") == weights(tmp_path / "whole" / "serving")
@@ -298,3 +298,46 @@ def test_a_wrong_metric_is_named_once(metric, message):
     ):
         with pytest.raises(SettingsError, match=f"^{section}: {message}"):
             RunSettings.of({"data": {"path": "x.csv"}, "model": {"name": "gru4rec"}, **content}, "").check()
+
+
+def test_seed_and_device_are_of_the_fit(ring_csv, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
+    first, _ = train.train(RunSettings.read(path, ["fit.seed=1", "fit.device=cpu"]), progress=False)
+    assert (first.fit_report.seed, first.fit_report.device) == (1, "cpu")
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["fit"]["seed"] == 1
+    # another device goes on with the run, another seed is another run
+    train.train(RunSettings.read(path, ["fit.seed=1"]), progress=False)
+    with pytest.raises(SettingsError, match=r"another section fit: .*Name another folder"):
+        train.train(RunSettings.read(path), progress=False)
+    for key, value in (("seed", 1), ("device", "cpu"), ("precision", "auto")):
+        with pytest.raises(SettingsError, match=rf"^train\.{key}: it is fit\.{key} now.* Got {value!r}\.$"):
+            RunSettings.read(path, [f"train.{key}={value}"]).check()
+        with pytest.raises(SettingsError, match=rf"^train\.{key}: it is fit\.{key} now"):
+            seqrec.GRU4Rec(train={key: value})
+    with pytest.raises(SettingsError, match=r"fit\.sede: unknown setting\. Did you mean 'seed'\?"):
+        RunSettings.read(path, ["fit.sede=1"])
+
+
+def test_a_run_of_a_version_in_which_the_seed_was_a_setting_of_training(ring_csv, tmp_path):
+    path, out = tmp_path / "run.yaml", tmp_path / "out"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
+    settings = RunSettings.read(path, ["fit.seed=3", "fit.precision=float32"])
+    _, table = train.train(settings, progress=False)
+    record = json.loads((out / "run.json").read_text())
+    record["train"] |= record.pop("fit")
+    assert record["train"]["seed"] == 3
+    (out / "run.json").write_text(json.dumps(record))
+    assert judge.evaluate(str(out)).rows == table.rows
+    assert train.train(settings, progress=False)[1].rows == table.rows  # it is the same run
+    (out / "run.json").write_text(json.dumps(record))
+    with pytest.raises(SettingsError, match="another section fit"):
+        train.train(RunSettings.read(path, ["fit.seed=4", "fit.precision=float32"]), progress=False)
+
+
+def test_a_model_without_epochs_takes_any_fit(ring_csv, tmp_path):
+    content = {"data": {"path": str(ring_csv)}, "model": {"name": "markov"}, "fit": {"seed": 5}}
+    model, _ = train.train(RunSettings.of(content, ""), progress=False)
+    assert model.fit_report.seed is None
+    with pytest.raises(SettingsError, match=r"train: markov is not trained by gradient"):
+        RunSettings.of(content | {"train": {"epochs": 1}}, "").check()

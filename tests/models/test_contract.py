@@ -9,8 +9,9 @@ import pytest
 from seqrec import models
 from seqrec.errors import SettingsError
 from seqrec.testing import ModelContract, small_log
+from seqrec.training.options import FitOptions
 
-FAST = {"train": {"epochs": 8, "batch_positions": 256, "learning_rate": 0.01, "patience": 8, "device": "cpu"}}
+FAST = {"train": {"epochs": 8, "batch_positions": 256, "learning_rate": 0.01, "patience": 8}}
 SETTINGS: dict[str, dict[str, Any]] = {
     "vsknn": {"length": 6, "recent": 5},
     "fpmc": {"width": 16, "negatives": {"count": 8}, **FAST},
@@ -30,6 +31,7 @@ FEATURES = {
 def contract_of(name: str, **more: Any) -> type[ModelContract]:
     attributes = {
         "make_model": lambda self: models.get(name)(**SETTINGS.get(name, {}), **more),
+        "on": FitOptions(device="cpu", progress=False),
         "sequential": "popularity" not in name,
         # a recurrent network must also find what no shorter context tells
         "order": 2 if name == "gru4rec" else 1,
@@ -62,8 +64,8 @@ def test_an_unknown_option_of_fit_says_where_it_goes(name: str):
     model = models.get(name)()
     with pytest.raises(
         SettingsError,
-        match=r"fit: unknown option 'epochs'\. It is a setting of training, .*: train=\{'epochs': 3\}",
+        match=r"fit\.epochs: unknown setting\. It is a setting of training, .*: train=\{'epochs': 3\}",
     ):
         model.fit(small_log(), epochs=3)
-    with pytest.raises(SettingsError, match=r"fit: unknown option 'chekpoint'\. Did you mean 'checkpoint'\?"):
+    with pytest.raises(SettingsError, match=r"fit\.chekpoint: unknown setting\. Did you mean 'checkpoint'\?"):
         model.fit(small_log(), chekpoint="x")

@@ -9,7 +9,7 @@ import seqrec
 from seqrec.errors import DataError, SeqrecError, SettingsError
 from seqrec.models.hrm import HRM
 from seqrec.models.popularity import Popularity
-from seqrec.training.settings import TrainSettings
+from seqrec.training.options import FitReport
 
 
 def test_round_trip_keeps_scores_ids_and_histories(ring, tmp_path):
@@ -23,15 +23,42 @@ def test_round_trip_keeps_scores_ids_and_histories(ring, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
 
 
-def test_a_model_of_a_device_that_is_not_here_is_loaded_on_another(ring, tmp_path, caplog):
-    model = HRM(width=8, train={"epochs": 1, "device": "cpu"}).fit(ring, progress=False)
-    model.train = TrainSettings(device="cuda:99")
+def test_a_loaded_model_goes_where_it_is_told(ring, tmp_path):
+    model = HRM(width=8, train={"epochs": 1}).fit(ring, progress=False, device="cpu")
     model.save(tmp_path / "model")
+    for again in (seqrec.load(tmp_path / "model", device="cpu"), HRM.load(tmp_path / "model", "cpu")):
+        assert again.network.items.weight.device.type == "cpu"
+        assert again.recommend(users=["u3"]).equals(model.recommend(users=["u3"]))
+    for name in ("warp", "cuda:99"):
+        with pytest.raises(
+            SettingsError, match=f"device: expected a device that this machine has. Got '{name}'"
+        ):
+            seqrec.load(tmp_path / "model", device=name)
+
+
+def test_a_model_saved_when_seed_and_device_were_settings_of_training(ring, tmp_path):
+    model = HRM(width=8, train={"epochs": 1}).fit(ring, progress=False, seed=3)
+    model.save(tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    about = json.loads(path.read_text())
+    assert about["fit_report"].pop("seed") == 3
+    assert not about["configuration"]["train"].keys() & {"seed", "device", "precision"}
+    about["configuration"]["train"] |= {"seed": 3, "device": "cuda:99", "precision": "auto"}
+    path.write_text(json.dumps(about))
     again = seqrec.load(tmp_path / "model")
+    assert again.configuration() == model.configuration()
+    assert again.fit_report == model.fit_report
     assert again.recommend(users=["u3"]).equals(model.recommend(users=["u3"]))
-    assert "train.device: the model was saved with 'cuda:99', which this machine does not have" in caplog.text
-    with pytest.raises(SettingsError, match="expected a device that this machine has"):
-        again.fit(ring, progress=False)
+
+
+def test_the_report_of_a_fit_as_json(ring):
+    report = HRM(width=8, train={"epochs": 2}).fit(ring, progress=False, seed=4).fit_report
+    assert report.seed == 4
+    assert len(report.curve) == 2
+    assert FitReport.from_json(json.loads(json.dumps(report.to_json()))) == report
+    assert FitReport.from_json(report.to_json() | {"of a later version": 1}) == report
+    plain = Popularity().fit(ring).fit_report
+    assert plain.to_json() == {"train_seconds": plain.train_seconds}
 
 
 def test_saving_again_replaces_the_whole(ring, tmp_path):

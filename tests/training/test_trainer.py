@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from seqrec.errors import SettingsError, TrainingError
-from seqrec.models import neural
 from seqrec.models.gru4rec import GRU4Rec
 from seqrec.models.hrm import HRM
 from seqrec.models.sasrec import SASRec
 from seqrec.splitting import leave_one_out
-from seqrec.training import device, losses, settings, state, trainer
+from seqrec.training import losses, settings, state, trainer
+from seqrec.training.options import FitOptions
 from seqrec.training.settings import TrainSettings
 
 SMALL = {
@@ -59,7 +59,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(ring, tmp_path, monkeypatch, 
     whole = make(name, **train)
     whole.fit(split, progress=False)
     checkpoint = tmp_path / "checkpoint.safetensors"
-    save = state.Run.save
+    save = state.TrainingState.save
 
     def save_then_die(self, path, fingerprint):
         save(self, path, fingerprint)
@@ -68,13 +68,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(ring, tmp_path, monkeypatch, 
 
     stopped = make(name, **train)
     with monkeypatch.context() as patch:
-        patch.setattr(state.Run, "save", save_then_die)
+        patch.setattr(state.TrainingState, "save", save_then_die)
         with pytest.raises(Killed):
             stopped.fit(split, progress=False, checkpoint=checkpoint)
     resumed = make(name, **train)
     resumed.fit(split, progress=False, checkpoint=checkpoint)
     assert equal(weights(whole), weights(resumed))
-    assert [p["loss"] for p in whole.fit_report["curve"]] == [p["loss"] for p in resumed.fit_report["curve"]]
+    assert [p["loss"] for p in whole.fit_report.curve] == [p["loss"] for p in resumed.fit_report.curve]
 
 
 def test_a_checkpoint_survives_kill_9(tmp_path):
@@ -103,8 +103,8 @@ def test_a_checkpoint_survives_kill_9(tmp_path):
     model = make("hrm", epochs=100000, patience=100000)
     split = leave_one_out(ring_sequences())
     model.network = model.build(12, 60)
-    run = state.Run(model.network, model.train, torch.device("cpu"))
-    run.load(checkpoint, neural.fingerprint_of(model, split))
+    run = state.TrainingState(model.network, model.train, torch.device("cpu"))
+    run.load(checkpoint, model.fingerprint(split, FitOptions()))
     assert run.epoch >= 1
     assert len(run.curve) == run.epoch
 
@@ -122,9 +122,9 @@ def test_a_checkpoint_of_another_run_is_refused(ring, tmp_path):
 def test_the_best_epoch_is_kept(ring):
     model = make("sasrec", epochs=12, learning_rate=0.02, average=0.0, patience=12, filter_seen=False)
     model.fit(leave_one_out(ring), progress=False)
-    curve = model.fit_report["curve"]
+    curve = model.fit_report.curve
     best = max(curve, key=lambda p: p["ndcg@10"])
-    assert model.fit_report["best_epoch"] == best["epoch"]
+    assert model.fit_report.best_epoch == best["epoch"]
     from seqrec.evaluation import metrics, ranking
 
     split = leave_one_out(ring)
@@ -136,14 +136,14 @@ def test_early_stopping(ring):
     model = make("hrm", epochs=50, patience=2, learning_rate=1e-9, average=0.0, filter_seen=False)
     model.fit(leave_one_out(ring), progress=False)
     report = model.fit_report
-    assert report["epochs"] == report["best_epoch"] + 2 < 50
+    assert report.epochs == report.best_epoch + 2 < 50
 
 
 def test_validation_that_tells_nothing_chooses_nothing(ring, caplog):
     """Users of the ring come back to what they had, so under the filter every target is a miss."""
     model = make("hrm", epochs=6, patience=2)
     model.fit(leave_one_out(ring), progress=False)
-    assert model.fit_report["epochs"] == model.fit_report["best_epoch"] == 6
+    assert model.fit_report.epochs == model.fit_report.best_epoch == 6
     assert "train.filter_seen: 100% of the validation targets" in caplog.text
     caplog.clear()
     make("hrm", epochs=1, filter_seen=False).fit(leave_one_out(ring), progress=False)
@@ -153,7 +153,7 @@ def test_validation_that_tells_nothing_chooses_nothing(ring, caplog):
 def test_stop_after_validates_nothing_and_trains_as_long(ring):
     model = make("gru4rec")
     model.fit(leave_one_out(ring), progress=False, stop_after=3)
-    assert [set(p) for p in model.fit_report["curve"]] == [
+    assert [set(p) for p in model.fit_report.curve] == [
         {"epoch", "loss", "positions_per_second", "seconds"}
     ] * 3
 
@@ -163,7 +163,7 @@ def test_stop_after_knows_no_time_limit(ring):
     limited, free = make("hrm", minutes=1e-9), make("hrm")
     limited.fit(split, progress=False, stop_after=3)
     free.fit(split, progress=False, stop_after=3)
-    assert limited.fit_report["epochs"] == 3
+    assert limited.fit_report.epochs == 3
     assert equal(weights(limited), weights(free))
 
 
@@ -184,12 +184,12 @@ def test_training_again_has_the_schedule_of_the_first_time(ring, monkeypatch):
     report = limited.fit_report
     points.clear()
     make("hrm", epochs=100_000, minutes=0.01).fit(
-        split, progress=False, stop_after=report["epochs"], schedule_epochs=report["schedule_epochs"]
+        split, progress=False, stop_after=report.epochs, schedule_epochs=report.schedule_epochs
     )
     assert 0.5 < points[-1] < 1  # by train.epochs it would still be at its very beginning
     whole = make("hrm")
     whole.fit(split, progress=False)
-    assert whole.fit_report["schedule_epochs"] == 4
+    assert whole.fit_report.schedule_epochs == 4
 
 
 def test_a_time_limit_stops_the_run(ring):
@@ -204,8 +204,10 @@ def test_divergence_is_an_error_and_leaves_the_checkpoint(ring, tmp_path, monkey
     epochs = []
     softmax = losses.softmax
     monkeypatch.setattr(losses, "softmax", lambda *a, **k: softmax(*a, **k) * (float("nan") if epochs else 1))
-    save = state.Run.save
-    monkeypatch.setattr(state.Run, "save", lambda self, *a: (save(self, *a), epochs.append(self.epoch)))
+    save = state.TrainingState.save
+    monkeypatch.setattr(
+        state.TrainingState, "save", lambda self, *a: (save(self, *a), epochs.append(self.epoch))
+    )
     with pytest.raises(
         TrainingError,
         match=r"epoch 2: the loss is not finite. Lower train.learning_rate .* "
@@ -221,11 +223,19 @@ def test_divergence_is_an_error_and_leaves_the_checkpoint(ring, tmp_path, monkey
 
 @pytest.mark.parametrize(
     "settings",
-    [{"epochs": 0}, {"learning_rate": -1}, {"device": "warp"}, {"metric": "ndgc@10"}, {"epoch": 3}],
+    [{"epochs": 0}, {"learning_rate": -1}, {"metric": "ndgc@10"}, {"epoch": 3}],
 )
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(SettingsError):
-        device.choose_device(TrainSettings.of(settings, "train").device)
+        TrainSettings.of(settings, "train")
+
+
+def test_a_device_that_is_not_here_is_refused(ring):
+    for name in ("warp", "cuda:99"):
+        with pytest.raises(
+            SettingsError, match=f"device: expected a device that this machine has. Got '{name}'"
+        ):
+            make("hrm").fit(ring, progress=False, device=name)
 
 
 def test_unknown_setting_has_a_neighbour():
@@ -251,7 +261,7 @@ def test_tables_have_an_optimizer_of_their_own():
     for name, has_more in (("hrm", False), ("gru4rec", True), ("sasrec", True)):
         model = make(name, tables={"learning_rate": 0.5}, learning_rate=0.25)
         network = model.build(12, 60)
-        run = state.Run(network, model.train, torch.device("cpu"))
+        run = state.TrainingState(network, model.train, torch.device("cpu"))
         assert list(run.optimizers) == (["optimizer", "tables"] if has_more else ["tables"])
         trained = {
             key: [p for group in o.param_groups for p in group["params"]] for key, o in run.optimizers.items()
@@ -271,7 +281,7 @@ def test_tables_have_an_optimizer_of_their_own():
 
 def test_the_schedule_is_that_of_both_optimizers():
     model = make("gru4rec", tables={"optimizer": "adagrad", "learning_rate": 0.4}, learning_rate=0.2)
-    run = state.Run(model.build(12, 60), model.train, torch.device("cpu"))
+    run = state.TrainingState(model.build(12, 60), model.train, torch.device("cpu"))
     run.set_rates(0.5)
     assert {key: {g["lr"] for g in o.param_groups} for key, o in run.optimizers.items()} == {
         "optimizer": {0.1},
@@ -295,7 +305,7 @@ def test_ftrl_learns_and_l1_empties_tables(ring, name):
         filter_seen=False,
     )
     model.fit(split, progress=False)
-    assert max(p["recall@1"] for p in model.fit_report["curve"]) > 0.9
+    assert max(p["recall@1"] for p in model.fit_report.curve) > 0.9
     model = make(name, epochs=1, tables={"l1": 1e6}, average=0.0)
     model.fit(split, progress=False)
     assert not model.network.items.weight.any()
@@ -335,8 +345,8 @@ def test_table_settings_out_of_range(tables, message):
 def test_bfloat16_learns_like_float32(ring, name):
     values = []
     for precision in ("float32", "bfloat16"):
-        model = make(name, precision=precision, epochs=8, learning_rate=0.02)
-        model.fit(leave_one_out(ring), progress=False)
-        values.append(model.fit_report["curve"][-1]["loss"])
-        assert model.fit_report["precision"] == precision
+        model = make(name, epochs=8, learning_rate=0.02)
+        model.fit(leave_one_out(ring), progress=False, precision=precision)
+        values.append(model.fit_report.curve[-1]["loss"])
+        assert model.fit_report.precision == precision
     assert values[1] == pytest.approx(values[0], rel=0.1)

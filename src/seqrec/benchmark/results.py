@@ -24,6 +24,7 @@ from seqrec.evaluation import comparison, metrics
 from seqrec.evaluation.comparison import UserValues
 from seqrec.evaluation.ranking import Ranks
 from seqrec.experiment.protocol import Protocol, load_protocol, names
+from seqrec.experiment.settings import upgraded
 
 WHAT = ("protocol", "model", "seed", "settings", "filter_seen", "items", "users", "split_hash")
 MEASURED = (
@@ -68,8 +69,10 @@ def unpack(value: Mapping[str, Any]) -> np.ndarray:
 
 
 def pack_ranks(ranks: Ranks) -> dict[str, Any]:
-    """Filtered and unfiltered rank, and user, of every query (users as differences, which are small)."""
-    return {
+    """Filtered and unfiltered rank of every target, and user of every query (as differences, which are
+    small); and how many targets each query has, where it is not one."""
+    several = {} if ranks.offsets is None else {"targets": pack(np.diff(ranks.offsets))}
+    return several | {
         "filtered": pack(ranks.filtered),
         "unfiltered": pack(ranks.unfiltered),
         "users": pack(np.diff(ranks.users, prepend=0)),
@@ -77,7 +80,11 @@ def pack_ranks(ranks: Ranks) -> dict[str, Any]:
 
 
 def by_bin(
-    values: np.ndarray, ranks: np.ndarray, names: Iterable[str], bins: int = BINS
+    values: np.ndarray,
+    ranks: np.ndarray,
+    names: Iterable[str],
+    bins: int = BINS,
+    offsets: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     """Metrics of the queries in bins of a property, with about as many queries each.
 
@@ -85,11 +92,17 @@ def by_bin(
 
     Args:
         values: (queries,) the property (history length, training events of the target).
-        ranks: (queries,) headline ranks.
+        ranks: (targets,) headline ranks.
+        offsets: (queries + 1,) where the targets of each query begin; None: each has one.
 
     Returns:
         one dictionary a bin: ``low`` and ``high`` (both included), ``queries``, and each metric.
     """
+    measured = {
+        name: metrics.values(metric, ranks, k, offsets)
+        for name in names
+        for metric, k in [metrics.parse(name)]
+    }
     some = np.sort(values[values > 0])
     # the largest value of each bin
     edges = (
@@ -104,14 +117,7 @@ def by_bin(
             "high": int(values[inside].max()),
             "queries": int(inside.sum()),
         }
-        result.append(
-            row
-            | {
-                name: float(function(ranks[inside], k).mean())
-                for name in names
-                for function, k in [metrics.parse(name)]
-            }
-        )
+        result.append(row | {name: float(of_queries[inside].mean()) for name, of_queries in measured.items()})
     return result
 
 
@@ -152,7 +158,7 @@ class Result:
         return cls(content, str(path))
 
     def ranks(self, filter_seen: bool, variant: str = "") -> np.ndarray:
-        """(queries,) int64 ranks, from 1.
+        """(targets,) int64 ranks, from 1.
 
         Raises:
             DataError: they are damaged.
@@ -166,9 +172,13 @@ class Result:
     def values(
         self, filter_seen: bool, cutoffs: Sequence[int] = metrics.CUTOFFS, variant: str = ""
     ) -> UserValues:
-        """Every metric at the cutoffs, by user."""
-        users = np.cumsum(unpack(self.content[f"ranks_{variant}" if variant else "ranks"]["users"]))
-        return comparison.by_user(metrics.from_ranks(self.ranks(filter_seen, variant), tuple(cutoffs)), users)
+        """Every metric by user."""
+        packed = self.content[f"ranks_{variant}" if variant else "ranks"]
+        users, offsets = np.cumsum(unpack(packed["users"])), None
+        if "targets" in packed:
+            offsets = np.concatenate([[0], np.cumsum(unpack(packed["targets"]))])
+        of_queries = metrics.from_ranks(self.ranks(filter_seen, variant), tuple(cutoffs), offsets)
+        return comparison.by_user(of_queries, users)
 
 
 def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]:
@@ -192,12 +202,12 @@ def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]
     return sorted(found, key=lambda r: (r["protocol"], r["model"], r["seed"]))
 
 
-def same_settings(one: Any, other: Any) -> bool:
-    """Whether the settings of two results agree.
+def same_settings(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether the settings of two results agree, whichever versions wrote them.
 
     None counts as absent: older results lack settings that were added later.
     """
-    return bool(_set(one) == _set(other))
+    return bool(_set(upgraded(one)) == _set(upgraded(other)))
 
 
 def _set(settings: Any) -> Any:

@@ -18,11 +18,11 @@ from seqrec import storage
 from seqrec.benchmark.results import Result, collect, same_settings
 from seqrec.errors import DataError, SettingsError, TrainingError, did_you_mean
 from seqrec.experiment.protocol import Protocol, load_protocol, load_sequences
-from seqrec.models import MODELS, get
+from seqrec.models import MODELS
 from seqrec.models.model import Model
-from seqrec.models.neural import NeuralModel
 from seqrec.settings import yaml_file
 from seqrec.settings.base import Settings
+from seqrec.training.options import FitSettings
 
 FOLDER = Path(__file__).parent / "configs"
 
@@ -37,8 +37,9 @@ class Config(Settings):
     negatives: dict[str, Any] | None = None
     """Neural models: the negatives of losses that sample."""
     train: dict[str, Any] | None = None
-    """Neural models: how it is trained. The seed comes with the run, the validation metric with the
-    protocol."""
+    """Neural models: how it is trained. The validation metric comes with the protocol."""
+    fit: FitSettings = FitSettings()
+    """Device and precision. The seed comes with the run."""
     features: str | dict[str, Any] | None = None
     """Neural models: which attributes are read beside the ids."""
 
@@ -75,25 +76,23 @@ def load_config(protocol: str, label: str, configs: str | Path | None = None) ->
     return Config(model=label)
 
 
-def model_of(protocol: Protocol, label: str, config: Config, seed: int) -> Model:
+def model_of(protocol: Protocol, label: str, config: Config) -> Model:
     """The untrained model of a run."""
     from seqrec.experiment.settings import make_model
 
     own = {"name": config.model} if isinstance(config.model, str) else {"name": label, **config.model}
-    training = {**protocol.select.model_dump(), "seed": seed}
-    train = config.train or {}
-    if issubclass(get(own["name"]), NeuralModel) and (fixed := [key for key in training if key in train]):
-        raise SettingsError(
-            f"{label}: train.{fixed[0]}: the protocol or the run sets it. "
-            f"Got {train[fixed[0]]!r}. Leave it out."
-        )
+    training = protocol.select.model_dump()
+    fixed = [f"train.{key}" for key in training if key in (config.train or {})]
+    fixed += ["fit.seed"] if "seed" in config.fit.model_fields_set else []
+    if fixed:
+        raise SettingsError(f"{label}: {fixed[0]}: the protocol or the run sets it. Leave it out.")
     return make_model(own, config.loss, config.negatives, config.train, config.features, training)
 
 
-def settings_of(model: Model) -> dict[str, Any]:
+def settings_of(model: Model, fit: FitSettings) -> dict[str, Any]:
     """All settings of a run but the seed, as JSON values: the same for all seeds of a row."""
-    settings = json.loads(json.dumps({"model": model.name, **model.configuration()}))
-    settings.get("train", {}).pop("seed", None)
+    own = {"fit": fit.model_dump(exclude={"seed"})} if "train" in model.sections else {}
+    settings: dict[str, Any] = json.loads(json.dumps({"model": model.name, **model.configuration(), **own}))
     return settings
 
 
@@ -186,8 +185,8 @@ def run(
     runs = []
     for label in chosen:
         config = load_config(declared.name, label, configs)
+        settings = settings_of(model_of(declared, label, config), config.fit)
         for seed in numbers:
-            settings = settings_of(model_of(declared, label, config, seed))
             runs.append((label, config, seed, settings, result_path(results_dir, declared.name, label, seed)))
     check_split(
         declared,
@@ -210,7 +209,7 @@ def run(
         request = {
             "protocol": str(protocol),
             "label": label,
-            "config": config.model_dump(exclude_none=True),
+            "config": config.model_dump(exclude_unset=True),
             "seed": seed,
             "path": path,
             "data_dir": None if data_dir is None else str(data_dir),

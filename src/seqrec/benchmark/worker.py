@@ -25,8 +25,8 @@ from seqrec.evaluation import comparison, lists, metrics, ranking
 from seqrec.evaluation.ranking import Ranks
 from seqrec.experiment.protocol import Protocol, load_protocol, load_sequences
 from seqrec.models.model import Model
-from seqrec.models.neural import NeuralModel
 from seqrec.splitting.split import Queries, Split
+from seqrec.training.options import FitOptions
 
 SAMPLES = 4
 
@@ -39,32 +39,26 @@ def train(
     Returns:
         the model to validate, the model to test, and what training reported.
     """
-    model = model_of(protocol, label, config, seed)
-    neural = isinstance(model, NeuralModel)
-    model.fit(split, **({"checkpoint": checkpoint, "progress": progress} if neural else {}))
-    report = dict(model.fit_report)
+    model = model_of(protocol, label, config)
+    on = FitOptions(**config.fit.model_dump() | {"seed": seed}, progress=progress)
+    model.fit(split, on, checkpoint=checkpoint)
+    report = model.fit_report.to_json()
     if not protocol.retrain:
         return model, model, report
-    final = model_of(protocol, label, config, seed)
+    final = model_of(protocol, label, config)
     # As many epochs, at the rates that those had.
-    options = (
-        {
-            "stop_after": report["best_epoch"],
-            "schedule_epochs": report["schedule_epochs"],
-            "progress": progress,
-        }
-        if neural
-        else {}
+    final.fit(
+        split.retrain(),
+        on,
+        stop_after=report.get("best_epoch"),
+        schedule_epochs=report.get("schedule_epochs"),
     )
-    final.fit(split.retrain(), **options)
-    return model, final, report | {"retrain_seconds": final.fit_report["train_seconds"]}
+    return model, final, report | {"retrain_seconds": final.fit_report.train_seconds}
 
 
 def measure(ranks: Ranks, filter_seen: bool, cutoffs: list[int]) -> dict[str, dict[str, float]]:
     """All metrics with intervals over users."""
-    return comparison.intervals(
-        comparison.by_user(metrics.from_ranks(ranks.headline(filter_seen), tuple(cutoffs)), ranks.users)
-    )
+    return comparison.intervals(comparison.by_user(ranks.metrics(filter_seen, tuple(cutoffs)), ranks.users))
 
 
 def describe_lists(ranks: Ranks, split: Split, filter_seen: bool) -> dict[str, float]:
@@ -88,7 +82,7 @@ def samples(ranks: Ranks, split: Split, queries: Queries, filter_seen: bool) -> 
     catalogue = split.sequences.item_catalogue
     attributes = catalogue.attributes
     names = attributes["title"] if attributes is not None and "title" in attributes.columns else catalogue.ids
-    histories = split.histories(queries)
+    query, first = split.query(queries), queries.first_targets
     lists = ranks.lists if filter_seen else ranks.lists_unfiltered
 
     def named(items: np.ndarray) -> list[str]:
@@ -98,12 +92,10 @@ def samples(ranks: Ranks, split: Split, queries: Queries, filter_seen: bool) -> 
     return [
         {
             "user": str(split.sequences.user_catalogue.ids[int(queries.users[q])]),
-            "history": named(
-                histories.items[max(histories.starts[q], histories.stops[q] - 5) : histories.stops[q]]
-            ),
+            "history": named(query.at(q)[-5:]),
             "recommended": named(lists[q, :5]),
-            "target": named(split.targets(queries)[q : q + 1])[0],
-            "rank": int(ranks.headline(filter_seen)[q]),
+            "target": ", ".join(named(split.targets(queries)[first[q] : first[q + 1]])),
+            "rank": int(ranks.headline(filter_seen)[first[q] : first[q + 1]].min()),
         }
         for q in chosen
     ]
@@ -117,7 +109,7 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     config = Config.of(request["config"], request["label"])
     sequences, source = load_sequences(protocol.data, protocol.ties, request["data_dir"])
     split = protocol.apply(sequences)
-    settings = settings_of(model_of(protocol, request["label"], config, request["seed"]))
+    settings = settings_of(model_of(protocol, request["label"], config), config.fit)
     path, progress = str(request["path"]), request["progress"]
     # A run that was interrupted goes on from its last epoch.
     digest = hashlib.sha256(
@@ -137,7 +129,8 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     peak = provenance.peak_memory_mb()
 
     filter_seen, names = protocol.filter_seen, protocol.headline
-    targets = known.targets(split.test)
+    targets, first = known.targets(split.test), split.test.first_targets
+    popularity = np.add.reduceat(known.item_counts[targets], first[:-1]) // np.diff(first)
     content: dict[str, Any] = {
         "protocol": protocol.name,
         "title": protocol.title,
@@ -175,9 +168,11 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
         "split_hash": split.hash,
         "data": {"name": protocol.data.name, "revision": protocol.data.revision, "source": source_of(source)},
         "by_history_length": results.by_bin(
-            split.histories(split.test).lengths, test.headline(filter_seen), names
+            split.query(split.test).lengths, test.headline(filter_seen), names, offsets=test.offsets
         ),
-        "by_item_popularity": results.by_bin(known.item_counts[targets], test.headline(filter_seen), names),
+        "by_item_popularity": results.by_bin(
+            popularity, test.headline(filter_seen), names, offsets=test.offsets
+        ),
         "samples": samples(test, known, split.test, filter_seen),
         "ranks": results.pack_ranks(test),
     }

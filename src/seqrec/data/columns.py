@@ -114,12 +114,16 @@ def resolve(
     return {canonical: chosen[canonical] for canonical in ALIASES if canonical in chosen}
 
 
-def key_of(found: Sequence[str], key: str, name: str) -> str:
+def key_of(found: Sequence[str], key: str, name: str, usual: str | int | None = None) -> str:
     """The column with the ids in a table of attributes, whose columns no setting names.
 
+    Args:
+        usual: what the log calls it.
     Raises:
         DataError: there is none.
     """
+    if isinstance(usual, str) and usual in found:
+        return usual
     try:
         return resolve(found, None, name, required=[key])[key]
     except DataError as error:

@@ -11,7 +11,7 @@ from seqrec.errors import SettingsError
 from seqrec.evaluation import comparison, lists, metrics, ranking
 from seqrec.experiment import protocol as protocols
 from seqrec.experiment.data import read_split
-from seqrec.experiment.settings import DataSettings, RunSettings
+from seqrec.experiment.settings import DataSettings, RunSettings, upgraded
 from seqrec.models.model import Model
 from seqrec.splitting import Split
 from seqrec.tables import Table
@@ -54,7 +54,7 @@ def test(model: Model, split: Split, names: Iterable[str], filter_seen: bool) ->
     """
     ranks = ranking.rank(model, split, split.test)
     cutoffs = tuple(sorted({*metrics.CUTOFFS, *(metrics.parse(name)[1] for name in names)}))
-    values = metrics.from_ranks(ranks.headline(filter_seen), cutoffs)
+    values = ranks.metrics(filter_seen, cutoffs)
     intervals = comparison.intervals(comparison.by_user(values, ranks.users))
     shown = "seen items filtered" if filter_seen else "seen items not filtered"
     return Tested(
@@ -89,7 +89,7 @@ def evaluate(
             f"{folder}: expected the output folder of `seqrec train` (with a run.json). Train with "
             "--output first."
         )
-    content = storage.read_json(path)
+    content = upgraded(storage.read_json(path))
     if data_folder is not None:
         content.setdefault("data", {})["folder"] = data_folder
     if data_path is not None:

@@ -171,11 +171,10 @@ def load_protocol(name: str | Path) -> Protocol:
 def load_sequences(data: DataSettings, ties: TieOrder, data_dir: str | None) -> tuple[Sequences, str]:
     """The sequences of a protocol's data, and where they came from."""
     from seqrec import sources
-    from seqrec.data.interactions import Interactions
-    from seqrec.sources import movielens_1m
+    from seqrec.sources import movielens_1m, reading
 
     if "." in data.name:
-        log = Interactions.read(data.log_path(data_dir))
+        log = reading.read_log(data.log_path(data_dir))
     else:
         log = sources.load(data.name, data_dir=data_dir)
     if data.form == "benchmark":

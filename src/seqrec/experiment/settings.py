@@ -1,4 +1,4 @@
-"""What a run may say: data, split, model, loss, negatives, train, evaluate, output. All of it is checked
+"""What a run may say: data, split, model, loss, negatives, train, fit, evaluate, output. All of it is checked
 before any data is read."""
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from seqrec.evaluation import lists
 from seqrec.evaluation.metrics import MetricName
 from seqrec.experiment import protocol as protocols
 from seqrec.models.model import Model
-from seqrec.models.neural import NeuralModel
 from seqrec.samples.tables import SampleSettings
 from seqrec.settings import yaml_file
 from seqrec.settings.base import Settings
+from seqrec.sources.options import ReadOptions
 from seqrec.splitting import SplitSettings
+from seqrec.training import loss as losses
+from seqrec.training.options import FitSettings
 
 log = logging.getLogger("seqrec")
 
 
-class DataSettings(Settings):
+class DataSettings(ReadOptions):
     """Which log. Give ``name`` (a known data set) or ``path`` (a file, or a folder that ``seqrec prepare``
     wrote)."""
 
@@ -36,22 +38,10 @@ class DataSettings(Settings):
     folder: str | None = None
     """Where the files of the named data set are; by default it is looked for as ``seqrec data download``
     does."""
-    format: str = "auto"
-    """Format of the log."""
-    columns: dict[str, str | int | None] = Field(default_factory=dict)
-    """Which column of the file is which: ``{user_id: customer, item_id: sku, timestamp: bought_at}``; numbers
-    from 0 where the file has no header, null leaves a column out. Of tables of samples also label and
-    recent."""
-    delimiter: str | None = None
-    """What separates the columns of a text file; None tells it from the header."""
-    encoding: str | None = None
-    """Encoding of a text file; UTF-8 if nothing is said."""
     items: str | None = None
     """A table of item attributes (titles, genres ...) with a column of item ids."""
     users: str | None = None
     """A table of user attributes with a column of user ids."""
-    duplicates: Literal["keep", "drop"] = "keep"
-    """What becomes of events that stand twice (same user, item and time)."""
     min_item_count: int = Field(0, ge=0)
     """Items with fewer events are left out."""
     min_user_count: int = Field(0, ge=0)
@@ -98,6 +88,8 @@ class RunSettings(Settings):
     """Sampler of a neural model."""
     train: dict[str, Any] | None = None
     """Training of a neural model."""
+    fit: FitSettings = FitSettings()
+    """Seed, device and precision."""
     features: str | dict[str, Any] | None = None
     """Which attributes a neural model reads beside the ids (``FeatureSchema``): the path of a YAML file, or
     the schema itself."""
@@ -159,6 +151,21 @@ class RunSettings(Settings):
             )
 
 
+def upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    """A run.json, or the settings of a result file, as this version writes it, whichever version did.
+
+    Seed, device and precision were settings of training once, and a loss listed the options of all losses.
+    """
+    if isinstance(loss := content.get("loss"), dict):
+        content = {**content, "loss": losses.upgraded(loss)}
+    train = dict(content.get("train") or {})
+    moved = {name: train.pop(name) for name in FitSettings.model_fields if name in train}
+    if not moved:
+        return content
+    content = {**content, "train": train, "fit": moved | content.get("fit", {})}
+    return content if train else {name: value for name, value in content.items() if name != "train"}
+
+
 def make_model(
     model: dict[str, Any],
     loss: Any = None,
@@ -180,10 +187,11 @@ def make_model(
     cls = models.get(name)
     sections = {"loss": loss, "negatives": negatives, "train": train, "features": features}
     given = {section: value for section, value in sections.items() if value is not None}
-    if given and not issubclass(cls, NeuralModel):
-        raise SettingsError(
-            f"{next(iter(given))}: {name} is not trained by gradient and has no such section. Leave it out."
-        )
-    if training and issubclass(cls, NeuralModel):
+    for section in given:
+        if section not in cls.sections:
+            raise SettingsError(
+                f"{section}: {name} is not trained by gradient and has no such section. Leave it out."
+            )
+    if training and "train" in cls.sections:
         given["train"] = {**training, **(train or {})}
     return cls(**given, **settings)

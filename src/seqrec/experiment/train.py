@@ -1,4 +1,4 @@
-"""A run: data, split, model, loss, negatives, train, evaluate, output, as one YAML file or one object
+"""A run: data, split, model, loss, negatives, train, fit, evaluate, output, as one YAML file or one object
 describes it.
 
     protocol: ml-1m-origin-v1         # data and split of a benchmark protocol; or say both yourself:
@@ -8,6 +8,7 @@ describes it.
     loss: {name: bpr}
     negatives: {in_batch: true}
     train: {epochs: 20}
+    fit: {seed: 1, device: cpu}
     features: {item: [item_id, genres], user: [gender, age]}  # or the path of a schema; without it, ids only
     evaluate: {metrics: [recall@20, ndcg@20], filter_seen: false}
     output: {folder: runs/my-run}
@@ -27,12 +28,11 @@ from seqrec import storage
 from seqrec.errors import SettingsError
 from seqrec.experiment.data import read_split
 from seqrec.experiment.judge import test
-from seqrec.experiment.settings import RunSettings
-from seqrec.models import neural
+from seqrec.experiment.settings import RunSettings, upgraded
 from seqrec.models.model import Model
-from seqrec.models.neural import NeuralModel
 from seqrec.splitting import Split
 from seqrec.tables import Table
+from seqrec.training.options import FitOptions, FitSettings
 
 log = logging.getLogger("seqrec")
 
@@ -61,15 +61,12 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
         len(split.validation),
         len(split.test),
     )
-    options: dict[str, Any] = {}
     folder = run.output.folder
-    if isinstance(model, NeuralModel):
-        options["progress"] = progress
-        if folder is not None:
-            options["checkpoint"] = storage.join(folder, "checkpoint.safetensors")
-            if restart:
-                storage.remove(options["checkpoint"])
-    model.fit(split, **options)
+    checkpoint = None if folder is None else storage.join(folder, "checkpoint.safetensors")
+    if checkpoint is not None and restart:
+        storage.remove(checkpoint)
+    on = FitOptions(**run.fit.model_dump(), progress=progress, checkpoint=checkpoint)
+    model.fit(split, on)
     tested = test(model, split, run.evaluate.metrics, filter_seen)
     if folder is not None:
         # gone first and back last: where it is, model and metrics are its own
@@ -82,7 +79,7 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
     if run.evaluate.topk is not None:
         tested.write_topk(run.evaluate.topk)
     if folder is not None and run.output.refit:
-        refit(model, run.check(), split, folder, progress)
+        refit(model, run.check(), split, folder, on)
     return model, tested.table(run.evaluate.metrics)
 
 
@@ -104,8 +101,10 @@ def _check_is_ours(run: RunSettings, folder: str) -> None:
     path = storage.join(folder, "run.json")
     if not storage.exists(path):
         return
-    there, ours = storage.read_json(path), _described(run)
-    for section in ("protocol", "data", "split", "model", "loss", "negatives", "train", "features"):
+    there, ours = upgraded(storage.read_json(path)), _described(run)
+    for one in (there, ours):  # another device may go on, and what is not said is as it is by default
+        one["fit"] = {**FitSettings().model_dump(), **one.get("fit", {}), "device": "auto"}
+    for section in ("protocol", "data", "split", "model", "loss", "negatives", "train", "fit", "features"):
         if there.get(section) != ours.get(section):
             raise SettingsError(
                 f"output.folder: {folder} has a run with another section {section}: {there.get(section)}. "
@@ -114,26 +113,23 @@ def _check_is_ours(run: RunSettings, folder: str) -> None:
             )
 
 
-def refit(tested: Model, fresh: Model, split: Split, folder: str, progress: bool) -> None:
+def refit(tested: Model, fresh: Model, split: Split, folder: str, on: FitOptions) -> None:
     """Fits a fresh model on all events of a split, for as many epochs as the tested one has chosen, and saves
     it as ``serving`` in the run's folder.
 
     Its checkpoint has a name of its own, made from all that must be the same for it to go on; those of other
     refits are removed.
     """
-    whole, options = split.refit(), {}
-    kept = ""
-    if isinstance(fresh, NeuralModel):
-        epochs = tested.fit_report["best_epoch"]
-        kept = f"refit-{epochs}-{neural.fingerprint_of(fresh, whole)}.safetensors"
-        options = {
-            "stop_after": epochs,
-            "schedule_epochs": tested.fit_report["schedule_epochs"],
-            "progress": progress,
-        }
-        options["checkpoint"] = storage.join(folder, kept)
+    whole, report = split.refit(), tested.fit_report
+    kept = f"refit-{report.best_epoch}-{fresh.fingerprint(whole, on)}.safetensors"
     log.info("refit: %d events train, for %s", whole.train_events.sum(), storage.join(folder, "serving"))
-    fresh.fit(whole, **options)
+    fresh.fit(
+        whole,
+        on,
+        checkpoint=storage.join(folder, kept),
+        stop_after=report.best_epoch,
+        schedule_epochs=report.schedule_epochs,
+    )
     fresh.save(storage.join(folder, "serving"))
     for name in storage.names(folder):
         if name.startswith("refit-") and name.endswith(".safetensors") and name != kept:

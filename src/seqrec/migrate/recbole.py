@@ -404,11 +404,11 @@ def _training(draft: Draft) -> None:
     )
     draft.move("stopping_step", "train.patience", lambda steps: max(1, int(steps)), default=10)
     draft.move("eval_step", "train.validate_every", default=1)
-    draft.move("seed", "train.seed", default=2020)
+    draft.move("seed", "fit.seed", default=2020)
     device = "auto" if draft.value("use_gpu", True) else "cpu"
-    draft.put("train.device", device)
+    draft.put("fit.device", device)
     for key in ("use_gpu", "device"):
-        draft.say(key, f"train.device = {device}")
+        draft.say(key, f"fit.device = {device}")
 
 
 def _evaluation(draft: Draft, model: str) -> None:

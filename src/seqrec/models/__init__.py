@@ -34,7 +34,14 @@ def get(name: str) -> type[Model]:
     return getattr(importlib.import_module(module), cls)
 
 
-def load(folder: str | Path) -> Model:
-    """A model that was saved with ``model.save(folder)``, of whichever kind."""
-    found = artifact.read(folder)
-    return get(found.name).of(found)
+def load(folder: str | Path, device: str = "auto") -> Model:
+    """A model that was saved with ``model.save(folder)``, of whichever kind.
+
+    Args:
+        device: where it computes scores: "cpu", "cuda", "mps", or the best there is.
+
+    Raises:
+        DataError: the folder holds no whole model.
+        SettingsError: there is no such model, or this machine has no such device.
+    """
+    return artifact.load(folder, lambda found: get(found.name).of(found, device))

@@ -16,20 +16,19 @@ history, and all of them after an empty one.
 from __future__ import annotations
 
 import itertools
-import time
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
+from seqrec.training.options import FitOptions
 
 PAIRS = 20_000_000  # co-occurrences counted at once while fitting
 FAR_BELOW = 1e-6  # popularity shares times this break ties
@@ -99,8 +98,7 @@ class ItemKNN(Model):
     name = "item_knn"
     Settings = ItemKNNSettings
 
-    def fit_split(self, split: Split, **options: Any) -> None:
-        begin = time.perf_counter()
+    def fit_split(self, split: Split, on: FitOptions) -> None:
         items, liked, catalogue = (
             split.sequences.items,
             liked_events(split),
@@ -129,15 +127,15 @@ class ItemKNN(Model):
             catalogue,
             split.sequences.users,
         )
-        self.fit_report = {"train_seconds": time.perf_counter() - begin}
 
-    def score(self, histories: Histories) -> torch.Tensor:
-        recent, mask = histories.recent(self.settings.recent)
+    def score(self, query: Query) -> torch.Tensor:
+        events, mask = query.recent(self.settings.recent)
+        recent = query.items(events, mask)
         row, age = np.nonzero(mask)
         items, n = recent[row, age], len(self.popularity)
         pairs, index = np.unique(row * n + items, return_inverse=True)
         weights = np.bincount(index, weights=self.settings.decay**age, minlength=len(pairs))
-        weighted = sparse(pairs // n, pairs % n, weights, (len(histories), n))
+        weighted = sparse(pairs // n, pairs % n, weights, (len(query), n))
         return torch.sparse.mm(weighted, self.similarities).to_dense() + FAR_BELOW * torch.from_numpy(
             self.popularity
         )

@@ -13,18 +13,16 @@ Difference from the MDP recommender: one item of context, and neither skipping n
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 import numpy as np
 import torch
 from pydantic import Field
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
+from seqrec.training.options import FitOptions
 
 
 class MarkovSettings(Settings):
@@ -36,8 +34,7 @@ class Markov(Model):
     name = "markov"
     Settings = MarkovSettings
 
-    def fit_split(self, split: Split, **options: Any) -> None:
-        begin = time.perf_counter()
+    def fit_split(self, split: Split, on: FitOptions) -> None:
         items, liked, catalogue = (
             split.sequences.items,
             liked_events(split),
@@ -53,11 +50,11 @@ class Markov(Model):
         # Transitions from item i are entries [offsets[i], offsets[i + 1]) of successors and counts.
         self.offsets = np.searchsorted(pairs, np.arange(catalogue + 1) * catalogue)
         self.successors, self.counts = (pairs % catalogue).astype(np.int32), counts.astype(np.float32)
-        self.fit_report = {"train_seconds": time.perf_counter() - begin}
 
-    def score(self, histories: Histories) -> torch.Tensor:
-        last, known = histories.recent(1)
-        scores = np.tile(self.settings.strength * self.popularity, (len(histories), 1))
+    def score(self, query: Query) -> torch.Tensor:
+        events, known = query.recent(1)
+        last = query.items(events, known)
+        scores = np.tile(self.settings.strength * self.popularity, (len(query), 1))
         for row in np.flatnonzero(known[:, 0]):
             of_last = slice(self.offsets[last[row, 0]], self.offsets[last[row, 0] + 1])
             scores[row, self.successors[of_last]] += self.counts[of_last]

@@ -3,11 +3,13 @@ it for models trained by gradient."""
 
 from __future__ import annotations
 
-import inspect
+import hashlib
+import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
 import polars as pl
@@ -15,16 +17,17 @@ import torch
 
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.interactions import Interactions
-from seqrec.data.sequences import Histories, Sequences
-from seqrec.errors import DataError, SettingsError, TrainingError, did_you_mean
+from seqrec.data.query import Query
+from seqrec.data.sequences import Sequences
+from seqrec.errors import DataError, SeqrecError, SettingsError, TrainingError
+from seqrec.scoring import CELLS, ROWS, Scores
 from seqrec.serving import artifact, recommender
 from seqrec.settings.base import Settings
 from seqrec.splitting.everything import everything
 from seqrec.splitting.split import Split
+from seqrec.training.device import choose_device
+from seqrec.training.options import FitChanges, FitOptions, FitReport
 from seqrec.training.settings import TrainSettings
-
-OPTIONS = ("checkpoint", "progress", "stop_after", "schedule_epochs")
-"""Of ``fit``; a model that is not trained by gradient has no use for them."""
 
 
 class Model(ABC):
@@ -39,25 +42,30 @@ class Model(ABC):
 
     name: ClassVar[str]
     Settings: ClassVar[type[Settings]]
+    # sections of a run that it takes beside ``model``; those of NeuralModel, or none
+    sections: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, **settings: Any):
         self.settings: Any = self.Settings.of(settings, self.name)
         self.item_catalogue: Catalogue | None = None
         self.sequences: Sequences | None = None
         self.known_stops: np.ndarray | None = None
-        self.fit_report: dict[str, Any] = {}
+        self._fit_report: FitReport | None = None
         self.provenance: dict[str, Any] = {}
 
     @abstractmethod
-    def fit_split(self, split: Split, **options: Any) -> None:
+    def fit_split(self, split: Split, on: FitOptions) -> None:
         """Learns from the training events of a split, and may choose its epochs on the validation queries.
+        Called through ``fit``.
 
-        Sets ``fit_report`` (at least ``train_seconds``). Called through ``fit``.
+        Args:
+            on: of which a model takes what it has a use for. One that has more to report than how long it
+                took sets ``fit_report``.
         """
 
     @abstractmethod
-    def score(self, histories: Histories) -> torch.Tensor:
-        """(histories, items) float32 score of every item as the next one, in the order of the histories."""
+    def score(self, query: Query) -> torch.Tensor:
+        """(queries, items) float32 score of every item as the next one, which belongs to the caller."""
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
@@ -71,7 +79,12 @@ class Model(ABC):
         """Keyword arguments that make the same model again (JSON values)."""
         return self.settings.model_dump(mode="json")
 
-    def fit(self, data: Split | Sequences | Interactions | pl.DataFrame | Any, **options: Any) -> Model:
+    def fit(
+        self,
+        data: Split | Sequences | Interactions | pl.DataFrame | Any,
+        on: FitOptions | None = None,
+        **changes: Unpack[FitChanges],
+    ) -> Self:
         """Learns from a log, or from the training part of a split.
 
         Args:
@@ -79,27 +92,31 @@ class Model(ABC):
                 known, ``timestamp``: then every event trains, except that models which choose their epochs
                 hold out the last event of a tenth of the users (100 to 1,000) to choose on; of fewer than 200
                 users nothing is held out, and all epochs are trained.
-            options: for neural models ``checkpoint`` (a file to save to after every epoch and to resume
-                from), ``progress`` (False for none), ``stop_after`` (train this many epochs and validate
-                nothing) and ``schedule_epochs`` (see ``seqrec.training.trainer.fit``).
+            on: seed, device, checkpoint and the like (``seqrec.training.options.FitOptions``). A model
+                ignores what it has no use for.
+            changes: fields of ``FitOptions`` that replace those of ``on``: ``fit(log, seed=1)``.
 
         Returns:
             the model itself.
 
         Raises:
-            SettingsError: an unknown option.
+            SettingsError: an unknown option, or one out of range.
+            TrainingError: no training event, or training cannot go on.
         """
-        self._check_options(options)
+        on = self._options(on, changes)
         split = self._as_split(data)
         if not split.train_events.any():
             raise TrainingError(
                 "data: expected at least one training event. Got none; look at the split's cut or filters."
             )
         self.item_catalogue, self.sequences = split.sequences.item_catalogue, split.sequences
-        self.fit_split(split, **options)
+        self._fit_report, begin = None, time.perf_counter()
+        self.fit_split(split, on)
+        if self._fit_report is None:
+            self.fit_report = FitReport(time.perf_counter() - begin)
         # What is known of each user when recommending: everything before their first test target.
         self.known_stops = split.sequences.offsets[1:].copy()
-        np.minimum.at(self.known_stops, split.test.users, split.test.targets)
+        np.minimum.at(self.known_stops, split.test.users, split.test.targets[split.test.first_targets[:-1]])
         self.provenance = {
             "split": split.settings,
             "split_hash": split.hash,
@@ -107,19 +124,36 @@ class Model(ABC):
         }
         return self
 
-    def _check_options(self, options: dict[str, Any]) -> None:
-        known = {*OPTIONS, *inspect.signature(self.fit_split).parameters} - {"split", "options"}
-        for name, value in options.items():
-            if name in known:
-                continue
+    @staticmethod
+    def _options(on: FitOptions | None, changes: FitChanges) -> FitOptions:
+        for name, value in changes.items():
             if name in TrainSettings.model_fields:
-                advice = (
-                    " It is a setting of training, which neural models take when they are made: "
-                    f"train={{{name!r}: {value!r}}}."
+                raise SettingsError(
+                    f"fit.{name}: unknown setting. It is a setting of training, which neural models take "
+                    f"when they are made: train={{{name!r}: {value!r}}}."
                 )
-            else:
-                advice = did_you_mean(name, known)
-            raise SettingsError(f"fit: unknown option {name!r}.{advice}")
+        return FitOptions.of({**(on.model_dump() if on else {}), **changes}, "fit")
+
+    @property
+    def fit_report(self) -> FitReport:
+        """What the last fit did (of a loaded model, the one before it was saved)."""
+        if self._fit_report is None:
+            raise SeqrecError(f"{self.name} is not trained. Call fit, or load a saved model.")
+        return self._fit_report
+
+    @fit_report.setter
+    def fit_report(self, report: FitReport) -> None:
+        self._fit_report = report
+
+    def fingerprint(self, split: Split, on: FitOptions) -> str:
+        """What must be the same for a fit to be resumed: model, settings, seed, precision (but not the
+        device) and data, ids included."""
+        settings = self.configuration()
+        settings["train"] = settings.get("train", {}) | {"seed": on.seed, "precision": on.precision}
+        data = [split.hash, split.train_positions, split.sequences.ids_digest]
+        return hashlib.sha256(json.dumps([self.name, settings, *data], sort_keys=True).encode()).hexdigest()[
+            :16
+        ]
 
     @staticmethod
     def _as_split(data: Any) -> Split:
@@ -137,12 +171,21 @@ class Model(ABC):
         users: Any = None,
         k: int = 10,
         filter_seen: bool = True,
+        allow: Any = None,
+        deny: Any = None,
         on_unknown: str = "raise",
     ) -> pl.DataFrame:
         """The best next items for anyone's history, or for users of the training data. See
         ``seqrec.serving.recommender.recommend``."""
         return recommender.recommend(
-            self, sequences, users=users, k=k, filter_seen=filter_seen, on_unknown=on_unknown
+            self,
+            sequences,
+            users=users,
+            k=k,
+            filter_seen=filter_seen,
+            allow=allow,
+            deny=deny,
+            on_unknown=on_unknown,
         )
 
     def save(self, folder: str | Path, histories: bool = True) -> None:
@@ -155,7 +198,7 @@ class Model(ABC):
             raise DataError(f"{self.name} is not trained. Call fit before save.")
         kept = (self.sequences, self.known_stops) if histories else (None, None)
         users = 0 if self.sequences is None else self.sequences.users
-        about = self.fit_report, self.provenance
+        about = self.fit_report.to_json(), self.provenance
         artifact.write(
             folder,
             artifact.Contents(
@@ -164,20 +207,29 @@ class Model(ABC):
         )
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path, device: str = "auto") -> Self:
         """Opens a folder that ``save`` wrote. Of whichever class: ``seqrec.load``.
+
+        Args:
+            device: where it computes scores: "cpu", "cuda", "mps", or the best there is.
 
         Raises:
             DataError: the folder holds no whole model, or one of another class.
+            SettingsError: this machine has no such device.
         """
-        found = artifact.read(folder)
-        if found.name != cls.name:
-            raise DataError(f"{folder}: expected a {cls.name} model. Got {found.name!r}.")
-        return cls.of(found)
+        return artifact.load(folder, lambda found: cls.of(found, device))
 
     @classmethod
-    def of(cls, found: artifact.Contents) -> Self:
-        """The model that was taken apart for saving."""
+    def of(cls, found: artifact.Contents, device: str = "auto") -> Self:
+        """The model that was taken apart for saving.
+
+        Raises:
+            DataError: it is one of another class.
+            SettingsError: this machine has no such device.
+        """
+        if found.name != cls.name:
+            raise DataError(f"expected a {cls.name} model. Got {found.name!r}.")
+        where = choose_device(device)
         model = cls(**found.configuration)
         model.item_catalogue, model.sequences, model.known_stops = (
             found.item_catalogue,
@@ -185,8 +237,12 @@ class Model(ABC):
             found.known_stops,
         )
         model.load_state(found.state, len(found.item_catalogue), found.users)
-        model.fit_report, model.provenance = found.fit_report, found.provenance
+        model.to(where)
+        model.fit_report, model.provenance = FitReport.from_json(found.fit_report), found.provenance
         return model
+
+    def to(self, device: torch.device) -> None:  # noqa: B027  most have nothing
+        """Moves what scores are computed with, where a model has anything to move."""
 
     def numbering(self) -> dict[str, Catalogue | None]:
         """What the indices of items and users stand for."""
@@ -195,10 +251,12 @@ class Model(ABC):
             "user": None if self.sequences is None else self.sequences.user_catalogue,
         }
 
-    def score_chunks(self, histories: Histories, chunk: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Scores of a few histories at a time, ones of like length together: yields (rows, (rows, items)
-        scores)."""
-        order = np.argsort(histories.lengths, kind="stable")
-        for begin in range(0, len(order), chunk):
-            rows = order[begin : begin + chunk]
-            yield rows, self.score(histories.select(rows))
+    def score_blocks(self, query: Query, rows: int = ROWS) -> Iterator[Scores]:
+        """The scores of a few histories at a time, fewer where the catalogue is large: see
+        ``seqrec.scoring``."""
+        items = 0 if self.item_catalogue is None else len(self.item_catalogue)
+        at_once = max(1, min(rows, CELLS // max(1, items)))
+        order = np.argsort(query.lengths, kind="stable")
+        for begin in range(0, len(order), at_once):
+            some = order[begin : begin + at_once]
+            yield Scores.whole(some, self.score(query.select(some)))

@@ -8,16 +8,14 @@ counted.
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 import numpy as np
 import torch
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.model import Model
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
+from seqrec.training.options import FitOptions
 
 
 def liked_events(split: Split) -> np.ndarray:
@@ -41,15 +39,13 @@ class Popularity(Model):
     name = "popularity"
     Settings = PopularitySettings
 
-    def fit_split(self, split: Split, **options: Any) -> None:
-        begin = time.perf_counter()
+    def fit_split(self, split: Split, on: FitOptions) -> None:
         self.counts = np.bincount(
             split.sequences.items[liked_events(split)], minlength=len(split.sequences.item_catalogue)
         ).astype(np.float32)
-        self.fit_report = {"train_seconds": time.perf_counter() - begin}
 
-    def score(self, histories: Histories) -> torch.Tensor:
-        return torch.from_numpy(self.counts).repeat(len(histories), 1)
+    def score(self, query: Query) -> torch.Tensor:
+        return torch.from_numpy(self.counts).repeat(len(query), 1)
 
     def state(self) -> dict[str, np.ndarray]:
         return {"counts": self.counts}

@@ -17,19 +17,17 @@ queries, at the end of training, not one at the time of each query.)
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 import numpy as np
 import torch
 from pydantic import Field
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.errors import DataError
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
+from seqrec.training.options import FitOptions
 
 
 class RecentPopularitySettings(Settings):
@@ -66,8 +64,7 @@ class RecentPopularity(Model):
     name = "recent_popularity"
     Settings = RecentPopularitySettings
 
-    def fit_split(self, split: Split, **options: Any) -> None:
-        begin = time.perf_counter()
+    def fit_split(self, split: Split, on: FitOptions) -> None:
         items, liked, catalogue = (
             split.sequences.items,
             liked_events(split),
@@ -77,10 +74,9 @@ class RecentPopularity(Model):
             items[liked & recent_events(split, self.settings.share, self.settings.days)], minlength=catalogue
         )
         self.scores = (recent + shares(items[liked], catalogue).astype(np.float64)).astype(np.float32)
-        self.fit_report = {"train_seconds": time.perf_counter() - begin}
 
-    def score(self, histories: Histories) -> torch.Tensor:
-        return torch.from_numpy(self.scores).repeat(len(histories), 1)
+    def score(self, query: Query) -> torch.Tensor:
+        return torch.from_numpy(self.scores).repeat(len(query), 1)
 
     def state(self) -> dict[str, np.ndarray]:
         return {"scores": self.scores}

@@ -24,19 +24,17 @@ Differences from the paper:
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 import numpy as np
 import torch
 from pydantic import Field
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.item_knn import FAR_BELOW
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
+from seqrec.training.options import FitOptions
 
 
 class VSKNNSettings(Settings):
@@ -76,8 +74,7 @@ class VSKNN(Model):
     name = "vsknn"
     Settings = VSKNNSettings
 
-    def fit_split(self, split: Split, **options: Any) -> None:
-        begin = time.perf_counter()
+    def fit_split(self, split: Split, on: FitOptions) -> None:
         s, liked, catalogue = split.sequences, liked_events(split), len(split.sequences.item_catalogue)
         starts, stops = pieces(split, self.settings.length)
         owner = np.searchsorted(s.offsets, starts, side="right") - 1
@@ -96,12 +93,12 @@ class VSKNN(Model):
             catalogue,
             s.users,
         )
-        self.fit_report = {"train_seconds": time.perf_counter() - begin}
 
-    def score(self, histories: Histories) -> torch.Tensor:
-        recent, mask = histories.recent(self.settings.recent)
-        users = np.full(len(histories), -1) if histories.users is None else histories.users
-        scores = np.empty((len(histories), len(self.popularity)), dtype=np.float32)
+    def score(self, query: Query) -> torch.Tensor:
+        events, mask = query.recent(self.settings.recent)
+        recent = query.items(events, mask)
+        users = np.full(len(query), -1) if query.users is None else query.users
+        scores = np.empty((len(query), len(self.popularity)), dtype=np.float32)
         for row, (items, length, user) in enumerate(zip(recent, mask.sum(1), users)):
             scores[row] = self._score(items[:length], int(user))
         return torch.from_numpy(scores + FAR_BELOW * self.popularity)

@@ -73,6 +73,7 @@ def find(
     md5: str | None,
     also: Sequence[str] = (),
     otherwise: Callable[[Path], str] | None = None,
+    connect_seconds: float = CONNECT_SECONDS,
 ) -> Found:
     """A folder with one of ``files``.
 
@@ -84,6 +85,7 @@ def find(
         url, md5: the publisher's archive (or file) and its checksum.
         also: other names of the data set's folder.
         otherwise: fills a folder from another copy and says which, or raises ``DownloadError``.
+        connect_seconds: how long the publisher may take to answer, name look-up included.
     Raises:
         DataError: ``data_dir`` is no folder.
         DownloadError: none of the sources has it; says what was tried and what to do.
@@ -108,7 +110,7 @@ def find(
     if any((home / file).is_file() for file in files):
         return Found(str(home), f"the cache {home}, from {_origin(home)}")
     tried.append(f"the cache {home}")
-    for fetch in (lambda target: _from_publisher(target, url, md5), otherwise):
+    for fetch in (lambda target: _from_publisher(target, url, md5, connect_seconds), otherwise):
         if fetch is None:
             continue
         try:
@@ -154,12 +156,12 @@ def _filling(home: Path, files: Sequence[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _from_publisher(target: Path, url: str, md5: str | None) -> str:
+def _from_publisher(target: Path, url: str, md5: str | None, connect_seconds: float) -> str:
     """Downloads the archive (or file) into the folder ``target``."""
     logger.info("fetching %s", url)
     download = target / "download"
     try:
-        with _answer(url) as response, open(download, "wb") as file:
+        with _answer(url, connect_seconds) as response, open(download, "wb") as file:
             shutil.copyfileobj(response, file, 1 << 20)
     except OSError as error:  # URLError, timeouts, refused connections
         raise DownloadError(f"{url} (out of reach: {getattr(error, 'reason', None) or error})") from error
@@ -172,8 +174,8 @@ def _from_publisher(target: Path, url: str, md5: str | None) -> str:
     return f"the publisher's {url}"
 
 
-def _answer(url: str) -> Any:
-    """The response, or ``TimeoutError`` after ``CONNECT_SECONDS``: a timeout of the socket alone would not
+def _answer(url: str, connect_seconds: float) -> Any:
+    """The response, or ``TimeoutError`` after ``connect_seconds``: a timeout of the socket alone would not
     cover the name look-up."""
     result: list[Any] = []
 
@@ -185,9 +187,9 @@ def _answer(url: str) -> Any:
 
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
-    thread.join(CONNECT_SECONDS)
+    thread.join(connect_seconds)
     if not result:
-        raise TimeoutError(f"no answer within {CONNECT_SECONDS} s")
+        raise TimeoutError(f"no answer within {connect_seconds} s")
     if isinstance(result[0], OSError):
         raise result[0]
     return result[0]

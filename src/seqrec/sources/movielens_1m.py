@@ -21,11 +21,12 @@ import polars as pl
 
 from seqrec import storage
 from seqrec.data import columns, files
-from seqrec.data.frames import finished, log_batches
 from seqrec.data.interactions import Interactions
 from seqrec.errors import DataError
 from seqrec.sources import sasrec_text
 from seqrec.sources.fetch import find
+from seqrec.sources.options import ReadOptions
+from seqrec.sources.plain_tables import log_frame
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 MD5 = "c4d9eecfca2ab87c1945afe126590906"
@@ -54,7 +55,7 @@ def read(path: str | Path) -> Interactions:
     beside it.
 
     Raises:
-        DataError: as ``Interactions.read``.
+        DataError: as ``seqrec.read_log``.
     """
     if storage.is_folder(path):
         names = storage.names(path)
@@ -73,7 +74,7 @@ def read(path: str | Path) -> Interactions:
             "rating": "rating",
             "timestamp": "timestamp",
         }
-        frame = finished(list(log_batches(path, "tsv", mapping)), text=True, name=str(path))
+        frame = log_frame([path], ReadOptions(format="tsv", columns=mapping), str(path))
     else:
         frame = _ratings(path)
     movies, users = storage.sibling(path, "movies.dat"), storage.sibling(path, "users.dat")

@@ -25,7 +25,7 @@ def read(path: str | Path, columns: Columns | None = None) -> Interactions:
     """Reads an ``.inter`` file, or the folder with the only one, with the attributes beside it.
 
     Raises:
-        DataError: as ``Interactions.read``.
+        DataError: as ``seqrec.read_log``.
     """
     if storage.is_folder(path):
         path = storage.join(path, next(name for name in storage.names(path) if name.endswith(".inter")))

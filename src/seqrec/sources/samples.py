@@ -38,6 +38,8 @@ from seqrec.data.catalogue import Numbering
 from seqrec.data.frames import Columns, to_polars
 from seqrec.data.interactions import Interactions
 from seqrec.errors import DataError, did_you_mean
+from seqrec.sources.options import ReadOptions
+from seqrec.sources.plain_tables import with_tables
 
 SEPARATOR = "\x01"
 LIKED, DISLIKED = 5.0, 1.0
@@ -83,29 +85,30 @@ def resolve(found: Sequence[str], columns: Columns | None, name: str) -> dict[st
     return chosen
 
 
-def read(paths: Sequence[str | Path], columns: Columns | None = None, items: Any = None) -> Interactions:
-    """Reads tables of samples as one log.
+def read(paths: Sequence[str | Path], options: ReadOptions) -> Interactions:
+    """Reads tables of samples as one log, with attributes of its items and users.
 
     Args:
         paths: tables (Parquet, CSV, TSV or JSON Lines): training, validation, test.
-        columns: names other than the origin's, ``{"item_id": "sku", "recent": "recent_skus", "label":
-            "clicked", "user_id": "client"}``.
-        items: the item table: a path or a frame. Its columns are the items' attributes, but for those of the
-            table of samples.
+        options: ``columns`` are names other than the origin's, ``{"item_id": "sku", "recent": "recent_skus",
+            "label": "clicked", "user_id": "client"}``. ``items`` is the item table: its columns are the
+            items' attributes, but for those of the tables of samples. ``users`` comes instead of the
+            attributes that the tables of samples tell.
     Raises:
         DataError: a column or value is missing; or a user's order cannot be told, and why.
     """
     source = ", ".join(map(str, paths))
     table = _Table(source)
     for path in paths:
-        table.add(path, columns)
+        table.add(path, options.columns)
     if not table.rows:
         raise DataError(f"{source}: no rows. Expected at least one event.")
     frame = _Chains(table).events()
     users, own = table.attributes(frame)
-    if items is not None:
-        own = _item_table(items, table, frame["item_id"], users)
-    return Interactions(frame, source=source).with_attributes(items=own, users=users)
+    if options.items is not None:
+        own = _item_table(options.items, table, frame["item_id"], users)
+    log = Interactions(frame, source=source).with_attributes(items=own, users=users)
+    return with_tables(log, options.model_copy(update={"items": None}))
 
 
 class _Table:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from seqrec.data.sequences import Histories, Sequences
+from seqrec.data.query import Events, Query
+from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError
 
 ROLES = {"train": 0, "validation": 1, "test": 2, "unused": 3, "disliked": 4}
@@ -17,24 +18,32 @@ ROLES = {"train": 0, "validation": 1, "test": 2, "unused": 3, "disliked": 4}
 
 @dataclass(frozen=True)
 class Queries:
-    """Questions with one right answer each: which item comes next?
+    """Questions with their answers: which items come next?
 
-    Query i asks for the item of event ``targets[i]``, given the same user's events before
+    Query i asks for the items of its held-out events, given the same user's events before
     ``history_stops[i]``.
 
     Attributes:
-        targets: (queries,) int64, each an index into the events of the sequences, in ascending order.
+        targets: (targets,) int64, each an index into the events of the sequences, in ascending order.
         users: (queries,) int64, the user of each.
-        history_stops: (queries,) int64, where each history ends: the target itself where the whole past is
-            known, earlier where it is not.
+        history_stops: (queries,) int64, where each history ends: the (first) target itself where the whole
+            past is known, earlier where it is not.
+        offsets: (queries + 1,) int64 where the targets of each query begin, for queries with several right
+            answers, such as a basket; None: each has one.
     """
 
     targets: np.ndarray
     users: np.ndarray
     history_stops: np.ndarray
+    offsets: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self.users)
+
+    @property
+    def first_targets(self) -> np.ndarray:
+        """(queries + 1,) int64 where the targets of each query begin."""
+        return np.arange(len(self) + 1) if self.offsets is None else self.offsets
 
     @classmethod
     def at(cls, sequences: Sequences, targets: np.ndarray) -> Queries:
@@ -48,9 +57,42 @@ class Queries:
         full = cls.at(sequences, targets)
         return replace(full, history_stops=np.minimum(full.targets, stops[full.users]))
 
+    @classmethod
+    def sets(cls, sequences: Sequences, starts: np.ndarray, stops: np.ndarray) -> Queries:
+        """A query for each run of events ``[starts[i], stops[i])`` of one user, such as a basket: all its
+        items are right answers, each once, with everything before as the history.
+
+        Raises:
+            DataError: a run is empty, overlaps the one before, or is of two users.
+        """
+        starts, stops = np.asarray(starts, dtype=np.int64), np.asarray(stops, dtype=np.int64)
+        users = np.searchsorted(sequences.offsets, starts, side="right") - 1
+        wrong = (stops <= starts) | (stops > sequences.offsets[np.minimum(users, sequences.users - 1) + 1])
+        wrong[1:] |= starts[1:] < stops[:-1]
+        if wrong.any():
+            i = int(wrong.argmax())
+            raise DataError(
+                "starts, stops: expected runs of events, in order, each of one user. "
+                f"Got [{starts[i]}, {stops[i]})."
+            )
+        offsets = np.concatenate([[0], np.cumsum(stops - starts)])
+        targets = np.repeat(starts - offsets[:-1], stops - starts) + np.arange(offsets[-1])
+        number = np.repeat(np.arange(len(starts)), stops - starts)
+        pairs = np.stack([number, sequences.items[targets]])
+        once = np.sort(np.unique(pairs, axis=1, return_index=True)[1])
+        offsets = np.searchsorted(number[once], np.arange(len(starts) + 1))
+        return cls(targets[once], users, starts, offsets)
+
     def select(self, rows: np.ndarray) -> Queries:
         """Some of the queries: (n,) indices in ascending order, or (queries,) bool."""
-        return Queries(self.targets[rows], self.users[rows], self.history_stops[rows])
+        if self.offsets is None:
+            return Queries(self.targets[rows], self.users[rows], self.history_stops[rows])
+        chosen = np.zeros(len(self), dtype=bool)
+        chosen[rows] = True
+        counts = np.diff(self.offsets)
+        offsets = np.concatenate([[0], np.cumsum(counts[chosen])])
+        kept = self.targets[np.repeat(chosen, counts)]
+        return Queries(kept, self.users[chosen], self.history_stops[chosen], offsets)
 
     def last(self) -> Queries:
         """The last query of each user: of ``successive`` targets those that ``last`` would ask."""
@@ -85,15 +127,21 @@ class Split:
     retrain_stops: np.ndarray | None = None
     cold_targets_miss: bool = False
 
-    def histories(self, queries: Queries) -> Histories:
-        """What each query knows: events ``[offsets[u], history_stops[i])``, and whose they are."""
+    def query(self, queries: Queries) -> Query:
+        """What is asked: after events ``[offsets[u], history_stops[i])``, for that user, at the time of the
+        (first) target, what comes next? The answers are not in it."""
         s = self.sequences
-        return Histories(
-            s.items, s.offsets[queries.users], queries.history_stops, queries.users.astype(np.int32)
+        first = queries.targets[queries.first_targets[:-1]]
+        return Query(
+            Events(s.items, s.times, s.baskets),
+            s.offsets[queries.users],
+            queries.history_stops,
+            queries.users.astype(np.int32),
+            None if s.times is None else s.times[first],
         )
 
     def targets(self, queries: Queries) -> np.ndarray:
-        """(queries,) item index of each right answer."""
+        """(targets,) item index of each right answer."""
         return np.asarray(self.sequences.items[queries.targets])
 
     @cached_property
@@ -169,8 +217,11 @@ class Split:
         for array in (np.diff(s.offsets).astype("<i8"), number[s.items], role):
             digest.update(np.ascontiguousarray(array).tobytes())
         for queries in (self.validation, self.test):
-            if not np.array_equal(queries.history_stops, queries.targets):
-                digest.update((queries.targets - queries.history_stops).astype("<i8").tobytes())
+            first = queries.targets[queries.first_targets[:-1]]
+            if not np.array_equal(queries.history_stops, first):
+                digest.update((first - queries.history_stops).astype("<i8").tobytes())
+            if queries.offsets is not None:
+                digest.update(np.diff(queries.offsets).astype("<i8").tobytes())
         return digest.hexdigest()[:16]
 
     def not_empty(self, advice: str) -> Split:

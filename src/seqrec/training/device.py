@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import sys
 
 import torch
 
 from seqrec.errors import SettingsError
-
-log = logging.getLogger("seqrec")
 
 
 def choose_device(name: str) -> torch.device:
@@ -26,24 +23,9 @@ def choose_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise SettingsError(
-            f"train.device: expected a device that this machine has. Got {name!r}. Use 'auto' or 'cpu'."
+            f"device: expected a device that this machine has. Got {name!r}. Use 'auto' or 'cpu'."
         ) from error
     return device
-
-
-def device_for_loading(name: str) -> torch.device:
-    """The device that a saved model names; where this machine has none like it, the best there is."""
-    try:
-        return choose_device(name)
-    except SettingsError:
-        best = choose_device("auto")
-        log.warning(
-            "train.device: the model was saved with %r, which this machine does not have; it is loaded on "
-            "%r.",
-            name,
-            best.type,
-        )
-        return best
 
 
 def in_bfloat16(precision: str, device: torch.device) -> bool:

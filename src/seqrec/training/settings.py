@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from seqrec.errors import SettingsError
 from seqrec.evaluation.metrics import MetricName
 from seqrec.settings.base import Settings
+from seqrec.training.options import FitSettings
 
 
 class TableSettings(Settings):
@@ -68,12 +70,17 @@ class TrainSettings(Settings):
     minutes: float | None = Field(None, gt=0)
     """Limit on wall clock, validation included; the schedule fits itself to it. Such a run depends on the
     speed of its machine. Training again for a chosen number of epochs (``stop_after``) has no such limit."""
-    seed: int = Field(0, ge=0)
-    """Of the initial weights, the order, dropout and negatives."""
-    device: str = "auto"
-    """"cpu", "cuda", "mps", or the best there is."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What matrices are multiplied in: auto takes bfloat16 on a GPU that has it, and float32 elsewhere."""
+
+    @classmethod
+    def of(cls, values: Self | dict[str, Any] | None, section: str) -> Self:
+        moved = [name for name in FitSettings.model_fields if isinstance(values, dict) and name in values]
+        if moved:
+            name, value = moved[0], values[moved[0]]  # type: ignore[index]
+            raise SettingsError(
+                f"{section}.{name}: it is fit.{name} now, apart from the model's settings; in Python an "
+                f"argument of fit, as in model.fit(log, {name}={value!r}). Got {value!r}."
+            )
+        return super().of(values, section)
 
     @field_validator("momentum")
     @classmethod

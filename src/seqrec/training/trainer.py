@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +23,10 @@ from seqrec.nn.encoder import Encoder
 from seqrec.splitting.split import Split
 from seqrec.training.device import keep_freed_memory
 from seqrec.training.objective import Objective
+from seqrec.training.options import FitOptions, FitReport
 from seqrec.training.progress import TrainingProgress
 from seqrec.training.settings import TrainSettings, schedule
-from seqrec.training.state import Run
+from seqrec.training.state import TrainingState
 
 log = logging.getLogger("seqrec")
 
@@ -42,12 +42,8 @@ def fit(
     validate: Callable[[Encoder], float] | None,
     name: str,
     fingerprint: str,
-    *,
-    checkpoint: str | Path | None = None,
-    progress: bool = True,
-    stop_after: int | None = None,
-    schedule_epochs: float | None = None,
-) -> dict[str, Any]:
+    on: FitOptions,
+) -> FitReport:
     """Trains a network, which is where it shall be trained and as it starts. It ends with its best weights.
 
     Args:
@@ -55,15 +51,7 @@ def fit(
         validate: the value of ``s.metric`` for a network; None where nothing can be validated.
         name: of the model, for what is shown.
         fingerprint: what must be the same for a checkpoint to go on from.
-        checkpoint: a file (.safetensors) written after each epoch; where it exists already, the run goes on
-            from it.
-        progress: show how it gets on.
-        stop_after: train exactly this many epochs of the schedule, however long they take, and validate
-            nothing (training again with validation events, once the number of epochs is chosen).
-        schedule_epochs: epochs in which the schedule of rates is run through; None: ``train.epochs``.
-            ``fit_report`` has what it was: fewer where ``train.minutes`` cut a run short, so given on to the
-            training that repeats such a run, its rates fall as fast (evenly over the epochs, where those of
-            the limited run went by the clock).
+        on: all but the device, which is where the network is.
 
     Returns:
         the report of the training.
@@ -73,12 +61,13 @@ def fit(
         TrainingError: the loss is not finite (the last checkpoint, if any, is good), or the checkpoint
             belongs to another run.
     """
+    checkpoint, stop_after = on.checkpoint, on.stop_after
     if stop_after is not None and not 1 <= stop_after <= s.epochs:
         raise SettingsError(
             f"stop_after: expected from 1 to train.epochs ({s.epochs}). Got {stop_after}. Raise "
             "train.epochs for more."
         )
-    schedule_epochs = float(s.epochs) if schedule_epochs is None else schedule_epochs
+    schedule_epochs = float(s.epochs) if on.schedule_epochs is None else on.schedule_epochs
     if not schedule_epochs > 0:
         raise SettingsError(
             f"schedule_epochs: expected more than 0. Got {schedule_epochs}. Leave it out for train.epochs."
@@ -87,13 +76,15 @@ def fit(
     device = next(network.parameters()).device
     keep_freed_memory()
     parameters: list[Tensor] = list(network.parameters())
-    run = Run(network, s, device)
+    run = TrainingState(network, s, device)
     averaged: list[Tensor] = list(run.averaged.parameters())
     if checkpoint is not None and storage.exists(checkpoint):
         run.load(checkpoint, fingerprint)
     validate = validate if stop_after is None else None
     epochs = s.epochs if stop_after is None else stop_after
-    total = schedule_epochs * split.train_positions
+    # Counted, not made: the batches of an epoch are made one by one.
+    of_an_epoch = network.batches(split, s.batch_positions, np.random.default_rng(0)).positions
+    total = schedule_epochs * of_an_epoch
     begin = time.perf_counter() - run.seconds
 
     validation_seconds = 0.0  # the longest pass so far: a limited run keeps that much for its last one
@@ -113,15 +104,15 @@ def fit(
             run.epoch >= epochs or out_of_time() or (validate is not None and run.best_epoch > 0 and waited)
         )
 
-    with TrainingProgress(name, epochs * split.train_positions, progress) as shown:
+    with TrainingProgress(name, epochs * of_an_epoch, on.progress) as shown:
         shown.resume(run.done)
         while not finished():
             epoch = run.epoch + 1
-            torch.manual_seed(s.seed * 1_000_003 + epoch)
-            of_epoch = objective(s.seed * 1_000_003 + epoch)
+            torch.manual_seed(on.seed * 1_000_003 + epoch)
+            of_epoch = objective(on.seed * 1_000_003 + epoch)
             network.train()
             start, positions, loss_sum = time.perf_counter(), 0, torch.zeros((), device=device)
-            batches = network.batches(split, s.batch_positions, np.random.default_rng((s.seed, epoch)))
+            batches = network.batches(split, s.batch_positions, np.random.default_rng((on.seed, epoch)))
             for batch, negatives in of_epoch.drawn(batches):
                 run.set_rates(schedule(s, point_of_schedule()))
                 loss = of_epoch.loss(batch, negatives)
@@ -180,18 +171,19 @@ def fit(
                 run.save(checkpoint, fingerprint)
     network.load_state_dict(run.best if validate is not None and run.best else run.averaged.state_dict())
     network.eval()
-    return {
-        "train_seconds": run.seconds,
-        "positions_per_second": float(np.mean([p["positions_per_second"] for p in run.curve])),
-        "epochs": run.epoch,
-        "best_epoch": run.best_epoch if validate is not None else run.epoch,
-        "schedule_epochs": schedule_epochs if minutes is None else run.epoch / min(1.0, point_of_schedule()),
-        "updates": run.updates,
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "curve": run.curve,
-    }
+    return FitReport(
+        train_seconds=run.seconds,
+        positions_per_second=float(np.mean([p["positions_per_second"] for p in run.curve])),
+        epochs=run.epoch,
+        best_epoch=run.best_epoch if validate is not None else run.epoch,
+        schedule_epochs=schedule_epochs if minutes is None else run.epoch / min(1.0, point_of_schedule()),
+        updates=run.updates,
+        device=str(device),
+        threads=torch.get_num_threads(),
+        parameters=sum(p.numel() for p in network.parameters()),
+        seed=on.seed,
+        curve=tuple(run.curve),
+    )
 
 
 def _check(loss_sum: Tensor, epoch: int, s: TrainSettings, checkpoint: str | Path | None) -> None:

@@ -1,0 +1,96 @@
+"""What is said of one fit, apart from the model's own settings; and what a fit has to report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from pydantic import Field
+
+from seqrec.settings.base import Settings
+
+
+class FitSettings(Settings):
+    """The section ``fit`` of a run: what is no property of a model."""
+
+    seed: int = Field(0, ge=0)
+    """Of the initial weights, the order, dropout and negatives."""
+    device: str = "auto"
+    """"cpu", "cuda", "mps", or the best there is."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What matrices are multiplied in: auto takes bfloat16 on a GPU that has it, and float32 elsewhere."""
+
+
+class FitOptions(FitSettings):
+    """How a model is fitted. A model ignores what it has no use for: one that is not trained by gradient,
+    nearly all."""
+
+    checkpoint: str | Path | None = None
+    """A file (.safetensors) written after each epoch; where it exists already, training goes on from it."""
+    progress: bool = True
+    """Show how it gets on."""
+    stop_after: int | None = None
+    """Train exactly this many epochs of the schedule, however long they take, and validate nothing: training
+    again with validation events, once the number of epochs is chosen (``FitReport.best_epoch``)."""
+    schedule_epochs: float | None = None
+    """Epochs in which the schedule of rates is run through; None: ``train.epochs``.
+    ``FitReport.schedule_epochs`` has what it was: fewer where ``train.minutes`` cut a training short, so
+    given on to the training that repeats it, rates fall as fast (evenly over the epochs, where those of the
+    limited one went by the clock)."""
+
+
+class FitChanges(TypedDict, total=False):
+    """The fields of ``FitOptions`` as keywords of ``Model.fit``."""
+
+    seed: int
+    device: str
+    precision: Literal["auto", "float32", "bfloat16"]
+    checkpoint: str | Path | None
+    progress: bool
+    stop_after: int | None
+    schedule_epochs: float | None
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit did. All but the seconds is None where a model is not trained by gradient.
+
+    Attributes:
+        train_seconds: wall clock, earlier parts of a resumed training included.
+        positions_per_second: mean over the epochs, without validation.
+        epochs, best_epoch: how many were trained, and which one's weights are kept.
+        schedule_epochs: those in which the schedule of rates was (or would have been) run through.
+        updates: of the weights.
+        device, precision: where it was trained, and in what matrices were multiplied.
+        threads: of torch.
+        parameters: numbers that were trained.
+        seed: of all that is random.
+        curve: a dictionary an epoch: epoch, loss, the validation metric, positions_per_second, seconds.
+    """
+
+    train_seconds: float
+    positions_per_second: float | None = None
+    epochs: int | None = None
+    best_epoch: int | None = None
+    schedule_epochs: float | None = None
+    updates: int | None = None
+    device: str | None = None
+    threads: int | None = None
+    parameters: int | None = None
+    precision: str | None = None
+    seed: int | None = None
+    curve: tuple[dict[str, Any], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it, without what is None."""
+        content = {f.name: getattr(self, f.name) for f in fields(self)} | {"curve": list(self.curve)}
+        return {name: value for name, value in content.items() if value is not None and value != []}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> FitReport:
+        """What ``to_json`` gave; of another version, what both know."""
+        known = {f.name: content[f.name] for f in fields(cls) if f.name in content}
+        known["curve"] = tuple(known.get("curve", ()))
+        return cls(**{"train_seconds": 0.0} | known)
