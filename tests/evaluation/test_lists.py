@@ -189,7 +189,7 @@ def test_lists_of_strangers_only_are_refused(column, known):
     split = leave_one_out(random_sequences())
     with pytest.raises(
         DataError,
-        match=f"the frame: no {column} is known. Expected ids as in the log, such as {known}. Got a, b, c.",
+        match=f"the frame: no known {column}. Expected ids as in the log, such as {known}. Got a, b, c.",
     ):
         lists.score(listed(split, **{column: ["a", "b", "c"]}), split)
 

@@ -75,14 +75,14 @@ def test_only_what_is_allowed_and_not_denied(model):
     assert frame.filter(query=1)["item_id"].to_list() == ["i5"]  # i4 was seen
     assert len(model.recommend([["i3"]], allow=[])) == 0
     assert len(model.recommend([["i3"]], k=12, deny=np.array(["i1", "i2"]))) == 9
-    with pytest.raises(UnknownIdError, match=r"allow has 1 item\(s\) that the model has never seen: \['x'\]"):
+    with pytest.raises(UnknownIdError, match=r"allow has 1 item\(s\) that the model does not know: \['x'\]"):
         model.recommend([["i3"]], allow=["i4", "x"])
     assert model.recommend([["i3"]], allow=["i4", "x"], on_unknown="ignore")["item_id"].to_list() == ["i4"]
 
 
 def test_unknown_items(model):
     with pytest.raises(
-        UnknownIdError, match=r"sequence 1 has 1 item\(s\) that the model has never seen: \['x'\]"
+        UnknownIdError, match=r"sequence 1 has 1 item\(s\) that the model does not know: \['x'\]"
     ):
         model.recommend([["i1"], ["i3", "x"]])
     with pytest.warns(UserWarning, match="never seen"):

@@ -186,7 +186,7 @@ def test_bad_text_is_refused_by_row_and_column(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"user": "user_id"}, r"'user' is no column of a log. Did you mean 'user_id'\?"),
+        ({"user": "user_id"}, r"'user' is not a column of a log. Did you mean 'user_id'\?"),
         (
             {"item_id": "itm"},
             r"no column 'itm' for item_id. The file has: user_id, item_id, timestamp. "

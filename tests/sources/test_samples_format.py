@@ -199,7 +199,7 @@ def test_other_names_and_types(tmp_path):
     log = read_log(tmp_path / "rows.parquet", format="samples", columns=names)
     assert log.frame.rows() == [("u", 4, 0, 5.0), ("u", 5, 1, 5.0)]
     with pytest.raises(
-        DataError, match=r"'recents' is no column of a table of samples. Did you mean 'recent'"
+        DataError, match=r"'recents' is not a column of a table of samples. Did you mean 'recent'"
     ):
         read_log(tmp_path / "rows.parquet", format="samples", columns={"recents": "before"})
     with pytest.raises(DataError, match="no column 'skus' for item_id"):

@@ -70,7 +70,7 @@ def load_config(protocol: str, label: str, configs: str | Path | None = None) ->
         return Config.of(yaml_file.read(path), f"{protocol}/{label}")
     if label not in MODELS:
         raise SettingsError(
-            f"models: {label!r} is neither a model nor has it settings under "
+            f"models: {label!r} is not a model, and has no settings under "
             f"{protocol}.{did_you_mean(label, labels(protocol, configs) or MODELS)}"
         )
     return Config(model=label)
@@ -85,7 +85,7 @@ def model_of(protocol: Protocol, label: str, config: Config) -> Model:
     fixed = [f"train.{key}" for key in training if key in (config.train or {})]
     fixed += ["fit.seed"] if "seed" in config.fit.model_fields_set else []
     if fixed:
-        raise SettingsError(f"{label}: {fixed[0]}: the protocol or the run sets it. Leave it out.")
+        raise SettingsError(f"{label}: {fixed[0]}: set by the protocol or the run. Leave it out.")
     return make_model(own, config.loss, config.negatives, config.train, config.features, training)
 
 
@@ -200,7 +200,7 @@ def run(
         if progress:
             print(
                 f"[{number}/{len(runs)}] {declared.name}: {label}, seed "
-                f"{seed}{', done before' if done else ''}",
+                f"{seed}{', already done' if done else ''}",
                 file=sys.stderr,
                 flush=True,
             )

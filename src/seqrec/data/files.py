@@ -308,8 +308,8 @@ def _bad_encoding(path: str | Path, encoding: str, row: int) -> str:
     other = "latin-1" if encoding.startswith("utf") else "utf-8"
     what = f"{path}, row {row}: not valid {encoding.removesuffix('-sig')} text."
     return (
-        f"{what} Convert the file to UTF-8; or say how it is encoded, if it is of a log, "
-        f"encoding={other!r} (--encoding {other})."
+        f"{what} Convert the file to UTF-8, or for a log give its encoding, encoding={other!r} "
+        f"(--encoding {other})."
     )
 
 
@@ -319,7 +319,7 @@ def _parquet(path: str | Path) -> Iterator[pyarrow.parquet.ParquetFile]:
         try:
             yield pyarrow.parquet.ParquetFile(stream)
         except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path}: not a whole Parquet file ({error}).") from error
+            raise DataError(f"{path}: not a complete Parquet file ({error}).") from error
 
 
 def _parquet_batches(path: str | Path, select: Sequence[str] | None, size: int) -> Iterator[pl.DataFrame]:

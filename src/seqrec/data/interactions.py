@@ -83,7 +83,7 @@ class Interactions:
         """
         frame = to_polars(frame, source)
         if not len(frame):
-            raise DataError(f"{source}: it has no rows. Expected at least one event.")
+            raise DataError(f"{source}: no rows. Expected at least one event.")
         mapping = log_columns.resolve(frame.columns, columns, source)
         return (
             cls(

@@ -186,8 +186,7 @@ def score(
                 ", ".join(map(str, ids.head(3).to_list())) for ids in (catalogue.ids, table[column])
             )
             raise DataError(
-                f"{source}: no {column} is known. Expected ids as in the log, such as {known_ids}. Got "
-                f"{given}."
+                f"{source}: no known {column}. Expected ids as in the log, such as {known_ids}. Got {given}."
             )
     place = table["rank"].to_numpy()
     if len(place) and place.min() < 1:
@@ -214,8 +213,8 @@ def score(
 
     if len(known) and not known.any():
         raise DataError(
-            f"{source}: no row is of a query of this split. Expected its users and, in a column position, "
-            "the target's place, from 0."
+            f"{source}: no row belongs to a query of this split. Expected its users and, in a column "
+            "position, the target's place, from 0."
         )
     rows = np.flatnonzero(known)
     query, item, place = query[rows], item[rows], place[rows]

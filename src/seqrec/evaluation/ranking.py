@@ -66,9 +66,9 @@ def check_ids(scorer: Scorer, split: Split) -> None:
         other = theirs[kind]
         if catalogue is not None and catalogue is not other and catalogue.digest != other.digest:
             raise DataError(
-                f"{kind} ids: expected those that {scorer.name} was trained on, in their order: "
-                f"{_some(catalogue)}. Got {_some(other)}. "
-                "Read the log in the form that it had in training, or train again."
+                f"{kind} ids: expected those that {scorer.name} was trained on, in the same order: "
+                f"{_some(catalogue)}. Got {_some(other)}. Read the log in the form that it had in training, "
+                "or train again."
             )
 
 

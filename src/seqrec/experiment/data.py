@@ -32,7 +32,7 @@ def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
     """
     prepared = prepared_folder(data)
     if prepared is not None:
-        refuse_settings(data, [*OF_FILES, *OF_READING], f"{prepared} was prepared already, which decided it")
+        refuse_settings(data, [*OF_FILES, *OF_READING], f"{prepared} is already prepared, which fixed it")
     elif data.name is not None:
         refuse_settings(data, OF_FILES, f"{data.name} is a known data set, which has its own")
     if prepared is not None:
@@ -63,7 +63,7 @@ def refuse_settings(data: DataSettings, names: Iterable[str], why: str) -> None:
             DataSettings.model_fields[name].get_default(call_default_factory=True),
         )
         if value != usual:
-            raise SettingsError(f"data.{name}: expected nothing, since {why}. Got {value!r}. Leave it out.")
+            raise SettingsError(f"data.{name}: cannot be given, since {why}. Got {value!r}. Leave it out.")
 
 
 def read_log(data: DataSettings) -> Interactions:

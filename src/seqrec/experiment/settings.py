@@ -118,8 +118,8 @@ class RunSettings(Settings):
             storage.check_file(self.evaluate.topk, lists.SUFFIXES)
         if self.output.refit and self.output.folder is None:
             raise SettingsError(
-                "output.refit: expected output.folder, where the model that is fitted on all events is "
-                "saved. Got none."
+                "output.refit: expected output.folder, to save the model that is fitted on all "
+                "events. Got none."
             )
         return make_model(self.model, self.loss, self.negatives, self.train, self.features, self.selection())
 
@@ -142,8 +142,8 @@ class RunSettings(Settings):
             if given or self.split is not None:
                 extra = "split" if self.split is not None else f"data.{sorted(given)[0]}"
                 raise SettingsError(
-                    f"{extra}: the protocol {self.protocol} says which data and split. Leave {extra} out, "
-                    "or leave protocol out."
+                    f"{extra}: the protocol {self.protocol} already gives data and split. "
+                    f"Leave out {extra}, or the protocol."
                 )
         elif (self.data.name is None) == (self.data.path is None):
             raise SettingsError(
@@ -190,7 +190,7 @@ def make_model(
     for section in given:
         if section not in cls.sections:
             raise SettingsError(
-                f"{section}: {name} is not trained by gradient and has no such section. Leave it out."
+                f"{section}: {name} is not trained by gradient descent and has no such section. Leave it out."
             )
     if training and "train" in cls.sections:
         given["train"] = {**training, **(train or {})}

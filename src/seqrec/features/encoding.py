@@ -171,7 +171,7 @@ def _column(catalogue: Catalogue, column: str, side: str) -> pl.DataFrame:
     attributes = catalogue.attributes
     if attributes is None:
         raise SettingsError(
-            f"{where}: no column {column!r}, as the {of}s have no attributes. Give a table of them "
+            f"{where}: no column {column!r}, as the {of}s have no attributes. Give a table of attributes "
             f"(data.{of}s), or leave it out."
         )
     if column not in attributes.columns:

@@ -109,9 +109,7 @@ class FeatureSchema(Settings):
                             f"{where}: {part!r} is no column of {column_schema}.{did_you_mean(part, columns)}"
                         )
                     if part == "label":
-                        raise SettingsError(
-                            f"{where}: the label is what is learnt, and no feature. Take it out."
-                        )
+                        raise SettingsError(f"{where}: the label is the target, not a feature. Remove it.")
                 of_history = [part in ORIGIN_HISTORY for part in parts]
                 if any(of_history) and not all(of_history):
                     raise SettingsError(

@@ -107,7 +107,7 @@ class Model(ABC):
         split = self._as_split(data)
         if not split.train_events.any():
             raise TrainingError(
-                "data: expected at least one training event. Got none; look at the split's cut or filters."
+                "data: expected at least one training event. Got none; check the split's cut and the filters."
             )
         self.item_catalogue, self.sequences = split.sequences.item_catalogue, split.sequences
         self._fit_report, begin = None, time.perf_counter()

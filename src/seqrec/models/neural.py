@@ -188,8 +188,8 @@ class NeuralModel(Model):
             network: Encoder = self.Network(self.settings, items, users)
         elif self.feature_values is None:
             raise SeqrecError(
-                f"{self.name} does not know the attributes yet that its features name. Call fit, or load "
-                "a saved model."
+                f"{self.name} does not have the attributes of its features yet. "
+                "Call fit, or load a saved model."
             )
         else:
             network = self.Network(self.settings, items, users, self.feature_values)

@@ -51,7 +51,7 @@ def recent_events(split: Split, share: float, days: float | None) -> np.ndarray:
         return train & (times >= first)
     if days is not None and times is None:
         raise DataError(
-            f"recent_popularity: days={days} needs times, and this log has order only. Use share instead."
+            f"recent_popularity: days={days} needs times, but this log has none. Use share instead."
         )
     lengths = split.train_stops - split.train_starts
     recent = np.ceil(share * lengths).astype(np.int64)

@@ -78,8 +78,8 @@ class FeatureEmbedding(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         if int(state[0]) != self.digest:
             raise TrainingError(
-                "the weights were trained with other attributes than the data has now. Remove the "
-                "checkpoint to start anew."
+                "the weights were trained with other attributes than the data has now. "
+                "Remove the checkpoint to start from scratch."
             )
 
 

@@ -109,8 +109,9 @@ def load(folder: str | Path, make: Callable[[Contents], Made]) -> Made:
     except (ValueError, KeyError, RuntimeError) as error:
         why = str(error).splitlines()[0].rstrip(" .:") if str(error) else type(error).__name__
         raise DataError(
-            f"{folder}: this version, seqrec {__version__}, cannot open this {found.name} ({why}). It was "
-            f"written by seqrec {found.seqrec}. Take that version, or train the model again with this one."
+            f"{folder}: this version, seqrec {__version__}, cannot open this {found.name} ({why}). "
+            f"It was written by seqrec {found.seqrec}. Use that version, or train the model again "
+            "with this one."
         ) from error
 
 

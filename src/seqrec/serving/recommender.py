@@ -137,7 +137,7 @@ def _indices(catalogue: Catalogue, items: Any, name: str, expected: str, on_unkn
     alike = type(example) is type(missing[0])
     hint = "" if alike else f" Ids here are {type(example).__name__}, such as {example!r}."
     _report(
-        f"{name} has {len(missing)} item(s) that the model has never seen: {missing[:3]!r}.{hint}", on_unknown
+        f"{name} has {len(missing)} item(s) that the model does not know: {missing[:3]!r}.{hint}", on_unknown
     )
     return indices[indices >= 0]
 
@@ -151,7 +151,7 @@ def _query_of_users(model: Known, users: list[Any], on_unknown: str) -> Query:
     s, index = model.sequences, model.sequences.user_catalogue.encode(users).astype(np.int64)
     if len(index) and index.min() < 0:
         missing = [user for user, i in zip(users, index) if i < 0]
-        _report(f"users: {len(missing)} user(s) that the model has never seen: {missing[:3]!r}.", on_unknown)
+        _report(f"users: {len(missing)} user(s) that the model does not know: {missing[:3]!r}.", on_unknown)
     known = index >= 0
     starts, stops = (np.where(known, ends[index], 0) for ends in (s.offsets, model.known_stops))
     return Query(Events(s.items, s.times, s.baskets), starts, stops, index.astype(np.int32))

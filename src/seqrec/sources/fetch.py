@@ -58,8 +58,8 @@ def cache_folder(cache: str | Path | None = None) -> Path:
     folder = cache or os.environ.get("SEQREC_CACHE") or Path.home() / ".cache" / "seqrec"
     if storage.is_remote(folder):
         raise DataError(
-            f"cache: expected a folder of this machine. Got {str(folder)!r}; data sets elsewhere are "
-            "named with data_dir or SEQREC_DATA."
+            f"cache: expected a local folder. Got {str(folder)!r}; give data sets elsewhere with data_dir "
+            "or SEQREC_DATA."
         )
     return Path(folder).expanduser()
 
@@ -122,7 +122,7 @@ def find(
             continue
         return Found(str(home), source)
     raise DownloadError(
-        f"{name}: not found. Tried {'; '.join(tried)}. Fetch {url} by hand and name its folder with "
+        f"{name}: not found. Tried {'; '.join(tried)}. Download {url} yourself and give its folder with "
         "data_dir (--data-dir) or SEQREC_DATA."
     )
 
@@ -147,7 +147,7 @@ def _filling(home: Path, files: Sequence[str]) -> Iterator[Path]:
     try:
         yield temporary
         if not any((temporary / file).is_file() for file in files):
-            raise DownloadError(f"what was fetched has none of {', '.join(files)}")
+            raise DownloadError(f"the download has none of {', '.join(files)}")
         if home.is_dir() and not any((home / file).is_file() for file in files):
             shutil.rmtree(home)
         if not home.exists():  # else another process was faster
@@ -164,7 +164,7 @@ def _from_publisher(target: Path, url: str, md5: str | None, connect_seconds: fl
         with _answer(url, connect_seconds) as response, open(download, "wb") as file:
             shutil.copyfileobj(response, file, 1 << 20)
     except OSError as error:  # URLError, timeouts, refused connections
-        raise DownloadError(f"{url} (out of reach: {getattr(error, 'reason', None) or error})") from error
+        raise DownloadError(f"{url} (unreachable: {getattr(error, 'reason', None) or error})") from error
     _check(download, md5, url)
     if url.endswith(".zip"):
         _unzip(download, target, url)
@@ -203,7 +203,7 @@ def checksum(path: str | Path) -> str:
 
 def _check(path: str | Path, md5: str | None, source: str) -> None:
     if md5 and (found := checksum(path)) != md5:
-        raise DownloadError(f"{source} (MD5 {found}, expected {md5}: damaged, or another revision)")
+        raise DownloadError(f"{source} (MD5 {found}, expected {md5}: damaged, or a different revision)")
 
 
 def _unzip(archive: str | Path, target: Path, source: str) -> None:
@@ -216,4 +216,4 @@ def _unzip(archive: str | Path, target: Path, source: str) -> None:
                     with opened.open(member) as content, open(target / name, "wb") as file:
                         shutil.copyfileobj(content, file, 1 << 20)
     except zipfile.BadZipFile as error:
-        raise DownloadError(f"{source} (not a whole zip: {error})") from error
+        raise DownloadError(f"{source} (not a complete zip: {error})") from error

@@ -24,7 +24,7 @@ class ReadOptions(Settings):
     """What separates the columns of a text file; None tells it from the header: comma, tab, ``;`` or
     ``|``."""
     encoding: str | None = None
-    """Encoding of a text file; UTF-8 if nothing is said."""
+    """Encoding of a text file. By default UTF-8."""
     items: Any = None
     """Attributes of items (titles, genres ...) beside the log: a frame, or the path of a table, with a column
     of item ids."""

@@ -62,8 +62,8 @@ def _batches_of_file(path: str | Path, options: ReadOptions, features: bool) -> 
         for source in mapping.values():
             if source not in batch.columns:
                 raise DataError(
-                    f"{path}, row {row + 1}: no {source!r} here or in the rows after it. Every event "
-                    "needs the columns of the first."
+                    f"{path}, row {row + 1}: no {source!r} here or in later rows. Every event needs the "
+                    "columns of the first."
                 )
         yield log_columns.validated(batch, mapping, str(path), text, first_row=row, features=features)
         row += len(batch)

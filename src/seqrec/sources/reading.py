@@ -66,8 +66,8 @@ def opened(path: Paths, options: ReadOptions) -> tuple[list[str], ReadOptions, s
     for one, place in zip(paths, places):
         if places.count(place) > 1:
             raise DataError(
-                f"path: expected each file once. Got {one} twice, so that each of its events would count "
-                "twice. Leave one out."
+                f"path: expected each file once. Got {one} twice, which would count its events twice. "
+                "Leave one out."
             )
     source, format = ", ".join(map(str, given)), options.format
     if format == "auto":
@@ -76,8 +76,8 @@ def opened(path: Paths, options: ReadOptions) -> tuple[list[str], ReadOptions, s
         for one, other in zip(paths, found):
             if other != format:
                 raise DataError(
-                    f"path: expected files of one format. {paths[0]} is {format}, {one} is {other}. Say "
-                    "the format, or convert one."
+                    f"path: expected files of one format. {paths[0]} is {format}, {one} is {other}. "
+                    "Give the format, or convert one."
                 )
     if format not in KINDS and format not in FORMATS:
         raise DataError(
@@ -86,8 +86,7 @@ def opened(path: Paths, options: ReadOptions) -> tuple[list[str], ReadOptions, s
         )
     if format in FORMATS and (options.delimiter or options.encoding):
         raise DataError(
-            f"{source}: format {format!r} knows its own delimiter and encoding. Leave them out, or say "
-            "format='csv'."
+            f"{source}: format {format!r} fixes delimiter and encoding. Leave them out, or use format='csv'."
         )
     return paths, options.model_copy(update={"format": format}), source
 
@@ -128,7 +127,7 @@ def _of_format(path: str, options: ReadOptions) -> Interactions:
         return reader.read(path, options.columns)
     if options.columns:
         raise DataError(
-            f"{path}: format {options.format!r} fixes its columns. Leave columns out, or say which format "
-            "the file has."
+            f"{path}: format {options.format!r} fixes its columns. Leave columns out, or give the "
+            "file's format."
         )
     return reader.read(path)

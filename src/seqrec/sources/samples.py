@@ -65,7 +65,9 @@ def resolve(found: Sequence[str], columns: Columns | None, name: str) -> dict[st
     said = {key: str(value) for key, value in (columns or {}).items()}
     for key, value in said.items():
         if key not in NAMES:
-            raise DataError(f"columns: {key!r} is no column of a table of samples.{did_you_mean(key, NAMES)}")
+            raise DataError(
+                f"columns: {key!r} is not a column of a table of samples.{did_you_mean(key, NAMES)}"
+            )
         if value not in found:
             raise DataError(f"{name}: no column {value!r} for {key}. The file has: {', '.join(found)}.")
     lists = [match for match in map(re.compile(r"recent_(.+)_ids").fullmatch, found) if match]
@@ -78,9 +80,9 @@ def resolve(found: Sequence[str], columns: Columns | None, name: str) -> dict[st
         if value not in found:
             example = "label, user_id, movie_id, recent_movie_ids"
             raise DataError(
-                f"{name}: no column for {key}. The file has: {', '.join(found)}. Expected a table of "
-                f"samples, with {example} or other names "
-                f"that you say, for example columns={{{key!r}: {found[0]!r}}} (--column {key}={found[0]})."
+                f"{name}: no column for {key}. The file has: {', '.join(found)}. "
+                f"Expected a table of samples, with {example} or names that you map, for example "
+                f"columns={{{key!r}: {found[0]!r}}} (--column {key}={found[0]})."
             )
     return chosen
 
@@ -206,10 +208,9 @@ class _Table:
         if (twice := liked.filter(pl.col("count") > 1)).height:
             shown = twice["recent"][0].replace(SEPARATOR, " ")
             raise DataError(
-                f"{self.source}: user {self.user(twice['user'][0])!r} has several rows of label 1 after "
-                f"the same items ({shown}). The items repeat, "
-                "so that the order cannot be told; or rows stand twice, in two tables perhaps. Give each "
-                "row once, or the log itself."
+                f"{self.source}: user {self.user(twice['user'][0])!r} has several rows of label 1 after the "
+                f"same items ({shown}). Items repeat, so the order is ambiguous; "
+                "or rows occur twice, perhaps in two tables. Give each row once, or the log itself."
             )
         others = _merged(pl.concat(self.others))
         return liked.drop("count").join(others, on=["user", "recent"], how="full", coalesce=True)
@@ -338,9 +339,9 @@ class _Chains:
 
     def _refuse(self, user: int, why: str) -> None:
         raise DataError(
-            f"{self.table.source}: the order of user {self.table.user(user)!r} cannot be told: {why}. "
-            "Give all tables (training, validation and "
-            "test) in path, each once; or the log that they come from."
+            f"{self.table.source}: the order of user {self.table.user(user)!r} is ambiguous: {why}. "
+            "Give all tables (training, validation and test) in path, each once; "
+            "or the log that they come from."
         )
 
     def _positions(self) -> np.ndarray:
@@ -379,8 +380,7 @@ class _Chains:
         item = np.where(self.item >= 0, self.item, told)
         if (item < 0).any():
             what = (
-                "the last event has label 0, and negatives stand beside it, so that nothing tells "
-                "which item is the real one"
+                "the last event has label 0, as its negatives have, so the real item cannot be told from them"
             )
             self._refuse(int(self.users[np.argmax(item < 0)]), what)
         self._refuse_repeated(item)

@@ -101,7 +101,7 @@ def how_many(share: float, total: int, name: str) -> int:
         raise SettingsError(f"{name}: expected a share below 1, or a whole number. Got {share}.")
     if not 1 <= count < total:
         raise SettingsError(
-            f"{name}: expected at least 1 and fewer than the {total} users that can be asked. Got "
+            f"{name}: expected at least 1 and fewer than the {total} users long enough to be held out. Got "
             f"{share:g}, which is {count}."
         )
     return count

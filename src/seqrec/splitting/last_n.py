@@ -57,7 +57,7 @@ def last_n(
             raise DataError(
                 f"min_rating={min_rating}: expected a rating for every event. "
                 f"Got {missing:,} of {sequences.events:,} without one, which are neither liked nor "
-                "disliked. Give them a rating, or leave these events or min_rating out; "
+                "disliked. Give them a rating, or leave out these events or min_rating; "
                 "of tables of samples give all, validation too."
             )
         positive = np.asarray(sequences.ratings > min_rating)

@@ -33,6 +33,6 @@ def check(
         raise error(
             f"{path}: expected format {' or '.join(map(str, reads))}, which this version, seqrec "
             f"{__version__}, reads. Got {about.get('format')!r}, which was written by seqrec "
-            f"{about.get('seqrec', 'of an unknown version')}. Take a version of seqrec that reads it, or "
-            f"{advice}."
+            f"{about.get('seqrec', 'of an unknown version')}. Use a version of seqrec that reads "
+            f"it, or {advice}."
         )

@@ -70,8 +70,8 @@ def inputs_of(split: Split) -> np.ndarray:
     inputs = np.maximum(split.train_stops - split.train_starts - 1, 0)
     if not inputs.any():
         raise DataError(
-            "split: expected at least one user with two training events. Got none; look at the split and "
-            "the log's filters."
+            "split: expected at least one user with two training events. Got none; check the split and the "
+            "log's filters."
         )
     return inputs
 
@@ -288,7 +288,7 @@ def _of_query(query: Query, reads: Reads, events: np.ndarray) -> dict[str, Any]:
     found = _beside(reads, query.events.times, query.events.baskets, events)
     if "times" in reads:
         if query.asked_at is None:
-            raise DataError("asked_at: the model reads the moment that it predicts for. Got a query without.")
+            raise DataError("asked_at: the model reads the time of the prediction. Got a query without.")
         found["asked_at"] = torch.from_numpy(query.asked_at)
     return found
 

@@ -126,8 +126,10 @@ class TrainingState:
             about = json.loads(header["__metadata__"]["run"])
             tensors = safetensors.torch.load(content)
         except (ValueError, KeyError, safetensors.SafetensorError) as error:
-            raise TrainingError(f"{path}: not a checkpoint of seqrec. Remove it to start anew.") from error
-        anew = "remove it to start anew (seqrec train --restart does)"
+            raise TrainingError(
+                f"{path}: not a checkpoint of seqrec. Remove it to start from scratch."
+            ) from error
+        anew = "remove it to start from scratch (seqrec train --restart does)"
         if "format" in about:  # the first ones do not say
             version.check(about, (FORMAT,), path, anew, TrainingError)
         writer = f"seqrec {about['seqrec']}" if "seqrec" in about else "an older version of seqrec"
@@ -135,7 +137,7 @@ class TrainingState:
         if about.get("fingerprint") != fingerprint:
             versions = f", or of another version: {writer} wrote it, and this is seqrec {__version__}"
             raise TrainingError(
-                f"{path}: a checkpoint of another run (other settings or other data)"
+                f"{path}: a checkpoint of another run (other settings or data)"
                 f"{'' if about.get('seqrec') == __version__ else versions}. {advice}"
             )
         try:

@@ -189,7 +189,7 @@ def fit(
 def _check(loss_sum: Tensor, epoch: int, s: TrainSettings, checkpoint: str | Path | None) -> None:
     if not math.isfinite(float(loss_sum)):
         kept = (
-            f" The checkpoint {checkpoint} is of the last whole epoch and good."
+            f" The checkpoint {checkpoint} holds the last complete epoch and is usable."
             if checkpoint is not None and storage.exists(checkpoint)
             else ""
         )
