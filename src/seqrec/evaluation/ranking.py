@@ -191,7 +191,7 @@ class _Some:
                 all_rows = len(at) == len(block)
                 part = block if all_rows else block[self.row[at]]
                 own, ones = self.own[at, None], torch.empty_like(part)
-                # As floats, of which a block has few enough: sums of bool take fifteen times as long on a CPU.
+                # Counted as floats, exact up to 2^24: on a CPU sums of bool take fifteen times as long.
                 self.at_least[at] += torch.ge(part, own, out=ones).sum(1).to(torch.int64)
                 self.equal[at] += torch.eq(part, own, out=ones).sum(1).to(torch.int64)
                 self._count_seen(at, row, column + begin, there, len(block))
