@@ -80,7 +80,7 @@ def workflow(folder: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     )
     save = TrainingState.save
 
-    def stopped(run: Run, path: str, fingerprint: str) -> None:
+    def stopped(run: TrainingState, path: str, fingerprint: str) -> None:
         save(run, path, fingerprint)
         if run.epoch == 2:
             raise KeyboardInterrupt
@@ -92,7 +92,7 @@ def workflow(folder: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     assert storage.names(storage.join(folder, "out")) == ["checkpoint.safetensors"]
     epochs = []
 
-    def counted(run: Run, path: str, fingerprint: str) -> None:
+    def counted(run: TrainingState, path: str, fingerprint: str) -> None:
         epochs.append(run.epoch)
         save(run, path, fingerprint)
 

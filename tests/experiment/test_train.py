@@ -306,7 +306,7 @@ def test_seed_and_device_are_of_the_fit(ring_csv, tmp_path):
     assert json.loads((tmp_path / "out" / "run.json").read_text())["fit"]["seed"] == 1
     # another device goes on with the run, another seed is another run
     train.train(RunSettings.read(path, ["fit.seed=1"]), progress=False)
-    with pytest.raises(SettingsError, match="another section fit: .*Name another folder"):
+    with pytest.raises(SettingsError, match=r"another section fit: .*Name another folder"):
         train.train(RunSettings.read(path), progress=False)
     for key, value in (("seed", 1), ("device", "cpu"), ("precision", "auto")):
         with pytest.raises(SettingsError, match=rf"^train\.{key}: it is fit\.{key} now.* Got {value!r}\.$"):
@@ -339,3 +339,29 @@ def test_a_model_without_epochs_takes_any_fit(ring_csv, tmp_path):
     assert model.fit_report.seed is None
     with pytest.raises(SettingsError, match=r"train: markov is not trained by gradient"):
         RunSettings.of(content | {"train": {"epochs": 1}}, "").check()
+
+
+def test_a_run_under_a_protocol_that_trains_again(ring_csv, tmp_path):
+    (tmp_path / "own.yaml").write_text(
+        f"name: own-v1\ntitle: own\ndata: {{name: {ring_csv.name}, revision: today}}\nretrain: true\n"
+        "split: {name: user_holdout, validation_users: 20, test_users: 10}\nheadline: [recall@3]\n"
+    )
+    content = {
+        "protocol": str(tmp_path / "own.yaml"),
+        "data": {"folder": str(ring_csv.parent)},
+        "model": {"name": "markov"},
+        "output": {"folder": str(tmp_path / "out")},
+    }
+    run = RunSettings.of(content, "")
+    model, table = train.train(run, progress=False)
+    split, _, filter_seen = data.read_split(run)
+    assert model.provenance["split_hash"] == split.retrain().hash
+    assert model.provenance["train_events"] == split.retrain().train_events.sum()
+    expected = seqrec.Markov().fit(split.retrain()).evaluate(split.retrain(), filter_seen=filter_seen)
+    assert table.rows == expected.table([row["metric"] for row in table.rows]).rows
+    assert judge.evaluate(str(tmp_path / "out")).rows == table.rows
+    # one that an older version trained, once only
+    once = seqrec.Markov().fit(split)
+    once.save(tmp_path / "out" / "model")
+    names = [row["metric"] for row in table.rows]
+    assert judge.evaluate(str(tmp_path / "out")).rows == once.evaluate(split).table(names).rows

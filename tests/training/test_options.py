@@ -42,5 +42,5 @@ def test_a_value_out_of_range_is_refused(ring):
 
 
 def test_a_model_that_is_not_trained_has_no_report():
-    with pytest.raises(SeqrecError, match="markov is not trained. Call fit"):
+    with pytest.raises(SeqrecError, match=r"markov is not trained\. Call fit"):
         _ = Markov().fit_report

@@ -149,6 +149,11 @@ class Result:
             )
         return cls(content, str(path))
 
+    @property
+    def examples(self) -> list[dict[str, Any]]:
+        """A few queries as one would read them (older files call them samples)."""
+        return self.get("examples") or self.get("samples") or []
+
     def ranks(self, filter_seen: bool, variant: str = "") -> np.ndarray:
         """(queries,) int64 ranks."""
         return unpack(
@@ -162,7 +167,10 @@ class Result:
     ) -> UserValues:
         """Every metric by user."""
         users = np.cumsum(unpack(self.content[f"ranks_{variant}" if variant else "ranks"]["users"]))
-        return comparison.by_user(metrics.from_ranks(self.ranks(filter_seen, variant), tuple(cutoffs)), users)
+        return comparison.by_user(
+            metrics.from_ranks(self.ranks(filter_seen, variant), tuple(cutoffs), self.get("headline") or ()),
+            users,
+        )
 
 
 def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]:
@@ -188,8 +196,8 @@ def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]
 
 
 def same_settings(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether the settings of two results agree, whichever version wrote them. None is as good as absent: what
-    an older result does not know yet was not set."""
+    """Whether the settings of two results agree, whichever version wrote them. None is as good as absent:
+    what an older result does not know yet was not set."""
     return bool(_set(upgraded(one)) == _set(upgraded(other)))
 
 

@@ -18,6 +18,7 @@ from seqrec import storage
 from seqrec.benchmark.results import Result, collect, same_settings
 from seqrec.errors import DataError, SettingsError, TrainingError, did_you_mean
 from seqrec.experiment.protocol import Protocol, load_protocol, load_sequences
+from seqrec.experiment.recipe import Recipe
 from seqrec.models import MODELS
 from seqrec.models.model import Model
 from seqrec.settings import yaml_file
@@ -76,17 +77,19 @@ def load_config(protocol: str, label: str, configs: str | Path | None = None) ->
     return Config(model=label)
 
 
-def model_of(protocol: Protocol, label: str, config: Config) -> Model:
-    """The untrained model of a run."""
-    from seqrec.experiment.settings import make_model
+def recipe_of(protocol: Protocol, label: str, config: Config) -> Recipe:
+    """Which model the runs of a row have.
 
+    Raises:
+        SettingsError: it says what the protocol or the run sets.
+    """
     own = {"name": config.model} if isinstance(config.model, str) else {"name": label, **config.model}
-    training = protocol.select.model_dump()
-    fixed = [f"train.{key}" for key in training if key in (config.train or {})]
+    selection = protocol.select.model_dump()
+    fixed = [f"train.{key}" for key in selection if key in (config.train or {})]
     fixed += ["fit.seed"] if "seed" in config.fit.model_fields_set else []
     if fixed:
         raise SettingsError(f"{label}: {fixed[0]}: the protocol or the run sets it. Leave it out.")
-    return make_model(own, config.loss, config.negatives, config.train, config.features, training)
+    return Recipe(own, config.loss, config.negatives, config.train, config.features, selection)
 
 
 def settings_of(model: Model, fit: FitSettings) -> dict[str, Any]:
@@ -186,7 +189,7 @@ def run(
     runs = []
     for label in chosen:
         config = load_config(declared.name, label, configs)
-        settings = settings_of(model_of(declared, label, config), config.fit)
+        settings = settings_of(recipe_of(declared, label, config).make(), config.fit)
         for seed in numbers:
             runs.append((label, config, seed, settings, result_path(results_dir, declared.name, label, seed)))
     check_split(

@@ -7,7 +7,7 @@ With a single relevant item every ideal list has it first, so the ideal DCG is 1
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import numpy as np
@@ -72,9 +72,17 @@ def parse(name: str) -> tuple[Callable[[np.ndarray, int], np.ndarray], int]:
     return BY_NAME[metric], int(k)
 
 
-def from_ranks(ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS) -> dict[str, np.ndarray]:
-    """Every metric at every cut-off, a value a query: ``{"ndcg@10": (queries,), ...}``."""
-    return {f"{name}@{k}": function(ranks, k) for name, function in BY_NAME.items() for k in cutoffs}
+def from_ranks(
+    ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS, names: Iterable[str] = ()
+) -> dict[str, np.ndarray]:
+    """Every metric at every cut-off, and those of these names, a value a query: ``{"ndcg@10": (queries,),
+    ...}``."""
+    values = {f"{name}@{k}": function(ranks, k) for name, function in BY_NAME.items() for k in cutoffs}
+    for name in names:
+        if name not in values:
+            function, k = parse(name)
+            values[name] = function(ranks, k)
+    return values
 
 
 def coverage(lists: np.ndarray, items: int) -> float:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
 
@@ -19,6 +19,8 @@ from seqrec.data.catalogue import Catalogue
 from seqrec.data.interactions import Interactions
 from seqrec.data.sequences import Histories, Sequences
 from seqrec.errors import DataError, SeqrecError, SettingsError, TrainingError
+from seqrec.evaluation import evaluation
+from seqrec.evaluation.evaluation import Evaluation
 from seqrec.serving import artifact, recommender
 from seqrec.settings.base import Settings
 from seqrec.splitting.everything import everything
@@ -90,8 +92,8 @@ class Model(ABC):
                 known, ``timestamp``: then every event trains, except that models which choose their epochs
                 hold out the last event of a tenth of the users (100 to 1,000) to choose on; of fewer than 200
                 users nothing is held out, and all epochs are trained.
-            on: seed, device, checkpoint and the like (``seqrec.training.options.FitOptions``). A model ignores
-                what it has no use for.
+            on: seed, device, checkpoint and the like (``seqrec.training.options.FitOptions``). A model
+                ignores what it has no use for.
             changes: fields of ``FitOptions`` that replace those of ``on``: ``fit(log, seed=1)``.
 
         Returns:
@@ -113,8 +115,7 @@ class Model(ABC):
         if self._fit_report is None:
             self.fit_report = FitReport(time.perf_counter() - begin)
         # What is known of each user when recommending: everything before their first test target.
-        self.known_stops = split.sequences.offsets[1:].copy()
-        np.minimum.at(self.known_stops, split.test.users, split.test.targets)
+        self.known_stops = split.known_stops
         self.provenance = {
             "split": split.settings,
             "split_hash": split.hash,
@@ -144,8 +145,8 @@ class Model(ABC):
         self._fit_report = report
 
     def fingerprint(self, split: Split, on: FitOptions) -> str:
-        """What must be the same for a fit to be resumed: model, settings, seed, precision (but not the device)
-        and data, ids included."""
+        """What must be the same for a fit to be resumed: model, settings, seed, precision (but not the
+        device) and data, ids included."""
         settings = self.configuration()
         settings["train"] = settings.get("train", {}) | {"seed": on.seed, "precision": on.precision}
         data = [split.hash, split.train_positions, split.sequences.ids_digest]
@@ -161,6 +162,35 @@ class Model(ABC):
             data = data if isinstance(data, Interactions) else Interactions.from_frame(data)
             data = data.sequences()
         return everything(data)
+
+    def evaluate(
+        self, split: Split, metrics: Iterable[str] | None = None, filter_seen: bool = True
+    ) -> Evaluation:
+        """Asks the test queries of a split, which the model should not have been trained on: fit it on the
+        same split.
+
+        Args:
+            metrics: such as ``["ndcg@10"]``; None for all at the usual cut-offs.
+            filter_seen: leave out what is in the history.
+
+        Returns:
+            ``evaluation["ndcg@10"]`` is the value, ``evaluation.metrics`` has 95% intervals over users,
+            ``evaluation.table()`` prints.
+
+        Raises:
+            DataError: the split's ids are not those that the model was trained on, or it has no test queries.
+            SettingsError: an unknown metric.
+        """
+        if not isinstance(split, Split):
+            raise SettingsError(
+                "split: expected a split, such as SplitSettings(name='leave_one_out').apply(log.sequences()). "
+                f"Got {type(split).__name__}."
+            )
+        if self.item_catalogue is None:
+            raise SeqrecError(f"{self.name} is not trained. Call fit, or load a saved model.")
+        names = None if metrics is None else list(metrics)
+        found = evaluation.evaluate(self, split, split.test, names or (), filter_seen)
+        return found if names is None else found.of(names)
 
     def recommend(
         self,

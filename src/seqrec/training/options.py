@@ -36,9 +36,9 @@ class FitOptions(FitSettings):
     again with validation events, once the number of epochs is chosen (``FitReport.best_epoch``)."""
     schedule_epochs: float | None = None
     """Epochs in which the schedule of rates is run through; None: ``train.epochs``.
-    ``FitReport.schedule_epochs`` has what it was: fewer where ``train.minutes`` cut a training short, so given
-    on to the training that repeats it, rates fall as fast (evenly over the epochs, where those of the limited
-    one went by the clock)."""
+    ``FitReport.schedule_epochs`` has what it was: fewer where ``train.minutes`` cut a training short, so
+    given on to the training that repeats it, rates fall as fast (evenly over the epochs, where those of the
+    limited one went by the clock)."""
 
 
 class FitChanges(TypedDict, total=False):
