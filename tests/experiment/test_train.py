@@ -200,7 +200,7 @@ def test_epochs_are_chosen_as_the_run_tests(changes, chosen):
         ({"train": {"epochs": "many"}}, "train.epochs: expected .*Got 'many'"),
         ({"loss": "bprmax"}, "loss.name: expected .*Got 'bprmax'"),
         ({"split": {"name": "last_m"}}, "last_m"),
-        ({"evaluate": {"metrics": ["ndgc@10"]}}, "ndgc@10"),
+        ({"evaluate": {"metrics": ["ndgc@10"]}}, "unknown metric 'ndgc'. Did you mean 'ndcg'"),
         ({"protocol": "ml-1m-origin-v1"}, "says which data and split"),
         ({"data": {}}, "either data.name"),
         ({"data": {"pth": "x"}}, "data.pth: unknown setting. Did you mean 'path'"),
@@ -284,9 +284,12 @@ def test_lists_are_judged_by_what_the_protocol_trains_on(retrain, tmp_path):
     [
         (
             "ndgc@10",
-            r"expected a metric with its cut-off, such as ndcg@10 \(did you mean 'ndcg'\?\)\. Got 'ndgc@10'\.$",
+            r"unknown metric 'ndgc'\. Did you mean 'ndcg'\?",
         ),
-        ("recall", r"expected a metric with its cut-off, such as recall@10\. Got 'recall'\.$"),
+        (
+            "recall",
+            r"metric 'recall': expected a cut-off of at least 1 after '@', as in 'recall@10'\. Got ''\.$",
+        ),
     ],
 )
 def test_a_wrong_metric_is_named_once(metric, message):

@@ -19,7 +19,7 @@ from seqrec.benchmark.results import Result, collect, same_settings
 from seqrec.errors import DataError, SettingsError, TrainingError, did_you_mean
 from seqrec.experiment.protocol import Protocol, load_protocol, load_sequences
 from seqrec.experiment.recipe import Recipe
-from seqrec.models import MODELS
+from seqrec.models import MODELS, get
 from seqrec.models.model import Model
 from seqrec.settings import yaml_file
 from seqrec.settings.base import Settings
@@ -69,11 +69,15 @@ def load_config(protocol: str, label: str, configs: str | Path | None = None) ->
     path = storage.join(configs or FOLDER, protocol, f"{label}.yaml")
     if storage.exists(path):
         return Config.of(yaml_file.read(path), f"{protocol}/{label}")
-    if label not in MODELS:
+    try:
+        get(label)
+    except SettingsError as error:
+        if ":" in label or not str(error).startswith("unknown model"):
+            raise
         raise SettingsError(
             f"models: {label!r} is neither a model nor has it settings under "
             f"{protocol}.{did_you_mean(label, labels(protocol, configs) or MODELS)}"
-        )
+        ) from error
     return Config(model=label)
 
 
@@ -95,12 +99,18 @@ def recipe_of(protocol: Protocol, label: str, config: Config) -> Recipe:
 def settings_of(model: Model, fit: FitSettings) -> dict[str, Any]:
     """All settings of a run but the seed, as JSON values: the same for all seeds of a row."""
     own = {"fit": fit.model_dump(exclude={"seed"})} if "train" in model.sections else {}
-    settings: dict[str, Any] = json.loads(json.dumps({"model": model.name, **model.configuration(), **own}))
+    settings: dict[str, Any] = json.loads(
+        json.dumps({"model": model.reference(), **model.configuration(), **own})
+    )
     return settings
 
 
 def result_path(results_dir: str | Path, protocol: str, label: str, seed: int) -> str:
-    return storage.join(results_dir, protocol, label, f"seed-{seed}.json")
+    return storage.join(results_dir, protocol, _file_name(label), f"seed-{seed}.json")
+
+
+def _file_name(label: str) -> str:
+    return label.replace(":", ".")  # package.module:Name
 
 
 def is_done(path: str, protocol: Protocol, settings: dict[str, Any]) -> bool:
@@ -219,10 +229,13 @@ def run(
             "data_dir": None if data_dir is None else str(data_dir),
             "topk": None
             if topk_dir is None
-            else storage.join(topk_dir, declared.name, f"{label}-seed-{seed}.csv"),
+            else storage.join(topk_dir, declared.name, f"{_file_name(label)}-seed-{seed}.csv"),
             "progress": progress,
         }
-        environment = dict(os.environ) if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        # models, splits and metrics from outside are there where they are here
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        if threads is not None:
+            environment["OMP_NUM_THREADS"] = str(threads)
         command = [sys.executable, "-m", "seqrec.benchmark.worker"]
         finished = subprocess.run(
             command,

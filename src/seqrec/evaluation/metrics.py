@@ -13,7 +13,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import AfterValidator
 
-from seqrec.errors import SettingsError, did_you_mean
+from seqrec.errors import SettingsError
+from seqrec.settings import names
 
 CUTOFFS = (1, 5, 10, 20)
 
@@ -55,33 +56,37 @@ BY_NAME: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 
 
 def parse(name: str) -> tuple[Callable[[np.ndarray, int], np.ndarray], int]:
-    """``"ndcg@10"`` -> (function, 10).
+    """``"ndcg@10"`` -> (function, 10). One from outside the package is named ``package.module:function@10``,
+    or as an installed package offers it (entry points of the group ``seqrec.metrics``).
 
     Raises:
         SettingsError: no such metric, or no cut-off of at least 1.
     """
     metric, _, k = name.partition("@")
-    if metric not in BY_NAME:
-        raise SettingsError(
-            f"metric {name!r}: expected a name such as 'ndcg@10'.{did_you_mean(metric, BY_NAME)}"
-        )
+    function = names.resolve("metric", metric, BY_NAME)
+    if not callable(function):
+        raise SettingsError(f"metric {metric}: expected a function (ranks, k). Got {function!r}.")
     if not k.isdigit() or int(k) < 1:
         raise SettingsError(
             f"metric {name!r}: expected a cut-off of at least 1 after '@', as in '{metric}@10'. Got {k!r}."
         )
-    return BY_NAME[metric], int(k)
+    return function, int(k)
 
 
 def from_ranks(
-    ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS, names: Iterable[str] = ()
+    ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS, more: Iterable[str] = ()
 ) -> dict[str, np.ndarray]:
-    """Every metric at every cut-off, and those of these names, a value a query: ``{"ndcg@10": (queries,),
+    """Every metric at every cut-off, and more by name, a value a query: ``{"ndcg@10": (queries,),
     ...}``."""
     values = {f"{name}@{k}": function(ranks, k) for name, function in BY_NAME.items() for k in cutoffs}
-    for name in names:
+    for name in more:
         if name not in values:
             function, k = parse(name)
-            values[name] = function(ranks, k)
+            values[name] = np.asarray(function(ranks, k), dtype=np.float64)
+            if values[name].shape != ranks.shape:
+                raise SettingsError(
+                    f"metric {name!r}: expected a value a query, {ranks.shape}. Got {values[name].shape}."
+                )
     return values
 
 
@@ -117,16 +122,7 @@ def novelty(lists: np.ndarray, item_counts: np.ndarray) -> float:
 
 
 def _known_metric(name: str) -> str:
-    try:
-        parse(name)
-    except SettingsError:
-        metric = name.partition("@")[0]
-        if metric in BY_NAME:
-            raise ValueError(f"a metric with its cut-off, such as {metric}@10") from None
-        hint = did_you_mean(metric, BY_NAME).strip(" .")
-        raise ValueError(
-            f"a metric with its cut-off, such as ndcg@10 ({hint[:1].lower()}{hint[1:]})"
-        ) from None
+    parse(name)
     return name
 
 

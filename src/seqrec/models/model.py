@@ -22,6 +22,7 @@ from seqrec.errors import DataError, SeqrecError, SettingsError, TrainingError
 from seqrec.evaluation import evaluation
 from seqrec.evaluation.evaluation import Evaluation
 from seqrec.serving import artifact, recommender
+from seqrec.settings import names
 from seqrec.settings.base import Settings
 from seqrec.splitting.everything import everything
 from seqrec.splitting.split import Split
@@ -52,6 +53,12 @@ class Model(ABC):
         self.known_stops: np.ndarray | None = None
         self._fit_report: FitReport | None = None
         self.provenance: dict[str, Any] = {}
+
+    @classmethod
+    def reference(cls) -> str:
+        """What a saved model and a run file call this class: its name if the package ships it, else
+        ``package.module:Name``."""
+        return cls.name if cls.__module__.startswith("seqrec.") else names.reference(cls)
 
     @abstractmethod
     def fit_split(self, split: Split, on: FitOptions) -> None:
@@ -150,9 +157,9 @@ class Model(ABC):
         settings = self.configuration()
         settings["train"] = settings.get("train", {}) | {"seed": on.seed, "precision": on.precision}
         data = [split.hash, split.train_positions, split.sequences.ids_digest]
-        return hashlib.sha256(json.dumps([self.name, settings, *data], sort_keys=True).encode()).hexdigest()[
-            :16
-        ]
+        return hashlib.sha256(
+            json.dumps([self.reference(), settings, *data], sort_keys=True).encode()
+        ).hexdigest()[:16]
 
     @staticmethod
     def _as_split(data: Any) -> Split:
@@ -183,8 +190,8 @@ class Model(ABC):
         """
         if not isinstance(split, Split):
             raise SettingsError(
-                "split: expected a split, such as SplitSettings(name='leave_one_out').apply(log.sequences()). "
-                f"Got {type(split).__name__}."
+                "split: expected a split, such as SplitSettings(name='leave_one_out')"
+                f".apply(log.sequences()). Got {type(split).__name__}."
             )
         if self.item_catalogue is None:
             raise SeqrecError(f"{self.name} is not trained. Call fit, or load a saved model.")
@@ -221,7 +228,13 @@ class Model(ABC):
         artifact.write(
             folder,
             artifact.Contents(
-                self.name, self.configuration(), self.state(), self.item_catalogue, users, *kept, *about
+                self.reference(),
+                self.configuration(),
+                self.state(),
+                self.item_catalogue,
+                users,
+                *kept,
+                *about,
             ),
         )
 
@@ -237,7 +250,7 @@ class Model(ABC):
             SettingsError: this machine has no such device.
         """
         found = artifact.read(folder)
-        if found.name != cls.name:
+        if found.name not in (cls.reference(), cls.name):
             raise DataError(f"{folder}: expected a {cls.name} model. Got {found.name!r}.")
         return cls.of(found, device)
 

@@ -5,8 +5,9 @@
     items-*.parquet          raw item ids and their attributes
     histories-*.safetensors  the users' histories, and users-*.parquet their ids (left out with ``histories=False``)
 
-Nothing in it is executed on loading: no pickle, no class path. A folder that was not written whole is
-refused. Saving again gives the files other names (``seqrec.storage.snapshot``).
+Nothing in it is executed on loading: no pickle. The name of a model from outside the package is
+``package.module:Name``, and ``seqrec.load`` imports that module, of which it must be able to find one. A
+folder that was not written whole is refused. Saving again gives the files other names (``seqrec.storage.snapshot``).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Contents:
     """A trained model, taken apart.
 
     Attributes:
-        name: of the model; configuration: the arguments that make it again, untrained.
+        name: of the model, or ``package.module:Name`` of one from outside; configuration: the arguments that make it again, untrained.
         state: everything learned, as named arrays.
         users: how many users it was trained on.
         sequences, known_stops: the users' histories, and where each ends; None where they are left out.
