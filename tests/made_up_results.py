@@ -75,7 +75,7 @@ def write_results(folder: Path, protocol: str = "made-up-v1") -> None:
                 "by_item_popularity": results.by_bin(
                     np.arange(2 * USERS), ranks.filtered, ["ndcg@10", "recall@10"]
                 ),
-                "samples": [
+                "examples": [
                     {
                         "user": "7",
                         "history": ["A <1>"],

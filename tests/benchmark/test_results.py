@@ -108,3 +108,22 @@ def test_a_shipped_protocol_refuses_results_on_another_split(tmp_path):
     write_results(tmp_path, protocol="ml-1m-leave-one-out-v1")
     with pytest.raises(DataError, match="split_hash: expected '0aa370c5d57fe3f6'"):
         results.groups(results.collect(tmp_path))
+
+
+def test_settings_of_older_results_are_the_same_where_they_mean_the_same():
+    older = {"model": "hrm", "train": {"epochs": 3, "device": "auto", "precision": "auto"}, "features": None}
+    now = {"model": "hrm", "train": {"epochs": 3}, "fit": {"device": "auto", "precision": "auto"}}
+    assert results.same_settings(older, now)
+    assert results.same_settings(now, older)
+    for other in ({**now, "train": {"epochs": 4}}, {**now, "fit": {"device": "cpu", "precision": "auto"}}):
+        assert not results.same_settings(older, other)
+
+
+def test_examples_of_older_results_are_read(tmp_path):
+    write_results(tmp_path)
+    found = results.collect(tmp_path)[0]
+    examples = found.examples
+    assert examples[0]["target"] == "D"
+    content = dict(found.content)
+    content["samples"] = content.pop("examples")
+    assert results.Result(content, "").examples == examples

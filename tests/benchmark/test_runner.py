@@ -103,7 +103,7 @@ def test_a_result_file_has_every_key_and_no_seed_path_or_date_in_its_settings(fo
     assert r["positions_per_second"] > 0
     assert 50 < r["peak_memory_mb"] < 4000
     assert sum(b["queries"] for b in r["by_history_length"]) == 60
-    assert len(r["samples"][0]["recommended"]) == 5
+    assert len(r["examples"][0]["recommended"]) == 5
     assert not list((folder / "results").rglob("*.safetensors")), "the checkpoint of a finished run stays"
 
 
@@ -232,7 +232,7 @@ def test_every_shipped_settings_file_makes_a_model(protocol):
     assert {"popularity", "recent_popularity", "markov", "item_knn", "vsknn", "fpmc"} <= set(labels)
     for label in labels:
         config = runner.load_config(protocol, label)
-        assert runner.settings_of(runner.model_of(declared, label, config), config.fit)["model"]
+        assert runner.settings_of(runner.recipe_of(declared, label, config).make(), config.fit)["model"]
 
 
 def test_provenance():

@@ -102,7 +102,7 @@ OFFSETS = np.concatenate([[0], np.cumsum([len(ranks) for ranks in SETS])])
 
 def of_sets(name: str, k: int) -> np.ndarray:
     shuffled = [np.random.default_rng(q).permutation(ranks) for q, ranks in enumerate(SETS)]
-    return metrics.from_ranks(np.concatenate(shuffled), (k,), OFFSETS)[f"{name}@{k}"]
+    return metrics.from_ranks(np.concatenate(shuffled), (k,), offsets=OFFSETS)[f"{name}@{k}"]
 
 
 @pytest.mark.parametrize("k", metrics.CUTOFFS)
@@ -147,7 +147,10 @@ def test_one_right_answer_is_the_special_case_of_several():
 
 
 def test_no_query_has_no_values():
-    assert metrics.from_ranks(np.zeros(0, np.int64), (10,), np.zeros(1, np.int64))["ndcg@10"].tolist() == []
+    assert (
+        metrics.from_ranks(np.zeros(0, np.int64), (10,), offsets=np.zeros(1, np.int64))["ndcg@10"].tolist()
+        == []
+    )
 
 
 def test_by_hand():

@@ -38,7 +38,7 @@ def test_name_and_arguments_make_the_split():
             r"split.nn: expected an argument of last_n \(did you mean 'n'\?\). Got 3.",
         ),
         ({"name": "leave_one_out", "n": 3}, r"split.n: expected an argument of leave_one_out"),
-        ({"name": "last_m"}, r"split.name: expected a split \(did you mean 'last_n'\?\). Got 'last_m'."),
+        ({"name": "last_m"}, r"split.name: unknown split 'last_m'\. Did you mean 'last_n'\?"),
         ({"nmae": "last_n"}, r"split.nmae: .*did you mean 'name'"),
         ({"name": "last_n", "n": 0}, r"split.n: expected greater than or equal to 1. Got 0."),
         (

@@ -157,6 +157,11 @@ class Result:
             )
         return cls(content, str(path))
 
+    @property
+    def examples(self) -> list[dict[str, Any]]:
+        """A few queries as one would read them (older files call them samples)."""
+        return self.get("examples") or self.get("samples") or []
+
     def ranks(self, filter_seen: bool, variant: str = "") -> np.ndarray:
         """(targets,) int64 ranks, from 1.
 
@@ -177,8 +182,8 @@ class Result:
         users, offsets = np.cumsum(unpack(packed["users"])), None
         if "targets" in packed:
             offsets = np.concatenate([[0], np.cumsum(unpack(packed["targets"]))])
-        of_queries = metrics.from_ranks(self.ranks(filter_seen, variant), tuple(cutoffs), offsets)
-        return comparison.by_user(of_queries, users)
+        ranks, more = self.ranks(filter_seen, variant), self.get("headline") or ()
+        return comparison.by_user(metrics.from_ranks(ranks, tuple(cutoffs), more, offsets), users)
 
 
 def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]:

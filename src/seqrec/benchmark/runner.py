@@ -18,7 +18,8 @@ from seqrec import storage
 from seqrec.benchmark.results import Result, collect, same_settings
 from seqrec.errors import DataError, SettingsError, TrainingError, did_you_mean
 from seqrec.experiment.protocol import Protocol, load_protocol, load_sequences
-from seqrec.models import MODELS
+from seqrec.experiment.recipe import Recipe
+from seqrec.models import MODELS, get
 from seqrec.models.model import Model
 from seqrec.settings import yaml_file
 from seqrec.settings.base import Settings
@@ -68,36 +69,48 @@ def load_config(protocol: str, label: str, configs: str | Path | None = None) ->
     path = storage.join(configs or FOLDER, protocol, f"{label}.yaml")
     if storage.exists(path):
         return Config.of(yaml_file.read(path), f"{protocol}/{label}")
-    if label not in MODELS:
+    try:
+        get(label)
+    except SettingsError as error:
+        if ":" in label or not str(error).startswith("unknown model"):
+            raise
         raise SettingsError(
             f"models: {label!r} is not a model, and has no settings under "
             f"{protocol}.{did_you_mean(label, labels(protocol, configs) or MODELS)}"
-        )
+        ) from error
     return Config(model=label)
 
 
-def model_of(protocol: Protocol, label: str, config: Config) -> Model:
-    """The untrained model of a run."""
-    from seqrec.experiment.settings import make_model
+def recipe_of(protocol: Protocol, label: str, config: Config) -> Recipe:
+    """Which model the runs of a row have.
 
+    Raises:
+        SettingsError: it says what the protocol or the run sets.
+    """
     own = {"name": config.model} if isinstance(config.model, str) else {"name": label, **config.model}
-    training = protocol.select.model_dump()
-    fixed = [f"train.{key}" for key in training if key in (config.train or {})]
+    selection = protocol.select.model_dump()
+    fixed = [f"train.{key}" for key in selection if key in (config.train or {})]
     fixed += ["fit.seed"] if "seed" in config.fit.model_fields_set else []
     if fixed:
         raise SettingsError(f"{label}: {fixed[0]}: set by the protocol or the run. Leave it out.")
-    return make_model(own, config.loss, config.negatives, config.train, config.features, training)
+    return Recipe(own, config.loss, config.negatives, config.train, config.features, selection)
 
 
 def settings_of(model: Model, fit: FitSettings) -> dict[str, Any]:
     """All settings of a run but the seed, as JSON values: the same for all seeds of a row."""
     own = {"fit": fit.model_dump(exclude={"seed"})} if "train" in model.sections else {}
-    settings: dict[str, Any] = json.loads(json.dumps({"model": model.name, **model.configuration(), **own}))
+    settings: dict[str, Any] = json.loads(
+        json.dumps({"model": model.reference(), **model.configuration(), **own})
+    )
     return settings
 
 
 def result_path(results_dir: str | Path, protocol: str, label: str, seed: int) -> str:
-    return storage.join(results_dir, protocol, label, f"seed-{seed}.json")
+    return storage.join(results_dir, protocol, _file_name(label), f"seed-{seed}.json")
+
+
+def _file_name(label: str) -> str:
+    return label.replace(":", ".")  # package.module:Name
 
 
 def is_done(path: str, protocol: Protocol, settings: dict[str, Any]) -> bool:
@@ -185,7 +198,7 @@ def run(
     runs = []
     for label in chosen:
         config = load_config(declared.name, label, configs)
-        settings = settings_of(model_of(declared, label, config), config.fit)
+        settings = settings_of(recipe_of(declared, label, config).make(), config.fit)
         for seed in numbers:
             runs.append((label, config, seed, settings, result_path(results_dir, declared.name, label, seed)))
     check_split(
@@ -215,10 +228,13 @@ def run(
             "data_dir": None if data_dir is None else str(data_dir),
             "topk": None
             if topk_dir is None
-            else storage.join(topk_dir, declared.name, f"{label}-seed-{seed}.csv"),
+            else storage.join(topk_dir, declared.name, f"{_file_name(label)}-seed-{seed}.csv"),
             "progress": progress,
         }
-        environment = dict(os.environ) if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        # models, splits and metrics from outside are there where they are here
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        if threads is not None:
+            environment["OMP_NUM_THREADS"] = str(threads)
         command = [sys.executable, "-m", "seqrec.benchmark.worker"]
         finished = subprocess.run(
             command,

@@ -19,46 +19,17 @@ import numpy as np
 
 from seqrec import storage
 from seqrec.benchmark import provenance, results
-from seqrec.benchmark.runner import Config, model_of, settings_of
+from seqrec.benchmark.runner import Config, recipe_of, settings_of
 from seqrec.errors import SeqrecError
-from seqrec.evaluation import comparison, lists, metrics, ranking
+from seqrec.evaluation import lists, metrics
+from seqrec.evaluation.evaluation import measure
 from seqrec.evaluation.ranking import Ranks
-from seqrec.experiment.protocol import Protocol, load_protocol, load_sequences
-from seqrec.models.model import Model
+from seqrec.experiment import fitting, judge
+from seqrec.experiment.protocol import load_protocol, load_sequences
 from seqrec.splitting.split import Queries, Split
 from seqrec.training.options import FitOptions
 
-SAMPLES = 4
-
-
-def train(
-    protocol: Protocol, label: str, config: Config, seed: int, split: Split, checkpoint: str, progress: bool
-) -> tuple[Model, Model, dict[str, Any]]:
-    """Selects on validation and, where the protocol says so, trains again on training and validation events.
-
-    Returns:
-        the model to validate, the model to test, and what training reported.
-    """
-    model = model_of(protocol, label, config)
-    on = FitOptions(**config.fit.model_dump() | {"seed": seed}, progress=progress)
-    model.fit(split, on, checkpoint=checkpoint)
-    report = model.fit_report.to_json()
-    if not protocol.retrain:
-        return model, model, report
-    final = model_of(protocol, label, config)
-    # As many epochs, at the rates that those had.
-    final.fit(
-        split.retrain(),
-        on,
-        stop_after=report.get("best_epoch"),
-        schedule_epochs=report.get("schedule_epochs"),
-    )
-    return model, final, report | {"retrain_seconds": final.fit_report.train_seconds}
-
-
-def measure(ranks: Ranks, filter_seen: bool, cutoffs: list[int]) -> dict[str, dict[str, float]]:
-    """All metrics with intervals over users."""
-    return comparison.intervals(comparison.by_user(ranks.metrics(filter_seen, tuple(cutoffs)), ranks.users))
+EXAMPLES = 4
 
 
 def describe_lists(ranks: Ranks, split: Split, filter_seen: bool) -> dict[str, float]:
@@ -76,7 +47,7 @@ def describe_lists(ranks: Ranks, split: Split, filter_seen: bool) -> dict[str, f
     }
 
 
-def samples(ranks: Ranks, split: Split, queries: Queries, filter_seen: bool) -> list[dict[str, Any]]:
+def examples(ranks: Ranks, split: Split, queries: Queries, filter_seen: bool) -> list[dict[str, Any]]:
     """A few queries as one would read them: the end of the history, what was recommended, what came. The same
     queries for every model."""
     catalogue = split.sequences.item_catalogue
@@ -88,7 +59,7 @@ def samples(ranks: Ranks, split: Split, queries: Queries, filter_seen: bool) -> 
     def named(items: np.ndarray) -> list[str]:
         return [str(names[int(item)]) for item in items if item >= 0]
 
-    chosen = np.unique(np.linspace(0, len(queries) - 1, SAMPLES + 2).astype(int)[1:-1])
+    chosen = np.unique(np.linspace(0, len(queries) - 1, EXAMPLES + 2).astype(int)[1:-1])
     return [
         {
             "user": str(split.sequences.user_catalogue.ids[int(queries.users[q])]),
@@ -109,7 +80,8 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     config = Config.of(request["config"], request["label"])
     sequences, source = load_sequences(protocol.data, protocol.ties, request["data_dir"])
     split = protocol.apply(sequences)
-    settings = settings_of(model_of(protocol, request["label"], config), config.fit)
+    recipe = recipe_of(protocol, request["label"], config)
+    settings = settings_of(recipe.make(), config.fit)
     path, progress = str(request["path"]), request["progress"]
     # A run that was interrupted goes on from its last epoch.
     digest = hashlib.sha256(
@@ -117,18 +89,19 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     ).hexdigest()[:8]
     hidden = f".{Path(path).stem}-"
     checkpoint = storage.sibling(path, f"{hidden}{digest}.safetensors")
-    model, final, report = train(
-        protocol, request["label"], config, request["seed"], split, checkpoint, progress
+    on = FitOptions(
+        **config.fit.model_dump() | {"seed": request["seed"]}, progress=progress, checkpoint=checkpoint
     )
+    fitted = fitting.fit(recipe, split, on, protocol.retrain)
+    report = fitted.chosen.fit_report
 
-    validation = ranking.rank(model, split, split.validation, lists=False)
+    filter_seen, names, cutoffs = protocol.filter_seen, protocol.headline, protocol.cutoffs
+    validation = fitted.validate(names, filter_seen, cutoffs)
     known = split.retrain() if protocol.retrain else split
-    asking = time.perf_counter()
-    test = ranking.rank(final, known, split.test)
-    evaluation_seconds = time.perf_counter() - asking
+    tested = judge.ask(fitted.final, known, names, filter_seen, cutoffs=cutoffs)
     peak = provenance.peak_memory_mb()
 
-    filter_seen, names = protocol.filter_seen, protocol.headline
+    test = tested.ranks
     targets, first = known.targets(split.test), split.test.first_targets
     popularity = np.add.reduceat(known.item_counts[targets], first[:-1]) // np.diff(first)
     content: dict[str, Any] = {
@@ -139,21 +112,21 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
         "settings": settings,
         "filter_seen": filter_seen,
         "headline": names,
-        "metrics": measure(test, filter_seen, protocol.cutoffs),
-        protocol.other: measure(test, not filter_seen, protocol.cutoffs),
-        "validation_metrics": measure(validation, filter_seen, protocol.cutoffs),
+        "metrics": tested.metrics,
+        protocol.other: measure(test, not filter_seen, cutoffs, names),
+        "validation_metrics": validation.metrics,
         "lists": describe_lists(test, known, filter_seen),
-        "train_seconds": report.get("train_seconds"),
-        "retrain_seconds": report.get("retrain_seconds"),
-        "evaluation_seconds": evaluation_seconds,
+        "train_seconds": report.train_seconds,
+        "retrain_seconds": fitted.final.fit_report.train_seconds if protocol.retrain else None,
+        "evaluation_seconds": tested.seconds,
         "peak_memory_mb": peak,
-        "positions_per_second": report.get("positions_per_second"),
+        "positions_per_second": report.positions_per_second,
         "training": {
             k: v
-            for k, v in report.items()
+            for k, v in report.to_json().items()
             if k in ("epochs", "best_epoch", "updates", "parameters", "device", "precision", "threads")
         },
-        "curve": report.get("curve", []),
+        "curve": list(report.curve),
         "items": len(sequences.item_catalogue),
         "users": sequences.users,
         "events": sequences.events,
@@ -173,15 +146,16 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
         "by_item_popularity": results.by_bin(
             popularity, test.headline(filter_seen), names, offsets=test.offsets
         ),
-        "samples": samples(test, known, split.test, filter_seen),
+        "examples": examples(test, known, split.test, filter_seen),
         "ranks": results.pack_ranks(test),
     }
     for name in protocol.variants:
         other_split = protocol.variant(name, sequences)
-        other = ranking.rank(final, known, other_split.test, lists=False)
+        asked = judge.ask(fitted.final, known, names, filter_seen, cutoffs=cutoffs, variant=other_split)
+        other = asked.ranks
         content |= {
-            f"metrics_{name}": measure(other, filter_seen, protocol.cutoffs),
-            f"{protocol.other}_{name}": measure(other, not filter_seen, protocol.cutoffs),
+            f"metrics_{name}": asked.metrics,
+            f"{protocol.other}_{name}": measure(other, not filter_seen, cutoffs, names),
             f"queries_{name}": len(other_split.test),
             f"cold_targets_{name}": float((known.item_counts[known.targets(other_split.test)] == 0).mean()),
             f"split_hash_{name}": other_split.hash,

@@ -144,7 +144,9 @@ class Scored:
 
     def metrics(self, cutoffs: tuple[int, ...] = metrics.CUTOFFS) -> dict[str, np.ndarray]:
         """A value a query for every metric at the cut-offs up to the longest list."""
-        return metrics.from_ranks(self.ranks, tuple(k for k in cutoffs if k <= self.longest), self.offsets)
+        return metrics.from_ranks(
+            self.ranks, tuple(k for k in cutoffs if k <= self.longest), offsets=self.offsets
+        )
 
 
 def score(

@@ -12,13 +12,14 @@ A query has one right answer or, with offsets, several: the ranks of query i are
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import numpy as np
 from pydantic import AfterValidator
 
-from seqrec.errors import SettingsError, did_you_mean
+from seqrec.errors import SettingsError
+from seqrec.settings import names
 
 CUTOFFS = (1, 5, 10, 20)
 
@@ -90,36 +91,49 @@ BY_NAME: dict[str, Metric] = {
 
 
 def values(metric: Metric, ranks: np.ndarray, k: int, offsets: np.ndarray | None = None) -> np.ndarray:
-    """(queries,) a metric of (targets,) ranks; a metric that knows one right answer only is not told of
-    offsets where there are none."""
-    return metric(ranks, k) if offsets is None else metric(ranks, k, offsets)
+    """(queries,) a metric of (targets,) ranks.
+
+    Raises:
+        SettingsError: a metric from outside the package gives something else.
+    """
+    found = np.asarray(metric(ranks, k) if offsets is None else metric(ranks, k, offsets), dtype=np.float64)
+    queries = len(ranks) if offsets is None else len(offsets) - 1
+    if found.shape != (queries,):
+        raise SettingsError(
+            f"metric {names.reference(metric)}: expected a value a query, ({queries},). Got {found.shape}."
+        )
+    return found
 
 
 def parse(name: str) -> tuple[Metric, int]:
-    """``"ndcg@10"`` -> (function, 10).
+    """``"ndcg@10"`` -> (function, 10). One from outside the package is named ``package.module:function@10``,
+    or as an installed package offers it (entry points of the group ``seqrec.metrics``).
 
     Raises:
         SettingsError: no such metric, or no cut-off of at least 1.
     """
     metric, _, k = name.partition("@")
-    if metric not in BY_NAME:
-        raise SettingsError(
-            f"metric {name!r}: expected a name such as 'ndcg@10'.{did_you_mean(metric, BY_NAME)}"
-        )
+    function = names.resolve("metric", metric, BY_NAME)
+    if not callable(function):
+        raise SettingsError(f"metric {metric}: expected a function (ranks, k). Got {function!r}.")
     if not k.isdigit() or int(k) < 1:
         raise SettingsError(
             f"metric {name!r}: expected a cut-off of at least 1 after '@', as in '{metric}@10'. Got {k!r}."
         )
-    return BY_NAME[metric], int(k)
+    return function, int(k)
 
 
 def from_ranks(
-    ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS, offsets: np.ndarray | None = None
+    ranks: np.ndarray,
+    cutoffs: tuple[int, ...] = CUTOFFS,
+    more: Iterable[str] = (),
+    offsets: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Every metric of (targets,) ranks at every cut-off: ``{"ndcg@10": (queries,) values, ...}``."""
-    return {
-        f"{name}@{k}": values(metric, ranks, k, offsets) for name, metric in BY_NAME.items() for k in cutoffs
-    }
+    """Every metric of (targets,) ranks at every cut-off, and more by name: ``{"ndcg@10": (queries,) values,
+    ...}``."""
+    wanted = {f"{name}@{k}": (metric, k) for name, metric in BY_NAME.items() for k in cutoffs}
+    wanted |= {name: parse(name) for name in more if name not in wanted}
+    return {name: values(metric, ranks, k, offsets) for name, (metric, k) in wanted.items()}
 
 
 def coverage(lists: np.ndarray, items: int) -> float:
@@ -154,16 +168,7 @@ def novelty(lists: np.ndarray, item_counts: np.ndarray) -> float:
 
 
 def _known_metric(name: str) -> str:
-    try:
-        parse(name)
-    except SettingsError:
-        metric = name.partition("@")[0]
-        if metric in BY_NAME:
-            raise ValueError(f"a metric with its cut-off, such as {metric}@10") from None
-        hint = did_you_mean(metric, BY_NAME).strip(" .")
-        raise ValueError(
-            f"a metric with its cut-off, such as ndcg@10 ({hint[:1].lower()}{hint[1:]})"
-        ) from None
+    parse(name)
     return name
 
 

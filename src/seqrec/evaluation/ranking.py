@@ -10,6 +10,7 @@ targets with one score each has a rank of its own, after everything else with th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,9 +51,11 @@ class Ranks:
         """(targets,) the ranks with or without the seen filter."""
         return self.filtered if filter_seen else self.unfiltered
 
-    def metrics(self, filter_seen: bool, cutoffs: tuple[int, ...] = metrics.CUTOFFS) -> dict[str, np.ndarray]:
-        """Every metric at every cut-off, (queries,) values each."""
-        return metrics.from_ranks(self.headline(filter_seen), cutoffs, self.offsets)
+    def metrics(
+        self, filter_seen: bool, cutoffs: tuple[int, ...] = metrics.CUTOFFS, more: Iterable[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """Every metric at every cut-off, and more by name: (queries,) values each."""
+        return metrics.from_ranks(self.headline(filter_seen), cutoffs, more, self.offsets)
 
 
 def check_ids(scorer: Scorer, split: Split) -> None:

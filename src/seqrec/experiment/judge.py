@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from seqrec import models, storage
 from seqrec.errors import SettingsError
-from seqrec.evaluation import comparison, lists, metrics, ranking
+from seqrec.evaluation import comparison, lists, metrics
+from seqrec.evaluation import evaluation as asking
+from seqrec.evaluation.evaluation import Evaluation
 from seqrec.experiment import protocol as protocols
 from seqrec.experiment.data import read_split
 from seqrec.experiment.settings import DataSettings, RunSettings, upgraded
@@ -19,51 +20,25 @@ from seqrec.tables import Table
 log = logging.getLogger("seqrec")
 
 
-@dataclass(frozen=True)
-class Tested:
-    """What a test found.
-
-    Attributes:
-        intervals: every metric at every cut-off, with its 95% interval over users.
-    """
-
-    title: str
-    intervals: dict[str, dict[str, float]]
-    ranks: ranking.Ranks
-    split: Split
-    filter_seen: bool
-
-    def table(self, names: Iterable[str] | None = None) -> Table:
-        """The metrics of these names; all if none is named."""
-        return Table(
-            self.title,
-            ["metric", "value"],
-            [{"metric": name, "value": self.intervals[name]} for name in names or self.intervals],
-        )
-
-    def write_topk(self, path: str) -> None:
-        """Writes the 20 best items of each test query."""
-        lists.write(self.ranks, self.split, path, self.filter_seen)
-
-
-def test(model: Model, split: Split, names: Iterable[str], filter_seen: bool) -> Tested:
+def ask(
+    model: Model,
+    split: Split,
+    names: Iterable[str],
+    filter_seen: bool,
+    *,
+    cutoffs: Iterable[int] = metrics.CUTOFFS,
+    variant: Split | None = None,
+) -> Evaluation:
     """Asks a trained model the test queries of a split.
 
     Args:
+        split: what it was trained on, which says what is cold.
         names: metrics that must be among those computed.
+        cutoffs: of the metrics that always are.
+        variant: whose test queries are asked instead.
     """
-    ranks = ranking.rank(model, split, split.test)
-    cutoffs = tuple(sorted({*metrics.CUTOFFS, *(metrics.parse(name)[1] for name in names)}))
-    values = ranks.metrics(filter_seen, cutoffs)
-    intervals = comparison.intervals(comparison.by_user(values, ranks.users))
-    shown = "seen items filtered" if filter_seen else "seen items not filtered"
-    return Tested(
-        f"{model.name}: test metrics of {len(split.test):,} queries, {shown}",
-        intervals,
-        ranks,
-        split,
-        filter_seen,
-    )
+    queries = (split if variant is None else variant).test
+    return asking.evaluate(model, split, queries, names, filter_seen, cutoffs=cutoffs, lists=variant is None)
 
 
 def evaluate(
@@ -102,15 +77,17 @@ def evaluate(
     run = RunSettings.of(content, "")
     model = models.load(storage.join(folder, "model"))
     split, _, filters = read_split(run)
-    if model.provenance.get("split_hash") != split.hash:
-        trained_on = model.provenance.get("split_hash")
+    trained_on = model.provenance.get("split_hash")
+    if trained_on != split.hash and split.retrain_stops is not None and trained_on == split.retrain().hash:
+        split = split.retrain()
+    if trained_on != split.hash:
         raise SettingsError(
             f"{folder}: its model was trained on the split {trained_on}; the data gives {split.hash} now. "
             "Train again: the data has changed."
         )
-    tested = test(model, split, run.evaluate.metrics, filters if filter_seen is None else filter_seen)
+    tested = ask(model, split, run.evaluate.metrics, filters if filter_seen is None else filter_seen)
     if topk_path is not None:
-        tested.write_topk(topk_path)
+        lists.write(tested.ranks, split, topk_path, tested.filter_seen)
     return tested.table(run.evaluate.metrics)
 
 

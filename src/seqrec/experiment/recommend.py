@@ -12,11 +12,15 @@ from seqrec import models, storage
 from seqrec.data.catalogue import Catalogue
 from seqrec.errors import SettingsError
 from seqrec.experiment.data import OF_FILES, read_sequences, refuse_settings
-from seqrec.experiment.settings import DataSettings, make_model
+from seqrec.experiment.recipe import Recipe
+from seqrec.experiment.settings import DataSettings
 from seqrec.models.model import Model
 from seqrec.tables import Table
 
 log = logging.getLogger("seqrec")
+
+KNOW_ALL = ("everything", "refit")
+"""Splits without a test: who was fitted on one knows all events of its users."""
 
 
 def open_or_train(
@@ -41,7 +45,7 @@ def open_or_train(
     if save is not None:
         storage.check_folder(save)
     sequences, _ = read_sequences(DataSettings.of(data, "data"))
-    model = make_model({"name": model_name or "sasrec"}).fit(sequences)
+    model = Recipe({"name": model_name or "sasrec"}).make().fit(sequences)
     if save is not None:
         model.save(save)
     return model
@@ -70,7 +74,7 @@ def recommend(
                 f"--user: {model.name} was saved without its users' histories. Give --sequence, or save "
                 "it with histories=True."
             )
-        if model.known_stops is not None and (model.known_stops < model.sequences.offsets[1:]).any():
+        if model.provenance.get("split", {}).get("name") not in KNOW_ALL:
             log.info(
                 "The users' histories end before the held-out test events, which may be recommended "
                 "again. Train with --refit (output.refit: true) "

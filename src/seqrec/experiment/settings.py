@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from seqrec import models, storage
+from seqrec import storage
 from seqrec.errors import SettingsError
 from seqrec.evaluation import lists
 from seqrec.evaluation.metrics import MetricName
 from seqrec.experiment import protocol as protocols
+from seqrec.experiment.recipe import Recipe
 from seqrec.models.model import Model
 from seqrec.samples.tables import SampleSettings
 from seqrec.settings import yaml_file
@@ -121,7 +122,11 @@ class RunSettings(Settings):
                 "output.refit: expected output.folder, to save the model that is fitted on all "
                 "events. Got none."
             )
-        return make_model(self.model, self.loss, self.negatives, self.train, self.features, self.selection())
+        return self.recipe().make()
+
+    def recipe(self) -> Recipe:
+        """Which model."""
+        return Recipe(self.model, self.loss, self.negatives, self.train, self.features, self.selection())
 
     def selection(self) -> dict[str, Any]:
         """By what epochs are chosen where ``train`` does not say: as the protocol chooses, else with the
@@ -164,34 +169,3 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
         return content
     content = {**content, "train": train, "fit": moved | content.get("fit", {})}
     return content if train else {name: value for name, value in content.items() if name != "train"}
-
-
-def make_model(
-    model: dict[str, Any],
-    loss: Any = None,
-    negatives: Any = None,
-    train: Any = None,
-    features: Any = None,
-    training: dict[str, Any] | None = None,
-) -> Model:
-    """An untrained model from the sections of a run.
-
-    Args:
-        training: what a model that is trained by gradient has in its section ``train`` where that says
-            nothing.
-    """
-    settings = dict(model)
-    name = settings.pop("name", None)
-    if name is None:
-        raise SettingsError(f"model.name: missing. Known: {', '.join(models.MODELS)}.")
-    cls = models.get(name)
-    sections = {"loss": loss, "negatives": negatives, "train": train, "features": features}
-    given = {section: value for section, value in sections.items() if value is not None}
-    for section in given:
-        if section not in cls.sections:
-            raise SettingsError(
-                f"{section}: {name} is not trained by gradient descent and has no such section. Leave it out."
-            )
-    if training and "train" in cls.sections:
-        given["train"] = {**training, **(train or {})}
-    return cls(**given, **settings)

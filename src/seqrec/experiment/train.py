@@ -26,19 +26,23 @@ from typing import Any
 
 from seqrec import storage
 from seqrec.errors import SettingsError
+from seqrec.evaluation import lists
+from seqrec.experiment import fitting, judge
 from seqrec.experiment.data import read_split
-from seqrec.experiment.judge import test
+from seqrec.experiment.protocol import load_protocol
+from seqrec.experiment.recipe import Recipe
 from seqrec.experiment.settings import RunSettings, upgraded
 from seqrec.models.model import Model
 from seqrec.splitting import Split
 from seqrec.tables import Table
-from seqrec.training.options import FitOptions, FitSettings
+from seqrec.training.options import FitOptions, FitReport, FitSettings
 
 log = logging.getLogger("seqrec")
 
 
 def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tuple[Model, Table]:
-    """Trains and tests, and writes what ``output`` asks for. Where the output folder has a checkpoint of the
+    """Trains (again, on training and validation events, where the protocol says so) and tests, and writes
+    what ``output`` asks for. Where the output folder has a checkpoint of the
     same run, it goes on from there.
 
     Args:
@@ -49,7 +53,7 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
     Raises:
         SettingsError: a setting is wrong, or the output folder has another run.
     """
-    model = run.check()
+    run.check()
     if run.output.folder is not None and not restart:
         _check_is_ours(run, run.output.folder)
     split, source, filter_seen = read_split(run)
@@ -66,8 +70,11 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
     if checkpoint is not None and restart:
         storage.remove(checkpoint)
     on = FitOptions(**run.fit.model_dump(), progress=progress, checkpoint=checkpoint)
-    model.fit(split, on)
-    tested = test(model, split, run.evaluate.metrics, filter_seen)
+    retrain = run.protocol is not None and load_protocol(run.protocol).retrain
+    fitted = fitting.fit(run.recipe(), split, on, retrain)
+    model = fitted.final
+    known = split.retrain() if retrain else split
+    tested = judge.ask(model, known, run.evaluate.metrics, filter_seen)
     if folder is not None:
         # gone first and back last: where it is, model and metrics are its own
         described = storage.join(folder, "run.json")
@@ -77,9 +84,9 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
         tested.table().write(storage.join(folder, "metrics.json"))
         storage.write_json(_described(run), described)
     if run.evaluate.topk is not None:
-        tested.write_topk(run.evaluate.topk)
+        lists.write(tested.ranks, known, run.evaluate.topk, filter_seen)
     if folder is not None and run.output.refit:
-        refit(model, run.check(), split, folder, on)
+        refit(run.recipe(), fitted.chosen.fit_report, split.refit(), folder, on)
     return model, tested.table(run.evaluate.metrics)
 
 
@@ -113,23 +120,16 @@ def _check_is_ours(run: RunSettings, folder: str) -> None:
             )
 
 
-def refit(tested: Model, fresh: Model, split: Split, folder: str, on: FitOptions) -> None:
-    """Fits a fresh model on all events of a split, for as many epochs as the tested one has chosen, and saves
-    it as ``serving`` in the run's folder.
+def refit(recipe: Recipe, report: FitReport, whole: Split, folder: str, on: FitOptions) -> None:
+    """Fits a fresh model on all events, for as many epochs as the tested one has chosen, and saves it as
+    ``serving`` in the run's folder.
 
     Its checkpoint has a name of its own, made from all that must be the same for it to go on; those of other
     refits are removed.
     """
-    whole, report = split.refit(), tested.fit_report
-    kept = f"refit-{report.best_epoch}-{fresh.fingerprint(whole, on)}.safetensors"
+    kept = f"refit-{report.best_epoch}-{recipe.make().fingerprint(whole, on)}.safetensors"
     log.info("refit: %d events train, for %s", whole.train_events.sum(), storage.join(folder, "serving"))
-    fresh.fit(
-        whole,
-        on,
-        checkpoint=storage.join(folder, kept),
-        stop_after=report.best_epoch,
-        schedule_epochs=report.schedule_epochs,
-    )
+    fresh = fitting.fit_again(recipe, whole, report, on, storage.join(folder, kept))
     fresh.save(storage.join(folder, "serving"))
     for name in storage.names(folder):
         if name.startswith("refit-") and name.endswith(".safetensors") and name != kept:

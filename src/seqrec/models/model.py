@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
 
@@ -20,8 +20,11 @@ from seqrec.data.interactions import Interactions
 from seqrec.data.query import Query
 from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError, SeqrecError, SettingsError, TrainingError
+from seqrec.evaluation import evaluation
+from seqrec.evaluation.evaluation import Evaluation
 from seqrec.scoring import CELLS, ROWS, Scores
 from seqrec.serving import artifact, recommender
+from seqrec.settings import names
 from seqrec.settings.base import Settings
 from seqrec.splitting.everything import everything
 from seqrec.splitting.split import Split
@@ -52,6 +55,12 @@ class Model(ABC):
         self.known_stops: np.ndarray | None = None
         self._fit_report: FitReport | None = None
         self.provenance: dict[str, Any] = {}
+
+    @classmethod
+    def reference(cls) -> str:
+        """What a saved model and a run file call this class: its name if the package ships it, else
+        ``package.module:Name``."""
+        return cls.name if cls.__module__.startswith("seqrec.") else names.reference(cls)
 
     @abstractmethod
     def fit_split(self, split: Split, on: FitOptions) -> None:
@@ -115,8 +124,7 @@ class Model(ABC):
         if self._fit_report is None:
             self.fit_report = FitReport(time.perf_counter() - begin)
         # What is known of each user when recommending: everything before their first test target.
-        self.known_stops = split.sequences.offsets[1:].copy()
-        np.minimum.at(self.known_stops, split.test.users, split.test.targets[split.test.first_targets[:-1]])
+        self.known_stops = split.known_stops
         self.provenance = {
             "split": split.settings,
             "split_hash": split.hash,
@@ -151,9 +159,9 @@ class Model(ABC):
         settings = self.configuration()
         settings["train"] = settings.get("train", {}) | {"seed": on.seed, "precision": on.precision}
         data = [split.hash, split.train_positions, split.sequences.ids_digest]
-        return hashlib.sha256(json.dumps([self.name, settings, *data], sort_keys=True).encode()).hexdigest()[
-            :16
-        ]
+        return hashlib.sha256(
+            json.dumps([self.reference(), settings, *data], sort_keys=True).encode()
+        ).hexdigest()[:16]
 
     @staticmethod
     def _as_split(data: Any) -> Split:
@@ -163,6 +171,35 @@ class Model(ABC):
             data = data if isinstance(data, Interactions) else Interactions.from_frame(data)
             data = data.sequences()
         return everything(data)
+
+    def evaluate(
+        self, split: Split, metrics: Iterable[str] | None = None, filter_seen: bool = True
+    ) -> Evaluation:
+        """Asks the test queries of a split, which the model should not have been trained on: fit it on the
+        same split.
+
+        Args:
+            metrics: such as ``["ndcg@10"]``; None for all at the usual cut-offs.
+            filter_seen: leave out what is in the history.
+
+        Returns:
+            ``evaluation["ndcg@10"]`` is the value, ``evaluation.metrics`` has 95% intervals over users,
+            ``evaluation.table()`` prints.
+
+        Raises:
+            DataError: the split's ids are not those that the model was trained on, or it has no test queries.
+            SettingsError: an unknown metric.
+        """
+        if not isinstance(split, Split):
+            raise SettingsError(
+                "split: expected a split, such as SplitSettings(name='leave_one_out')"
+                f".apply(log.sequences()). Got {type(split).__name__}."
+            )
+        if self.item_catalogue is None:
+            raise SeqrecError(f"{self.name} is not trained. Call fit, or load a saved model.")
+        names = None if metrics is None else list(metrics)
+        found = evaluation.evaluate(self, split, split.test, names or (), filter_seen)
+        return found if names is None else found.of(names)
 
     def recommend(
         self,
@@ -202,7 +239,13 @@ class Model(ABC):
         artifact.write(
             folder,
             artifact.Contents(
-                self.name, self.configuration(), self.state(), self.item_catalogue, users, *kept, *about
+                self.reference(),
+                self.configuration(),
+                self.state(),
+                self.item_catalogue,
+                users,
+                *kept,
+                *about,
             ),
         )
 
@@ -227,7 +270,7 @@ class Model(ABC):
         Raises:
             DataError: it is one of another class.
         """
-        if found.name != cls.name:
+        if found.name not in (cls.reference(), cls.name):
             raise DataError(f"expected a {cls.name} model. Got {found.name!r}.")
         model = cls(**found.configuration)
         model.item_catalogue, model.sequences, model.known_stops = (

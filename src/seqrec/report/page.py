@@ -82,20 +82,20 @@ def figure(title: str, drawing: str | None, caption: str) -> str:
     )
 
 
-def samples(group: Group, models: list[str], most: int = 4) -> str:
+def examples(group: Group, models: list[str], most: int = 4) -> str:
     """What the best models recommend for a few histories, the target marked where it was found."""
-    shown = [row.runs[0] for row in group.rows if row.runs[0].get("samples")][:most]
+    shown = [row.runs[0] for row in group.rows if row.runs[0].examples][:most]
     if not shown:
         return ""
     parts = []
-    for i, sample in enumerate(shown[0]["samples"]):
+    for i, example in enumerate(shown[0].examples):
         lists = []
         for run in shown:
-            own = run["samples"][i] if i < len(run["samples"]) else None
-            if own is None or own["user"] != sample["user"]:
+            own = run.examples[i] if i < len(run.examples) else None
+            if own is None or own["user"] != example["user"]:
                 continue
             items = "".join(
-                f"<li{' class=hit' if item == sample['target'] else ''}>{escape(item)}</li>"
+                f"<li{' class=hit' if item == example['target'] else ''}>{escape(item)}</li>"
                 for item in own["recommended"]
             )
             name = (
@@ -103,9 +103,9 @@ def samples(group: Group, models: list[str], most: int = 4) -> str:
                 f"{own['rank']:,}</small>"
             )
             lists.append(f"<div><h4>{name}</h4><ol>{items}</ol></div>")
-        history = " → ".join(escape(item) for item in sample["history"])
-        target = f"<strong>{escape(sample['target'])}</strong>"
-        summary = f"User {escape(sample['user'])}: … {history} → {target}"
+        history = " → ".join(escape(item) for item in example["history"])
+        target = f"<strong>{escape(example['target'])}</strong>"
+        summary = f"User {escape(example['user'])}: … {history} → {target}"
         parts.append(
             f"<details{'' if i else ' open'}><summary>{summary}</summary><div "
             f"class=lists>{''.join(lists)}</div></details>"
@@ -158,7 +158,7 @@ def section(group: Group) -> str:
     plots = (
         f'<div class="legend">{legend}</div><div class="charts">{"".join(figure(*d) for d in drawn)}</div>'
     )
-    body = head + table(group, models) + plots + samples(group, models)
+    body = head + table(group, models) + plots + examples(group, models)
     return f'<section id="{escape(group.protocol)}">{body}</section>'
 
 

@@ -7,7 +7,8 @@
     histories-*.safetensors  the users' histories (left out with ``histories=False``)
     users-*.parquet          the users' raw ids (left out with them)
 
-Nothing in it is executed on loading: no pickle, no class path. A folder that was not written whole is
+Nothing in it is executed on loading: no pickle. But a model from outside the package is named
+``package.module:Name``, and ``seqrec.load`` imports that module. A folder that was not written whole is
 refused. Saving again gives the files other names (``seqrec.storage.snapshot``).
 """
 
@@ -40,7 +41,8 @@ class Contents:
     """A trained model, taken apart.
 
     Attributes:
-        name: of the model; configuration: the arguments that make it again, untrained.
+        name: of the model, or ``package.module:Name`` of one from outside.
+        configuration: the arguments that make it again, untrained.
         state: everything learned, as named arrays.
         users: how many users it was trained on.
         sequences, known_stops: the users' histories, and where each ends; None where they are left out.

@@ -46,5 +46,8 @@ def explain(error: pydantic.ValidationError, cls: type[BaseModel], section: str)
             owner = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
         known = owner.model_fields if hasattr(owner, "model_fields") else ()
         return f"{name}: unknown setting.{did_you_mean(keys[-1], known)}"
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, SettingsError):  # which says all that there is to say
+        return f"{name}: {cause}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return f"{name}: expected {message}. Got {first['input']!r}."

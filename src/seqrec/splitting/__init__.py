@@ -11,19 +11,22 @@ log's file (a stable sort); a seeded random order of ties is an option of buildi
 (``log.sequences(tie_order="random", seed=0)``). Minimum counts of items and users are a filter of the log
 (``log.filter(min_item_count=5)``), before it becomes sequences.
 
-A new split is a file with one function, and a line in ``SPLITS``.
+A new split is a file with one function, and a line in ``SPLITS``. One from outside the package is named
+``package.module:name`` in a run file, or offered as an entry point of the group ``seqrec.splits``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Self
 
 from pydantic import ConfigDict, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from seqrec.data.sequences import Sequences
-from seqrec.errors import did_you_mean
+from seqrec.errors import SettingsError, did_you_mean
+from seqrec.settings import names
 from seqrec.settings.base import Settings
 from seqrec.splitting.arguments import arguments_of
 from seqrec.splitting.global_temporal import global_temporal
@@ -60,18 +63,19 @@ class SplitSettings(Settings):
     model_config = ConfigDict(extra="allow")
 
     name: str = "leave_one_out"
-    """Which split: leave_one_out, last_n, global_temporal, user_holdout or session_temporal."""
+    """Which split: leave_one_out, last_n, global_temporal, user_holdout or session_temporal; or a function
+    of your own, ``package.module:name``, that takes sequences and its arguments and gives a ``Split``."""
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in SPLITS:
-            raise ValueError(f"a split{_hint(name, SPLITS)}")
+        if not callable(found := names.resolve("split", name, SPLITS)):
+            raise SettingsError(f"split {name}: expected a function. Got {found!r}.")
         return name
 
     @model_validator(mode="after")
     def _own_arguments(self) -> Self:
-        arguments = arguments_of(SPLITS[self.name])
+        arguments = arguments_of(names.resolve("split", self.name, SPLITS))
         for key, value in (self.model_extra or {}).items():
             if key not in arguments.model_fields:
                 message = f"an argument of {self.name}{_hint(key, ['name', *arguments.model_fields])}"
@@ -95,7 +99,14 @@ class SplitSettings(Settings):
                 to validate or to test.
         """
         longest = int(sequences.lengths.max(initial=0))
-        return SPLITS[self.name](sequences, **self.arguments).not_empty(
+        function = names.resolve("split", self.name, SPLITS)
+        values = arguments_of(function).of(self.arguments, self.name)
+        split = function(sequences, **{name: getattr(values, name) for name in type(values).model_fields})
+        if not isinstance(split, Split):
+            raise SettingsError(f"split {self.name}: expected a Split from it. Got {type(split).__name__}.")
+        if "name" not in split.settings:
+            split = replace(split, settings={"name": self.name, **values.model_dump(mode="json")})
+        return split.not_empty(
             f"Users with too few events only train: the longest of {sequences.users:,} sequences has "
             f"{longest:,}. Ask for fewer events of each user, or take a log with longer sequences."
         )

@@ -67,7 +67,8 @@ def arguments_of(function: Callable[..., Split]) -> type[Settings]:
     """
     hints = get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {
-        p.name: (hints[p.name], p.default) for p in list(inspect.signature(function).parameters.values())[1:]
+        p.name: (hints.get(p.name, Any), ... if p.default is p.empty else p.default)
+        for p in list(inspect.signature(function).parameters.values())[1:]
     }
     return pydantic.create_model(function.__name__, __base__=Settings, **fields)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seqrec.data.query import Events, Query
-from seqrec.data.sequences import Sequences
+from seqrec.data.sequences import COLUMNS, Sequences
 from seqrec.errors import DataError
 
 ROLES = {"train": 0, "validation": 1, "test": 2, "unused": 3, "disliked": 4}
@@ -44,6 +44,11 @@ class Queries:
     def first_targets(self) -> np.ndarray:
         """(queries + 1,) int64 where the targets of each query begin."""
         return np.arange(len(self) + 1) if self.offsets is None else self.offsets
+
+    @property
+    def of_targets(self) -> np.ndarray:
+        """(targets,) int64 the user of each target."""
+        return self.users if self.offsets is None else np.repeat(self.users, np.diff(self.offsets))
 
     @classmethod
     def at(cls, sequences: Sequences, targets: np.ndarray) -> Queries:
@@ -169,6 +174,57 @@ class Split:
         """Next-item targets in training: every training event but the first of each user."""
         lengths = self.train_stops - self.train_starts
         return int(np.maximum(lengths - 1, 0).sum())
+
+    @property
+    def known_stops(self) -> np.ndarray:
+        """(users,) int64 where each user's first test target is, or their sequence ends: what is known of
+        them before the test is before it."""
+        stops = self.sequences.offsets[1:].copy()
+        np.minimum.at(stops, self.test.of_targets, self.test.targets)
+        return stops
+
+    def without_test(self) -> Split:
+        """What may be seen before the test: no query of it, and of each user no event from their first test
+        target on. So nothing that is given this split can look at the test, by mistake or otherwise.
+
+        The events are copied, unless there is no test query. The hash is that of the whole split, which it
+        trains and validates for; what is made from the part (``retrain``) has one of its own.
+
+        Raises:
+            DataError: a user's training or validation events are not all before their first test target.
+        """
+        if not len(self.test):
+            return self
+        s, stops = self.sequences, self.known_stops
+        last = np.maximum(
+            self.train_stops, self.train_stops if self.retrain_stops is None else self.retrain_stops
+        )
+        np.maximum.at(last, self.validation.of_targets, self.validation.targets + 1)
+        if (last > stops).any():
+            raise DataError(
+                f"split {self.settings.get('name')!r}: expected each user's test targets after their "
+                f"training and validation events. Got {int((last > stops).sum())} user(s) with others."
+            )
+        lengths = stops - s.offsets[:-1]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        moved = s.offsets[:-1] - offsets[:-1]
+        known = np.repeat(moved, lengths) + np.arange(offsets[-1])
+        columns = {name: array[known] for name in COLUMNS if (array := getattr(s, name)) is not None}
+        v = self.validation
+        part = replace(
+            self,
+            sequences=replace(s, items=s.items[known], offsets=offsets, **columns),
+            train_starts=self.train_starts - moved,
+            train_stops=self.train_stops - moved,
+            validation=replace(
+                v, targets=v.targets - moved[v.of_targets], history_stops=v.history_stops - moved[v.users]
+            ),
+            test=self.test.select(np.arange(0)),
+            positive=None if self.positive is None else self.positive[known],
+            retrain_stops=None if self.retrain_stops is None else self.retrain_stops - moved,
+        )
+        part.__dict__["hash"] = self.hash
+        return part
 
     def retrain(self) -> Split:
         """The same split with training extended over the validation events."""

@@ -1,0 +1,49 @@
+"""Which model: the sections of a run that describe it, and the untrained model that they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from seqrec import models
+from seqrec.errors import SettingsError
+from seqrec.models.model import Model
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """
+    Attributes:
+        model: the model's name and its own settings.
+        loss, negatives, train, features: sections of models that take them; None where nothing is said.
+        selection: by what epochs are chosen where ``train`` does not say.
+    """
+
+    model: dict[str, Any]
+    loss: Any = None
+    negatives: Any = None
+    train: Any = None
+    features: Any = None
+    selection: dict[str, Any] = field(default_factory=dict)
+
+    def make(self) -> Model:
+        """A new, untrained model.
+
+        Raises:
+            SettingsError: no such model, a section that it does not take, or a wrong setting.
+        """
+        settings = dict(self.model)
+        name = settings.pop("name", None)
+        if name is None:
+            raise SettingsError(f"model.name: missing. Known: {', '.join(models.MODELS)}.")
+        cls = models.get(name)
+        sections = {name: getattr(self, name) for name in ("loss", "negatives", "train", "features")}
+        given = {section: value for section, value in sections.items() if value is not None}
+        for section in given:
+            if section not in cls.sections:
+                raise SettingsError(
+                    f"{section}: {name} is not trained by gradient and has no such section. Leave it out."
+                )
+        if self.selection and "train" in cls.sections:
+            given["train"] = {**self.selection, **(self.train or {})}
+        return cls(**given, **settings)

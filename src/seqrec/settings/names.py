@@ -1,0 +1,77 @@
+"""What a name stands for: something that the package ships, something that an installed package offers, or an
+object of any module.
+
+    gru4rec                   shipped
+    mine                      an entry point of an installed package, in the group seqrec.models
+    package.module:MyModel    the object of that name in that module, which is imported
+
+The groups of entry points are ``seqrec.models``, ``seqrec.splits``, ``seqrec.losses`` and ``seqrec.metrics``.
+A shipped name always means what is shipped.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any, Literal
+
+from seqrec.errors import SettingsError, did_you_mean
+
+GROUPS = {
+    "model": "seqrec.models",
+    "split": "seqrec.splits",
+    "loss": "seqrec.losses",
+    "metric": "seqrec.metrics",
+}
+Kind = Literal["model", "split", "loss", "metric"]
+
+
+def resolve(kind: Kind, name: str, shipped: Mapping[str, Any]) -> Any:
+    """The object that a name stands for.
+
+    Args:
+        shipped: name -> the object, or where it is as ``package.module:Name``.
+
+    Raises:
+        SettingsError: there is nothing of that name, or it cannot be imported.
+    """
+    if name in shipped:
+        found = shipped[name]
+        return _import(kind, found) if isinstance(found, str) else found
+    if ":" in str(name):
+        return _import(kind, name)
+    offered = {point.name: point.value for point in entry_points(group=GROUPS[kind])}
+    if name in offered:
+        return _import(kind, offered[name], f"{name} ({offered[name]})")
+    hint = did_you_mean(str(name), [*shipped, *offered])
+    if not hint.startswith(" Did"):
+        hint += " One from outside the package is named package.module:Name."
+    raise SettingsError(f"unknown {kind} {name!r}.{hint}")
+
+
+def reference(found: Any) -> str:
+    """``package.module:Name`` of a class or function, by which ``resolve`` finds it again."""
+    return f"{found.__module__}:{found.__qualname__}"
+
+
+def _import(kind: str, place: str, shown: str | None = None) -> Any:
+    module, _, path = place.partition(":")
+    shown = shown or place
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:  # whatever a module does when it is imported
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise SettingsError(
+            f"{kind} {shown}: the module {module!r} cannot be imported ({why}). Install its package, or put "
+            "its folder on PYTHONPATH."
+        ) from error
+    for part in path.split("."):
+        if not hasattr(found, part):
+            known = [name for name in vars(found) if not name.startswith("_")]
+            near = did_you_mean(part, known)
+            raise SettingsError(
+                f"{kind} {shown}: {module} has no {path!r}.{near if near.startswith(' Did') else ''}"
+            )
+        found = getattr(found, part)
+    return found
