@@ -121,7 +121,8 @@ class Numbering:
         return 0 if self._known is None else len(self._known)
 
     def encode(self, ids: pl.Series) -> np.ndarray:
-        """(m,) int32 numbers of (m,) ids; ids that are new get the next numbers.
+        """(m,) int32 numbers of (m,) ids; ids that are new get the next numbers, ``UNKNOWN`` (-1) where there
+        is none (null).
 
         Raises:
             DataError: integers after strings, or strings after integers.
@@ -135,7 +136,7 @@ class Numbering:
             )
         numbers = _look_up(ids, self._known)
         if (numbers == UNKNOWN).any():
-            new = ids.filter(numbers == UNKNOWN).unique(maintain_order=True)
+            new = ids.filter((numbers == UNKNOWN) & ids.is_not_null().to_numpy()).unique(maintain_order=True)
             added = pl.DataFrame(
                 {"id": new, "index": np.arange(len(self), len(self) + len(new), dtype=np.int32)}
             )

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import polars as pl
 
+from seqrec.data import times
 from seqrec.errors import DataError, did_you_mean
 
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -27,7 +29,68 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "trackid",
         "bookid",
     ),
-    "timestamp": ("timestamp", "time", "datetime", "ts", "unixtime", "unixreviewtime", "eventtime", "date"),
+    "timestamp": (
+        "timestamp",
+        "time",
+        "datetime",
+        "ts",
+        "unixtime",
+        "unixtimestamp",
+        "unixreviewtime",
+        "epoch",
+        "timestampms",
+        "timems",
+        "utctime",
+        "utctimestamp",
+        "timestamputc",
+        "eventtime",
+        "eventdate",
+        "eventdatetime",
+        "eventtimestamp",
+        "date",
+        "datetimeutc",
+        "tdat",
+        "createdat",
+        "createdon",
+        "createtime",
+        "createdtime",
+        "creationtime",
+        "creationdate",
+        "createdate",
+        "createddate",
+        "purchasedate",
+        "purchasetime",
+        "purchasedat",
+        "invoicedate",
+        "orderdate",
+        "ordertime",
+        "orderedat",
+        "transactiondate",
+        "transactiontime",
+        "saledate",
+        "salesdate",
+        "reviewdate",
+        "reviewtime",
+        "ratingdate",
+        "ratedat",
+        "clicktime",
+        "clickedat",
+        "viewtime",
+        "viewedat",
+        "visitdate",
+        "visittime",
+        "visitedat",
+        "playedat",
+        "listenedat",
+        "watchedat",
+        "checkintime",
+        "dateadded",
+        "addedat",
+        "occurredat",
+        "loggedat",
+        "servertime",
+        "localtime",
+    ),
     "position": ("position",),
     "rating": ("rating", "overall", "stars"),
     "basket_id": ("basketid", "basket", "orderid", "transactionid", "invoiceid"),
@@ -37,13 +100,14 @@ ALIASES: dict[str, tuple[str, ...]] = {
 first."""
 
 IDS = ("user_id", "item_id", "basket_id", "session_id")
-YEAR_10000 = 253_402_300_800
-"""In seconds; so many milliseconds are in 1978. A time this late is in milliseconds, one a thousand times as
-late in microseconds, and so on."""
-UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
-COMPACT_DATES = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-"""Dates written as integers, by their digits."""
-CANONICAL_INTEGER = r"^(0|-?[1-9]\d{0,17})$"
+NEEDED = ("user_id", "item_id")
+"""The ids that every event must have. Baskets and sessions may be empty for some."""
+OTHER_DATES = r"birth|born|dob$|release|publish|expir|signup|register|joined|founded|updated|modified|deleted"
+"""Names of columns whose dates are not those of the events, without case and punctuation."""
+MissingIds = Literal["refuse", "drop"]
+Sample = Callable[[], pl.DataFrame]
+"""Gives a log's first rows, where a column's name does not say enough."""
+CANONICAL_INTEGER = r"^(0|-?[1-9]\d{0,17})(\.0+)?$"
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +116,9 @@ def resolve(
     found: Sequence[str],
     columns: Mapping[str, str | int | None] | None,
     name: str,
-    required: Sequence[str] = ("user_id", "item_id"),
+    required: Sequence[str] = NEEDED,
+    sample: Sample | None = None,
+    say: bool = True,
 ) -> dict[str, str]:
     """Which column of the file is which of the log.
 
@@ -62,11 +128,14 @@ def resolve(
             out"; an integer is a column's number in a file without a header. What is not said is found by
             alias. A log without users but with sessions is a log whose users are its sessions.
         name: the file, for messages.
+        sample: the first rows, where what orders the events shall be found by values too. A date and a time
+            of day in two columns are one time.
+        say: warn of what was found by values only, or not found.
     Returns:
-        canonical name -> name in the file.
+        canonical name -> name in the file; of a time in two columns ``date+time``.
     Raises:
-        DataError: a column that is named is not there, or a required one is not found; with what was meant,
-            probably.
+        DataError: a column that is named is not there, a required one is not found, or several may be meant
+            as the time; with what was meant, probably.
     """
     chosen: dict[str, str] = {}
     said = dict(columns or {})
@@ -77,27 +146,28 @@ def resolve(
             )
         if source is None:
             continue
-        if str(source) not in found:
+        given = source
+        source = next((c for c in found if c.strip() == str(given).strip()), str(given))
+        if any(part not in found for part in sources(source, found)):
             near = did_you_mean(str(source), found)
             raise DataError(
-                f"{name}: no column {source!r} for {canonical}. The file has: "
+                f"{name}: no column {given!r} for {canonical}. The file has: "
                 f"{', '.join(found)}.{near if 'Did' in near else ''}"
             )
-        chosen[canonical] = str(source)
-    taken = set(chosen.values())
+        chosen[canonical] = source
+    taken = {part for source in chosen.values() for part in sources(source, found)}
     plain = {column: re.sub(r"[^a-z0-9]", "", column.lower()) for column in found}
     for canonical, aliases in ALIASES.items():
         if canonical in said:
             continue
-        matches = (
-            [canonical]
-            if canonical in found
-            else [c for alias in aliases for c in found if plain[c] == alias]
-        )
+        named = [c for c in found if c.strip() == canonical]
+        matches = named or [c for alias in aliases for c in found if plain[c] == alias]
         free = [column for column in matches if column not in taken]
+        if canonical == "timestamp" and sample is not None and not named and len(free) > 1:
+            free = [_one_time(free, sample(), name)]
         if free:
             chosen[canonical] = free[0]
-            taken.add(free[0])
+            taken.update(sources(free[0], found))
     if "user_id" in required and "user_id" not in chosen and "user_id" not in said and "session_id" in chosen:
         chosen["user_id"] = chosen.pop("session_id")
     for canonical in required:
@@ -110,7 +180,80 @@ def resolve(
                 f"columns={{{canonical!r}: {free[0]!r}}} (--column {canonical}={free[0]}); "
                 f"in a file without a header by number (--column {canonical}=0)."
             )
+    if sample is not None and "timestamp" not in chosen and "timestamp" not in said:
+        rest = [c for c in found if c not in taken]
+        if (by_type := _time_by_type(rest, sample(), name, "position" in chosen, say)) is not None:
+            chosen["timestamp"] = by_type
     return {canonical: chosen[canonical] for canonical in ALIASES if canonical in chosen}
+
+
+def sources(source: str, found: Sequence[str]) -> list[str]:
+    """The columns of the file behind one of a mapping: two for a time such as ``date+time``."""
+    return [source] if source in found or "+" not in source else source.split("+")
+
+
+def _say_which(columns: Sequence[str]) -> str:
+    return (
+        f"columns={{'timestamp': {columns[0]!r}}} (--column timestamp={columns[0]}); without times: "
+        "columns={'timestamp': None} (--column timestamp=)"
+    )
+
+
+def _one_time(candidates: Sequence[str], sample: pl.DataFrame, name: str) -> str:
+    """Which of several columns, all named as times are, holds the times of the events."""
+    there = [c for c in candidates if c in sample.columns]
+    clocks = [c for c in there if times.is_clock(sample[c])]
+    readable = [c for c in there if c not in clocks and times.is_readable(sample[c])]
+    if len(readable) == 1 and len(clocks) == 1 and not _has_clock(sample[readable[0]]):
+        return f"{readable[0]}+{clocks[0]}"
+    if len(readable) == 1:
+        return readable[0]
+    if not readable:
+        return candidates[0]
+    raise DataError(
+        f"{name}: {' and '.join(map(repr, readable))} may both be the time of the events. Say which: "
+        f"{_say_which(readable)}."
+    )
+
+
+def _log(say: bool) -> Callable[..., None]:
+    return logger.warning if say else logger.debug
+
+
+def _has_clock(series: pl.Series) -> bool:
+    """Whether dates come with a time of day."""
+    if series.dtype == pl.String:
+        return bool(series.drop_nulls().str.contains(":").any())
+    return series.dtype != pl.Date
+
+
+def _time_by_type(
+    rest: Sequence[str], sample: pl.DataFrame, name: str, position: bool, say: bool
+) -> str | None:
+    """The only column of dates in a log none of whose names is a time's; says what orders the events."""
+    dates = [c for c in rest if c in sample.columns and times.looks_like(sample[c])]
+    likely = [c for c in dates if not re.search(OTHER_DATES, re.sub(r"[^a-z0-9]", "", c.lower()))]
+    if len(likely) > 1:
+        raise DataError(
+            f"{name}: {' and '.join(map(repr, likely))} may each be the time of the events. Say which: "
+            f"{_say_which(likely)}."
+        )
+    if likely:
+        _log(say)(
+            "%s: %r is read as the time of the events, as the only column of dates. If it is not: "
+            "columns={'timestamp': None} (--column timestamp=).",
+            name,
+            likely[0],
+        )
+        return likely[0]
+    looked = dates + [c for c in rest if c not in dates and re.search(r"time|date|_at$|_on$", c.lower())]
+    if looked:
+        hint = f" Could {', '.join(map(repr, looked))} be the time? Then {_say_which(looked)}."
+    else:
+        hint = " If a column holds times, name it: columns={'timestamp': ...} (--column timestamp=...)."
+    order = "position" if position else "the order of the file"
+    _log(say)("%s: no column of times was found: %s orders the events.%s", name, order, hint)
+    return None
 
 
 def key_of(found: Sequence[str], key: str, name: str, usual: str | int | None = None) -> str:
@@ -139,47 +282,65 @@ def validated(
     text: bool,
     first_row: int = 0,
     features: bool = True,
+    time_format: str | None = None,
+    rows: pl.Series | None = None,
 ) -> pl.DataFrame:
-    """The frame with canonical columns of canonical types.
+    """The frame with canonical columns of canonical types. Times are numbers or Datetimes, as they came; the
+    whole log's make seconds of them (``times.joined``).
 
     Args:
         mapping: canonical name -> column of the frame, as ``resolve`` gives it.
-        text: the values come from a text file: strings that may be numbers or times. Ids stay strings; see
-            ``integers``.
+        text: the values come from a text file: strings that may be numbers or times. Ids stay strings,
+            without blanks around them; see ``integers``.
         first_row: rows before this frame in the same file, so that messages name the file's rows.
         features: keep the other columns too.
+        time_format: how times in text are written, see ``times.parsed``.
+        rows: the number of each row in the file, where not all of them are here.
     Raises:
         DataError: an id is missing or of no usable type; a time or position that cannot be read, is negative,
             or is missing where nothing else orders the events; names the row.
     """
     columns = {}
+    used = {part for source in mapping.values() for part in sources(source, frame.columns)}
     for canonical, source in mapping.items():
-        series = frame[source].alias(canonical)
-        where = (name, source, first_row)
+        parts = [frame[part] for part in sources(source, frame.columns)]
+        series = times.together(parts).alias(canonical)
+        where = _Place(name, source, first_row, rows)
         if canonical in IDS:
-            columns[canonical] = _ids(series, *where)
+            columns[canonical] = _ids(series, where, text, may_be_missing=canonical not in NEEDED)
         elif canonical == "timestamp":
-            columns[canonical] = _times(series, *where, may_be_missing="position" in mapping)
+            found = _times(series, where, "position" in mapping, time_format)
+            columns[canonical] = found.alias(canonical)
         elif canonical == "position":
-            columns[canonical] = _positions(series, *where)
+            columns[canonical] = _positions(series, where)
         else:
-            columns[canonical] = _numbers(series, *where)
+            columns[canonical] = _numbers(series, where)
     if features:
         for column in frame.columns:
-            if column not in mapping.values() and column not in columns:
+            if column not in used and column not in columns:
                 columns[column] = typed(frame[column]) if text else frame[column]
     return pl.DataFrame(list(columns.values()))
 
 
+def has_ids(frame: pl.DataFrame, mapping: Mapping[str, str]) -> pl.Series:
+    """(rows,) bool, whether each row has a user and an item."""
+    present = pl.Series([True]).new_from_index(0, len(frame))
+    for canonical in NEEDED:
+        if canonical in mapping:
+            present &= ~_missing(frame[mapping[canonical]])
+    return present
+
+
 def integers(ids: pl.Series) -> pl.Series:
-    """Ids read from text, as integers if every one of them is written as an integer is (``7``, not ``07`` or
-    ``7.0``)."""
+    """Ids read from text, as integers if every one of them is written as a whole number is (``7`` or ``7.0``,
+    not ``07``)."""
     if (
         ids.dtype == pl.String
         and ids.head(100).str.contains(CANONICAL_INTEGER).all()
         and ids.str.contains(CANONICAL_INTEGER).all()
     ):
-        return ids.cast(pl.Int64)
+        fraction = bool(ids.str.contains(".", literal=True).any())
+        return (ids.str.replace(r"\.0+$", "") if fraction else ids).cast(pl.Int64)
     return ids
 
 
@@ -199,8 +360,21 @@ def typed(series: pl.Series) -> pl.Series:
     return series
 
 
-def _refuse(name: str, column: str, row: int, message: str) -> DataError:
-    return DataError(f"{name}, row {row}, column {column!r}: {message}")
+@dataclass(frozen=True)
+class _Place:
+    """Where some values stand, for messages."""
+
+    name: str
+    column: str
+    first_row: int
+    rows: pl.Series | None
+
+    def refuse(self, at: int, message: str) -> DataError:
+        row = self.first_row + at + 1 if self.rows is None else int(self.rows[at])
+        return DataError(f"{self.name}, row {row}, column {self.column!r}: {message}")
+
+    def refuse_all(self, message: str) -> DataError:
+        return DataError(f"{self.name}, column {self.column!r}: {message}")
 
 
 def _first(mask: pl.Series) -> int | None:
@@ -208,44 +382,48 @@ def _first(mask: pl.Series) -> int | None:
     return mask.arg_max() if mask.any() else None
 
 
-def _ids(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series:
+def _missing(series: pl.Series) -> pl.Series:
     missing = series.is_null()
     if series.dtype.is_float():
         missing = missing | series.is_nan().fill_null(True)
     elif series.dtype in (pl.Categorical, pl.Enum):
-        series = series.cast(pl.String)
-    if series.dtype == pl.String:
+        missing = missing | (series.cast(pl.String).str.strip_chars() == "").fill_null(True)
+    elif series.dtype == pl.String:
         missing = missing | (series.str.strip_chars() == "").fill_null(True)
+    return missing
+
+
+def _ids(series: pl.Series, where: _Place, text: bool, may_be_missing: bool) -> pl.Series:
+    """Int64, or String; null where missing, if that may be."""
+    missing = _missing(series)
     if (at := _first(missing)) is not None:
-        raise _refuse(
-            name, column, first_row + at + 1, "missing id. Every event needs one; drop the row or fill it in."
-        )
+        if not may_be_missing:
+            raise where.refuse(
+                at,
+                "missing id. Every event needs one; fill it in, or leave such rows out: missing_ids='drop' "
+                "(--missing-ids drop).",
+            )
+        series = pl.select(pl.when(~missing).then(series).alias(series.name)).to_series()
+    if series.dtype in (pl.Categorical, pl.Enum) or series.dtype == pl.Null:
+        series = series.cast(pl.String)
     if series.dtype.is_integer():
         try:
             return series.cast(pl.Int64)
         except pl.exceptions.InvalidOperationError as error:
-            raise DataError(
-                f"{name}, column {column!r}: an id exceeds 2^63. Read the column as strings."
-            ) from error
+            raise where.refuse_all("an id exceeds 2^63. Read the column as strings.") from error
     if series.dtype.is_float():
-        whole = (series == series.round()) & (series.abs() < 2.0**53)
+        whole = ((series == series.round()) & (series.abs() < 2.0**53)).fill_null(True)
         if (at := _first(~whole)) is not None:
-            raise _refuse(
-                name,
-                column,
-                first_row + at + 1,
-                f"expected an integer or a string as id. Got {series[at]!r}.",
-            )
+            raise where.refuse(at, f"expected an integer or a string as id. Got {series[at]!r}.")
         return series.cast(pl.Int64)
     if series.dtype != pl.String:
-        raise DataError(
-            f"{name}, column {column!r}: expected integers or strings as ids. Got {series.dtype}. Convert "
-            "the column first."
+        raise where.refuse_all(
+            f"expected integers or strings as ids. Got {series.dtype}. Convert the column first."
         )
-    return series
+    return series.str.strip_chars() if text else series
 
 
-def _numbers(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series:
+def _numbers(series: pl.Series, where: _Place) -> pl.Series:
     """Float64 (or Float32 as it was), null where missing."""
     if series.dtype == pl.Float32:
         return series.fill_nan(None)
@@ -255,158 +433,58 @@ def _numbers(series: pl.Series, name: str, column: str, first_row: int) -> pl.Se
         else series.cast(pl.Float64, strict=False)
     )
     if (at := _first(numbers.is_null() & series.is_not_null())) is not None:
-        raise _refuse(name, column, first_row + at + 1, f"expected a number. Got {series[at]!r}.")
+        raise where.refuse(at, f"expected a number. Got {series[at]!r}.")
     return numbers.fill_nan(None)
 
 
-def _positions(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series:
-    numbers = series if series.dtype.is_integer() else _numbers(series, name, column, first_row)
+def _positions(series: pl.Series, where: _Place) -> pl.Series:
+    numbers = series if series.dtype.is_integer() else _numbers(series, where)
     if (at := _first(numbers.is_null() | (numbers != numbers.round()).fill_null(False))) is not None:
-        raise _refuse(
-            name,
-            column,
-            first_row + at + 1,
-            f"expected a whole number, the event's place in its user's sequence. Got {series[at]!r}.",
+        raise where.refuse(
+            at, f"expected a whole number, the event's place in its user's sequence. Got {series[at]!r}."
         )
     return numbers.cast(pl.Int64)
 
 
-def _times(series: pl.Series, name: str, column: str, first_row: int, may_be_missing: bool) -> pl.Series:
-    """Numbers as they are, see ``in_seconds``; dates as seconds since 1970, UTC where they do not say: Int64,
-    or Float64 where one has a fraction."""
-    seconds = _seconds(series, name, column, first_row)
-    if not may_be_missing and (at := _first(seconds.is_null())) is not None:
-        what = (
-            "missing time. A partly empty time column needs a position column to order the events; or "
-            "leave time out: columns={'timestamp': None} "
-            "(--column timestamp=)."
+def _times(series: pl.Series, where: _Place, may_be_missing: bool, format: str | None) -> pl.Series:
+    """Numbers as they are (Int64, or Float64 where one has a fraction), dates as Datetime."""
+    if series.dtype == pl.Float32 and float(series.fill_nan(None).abs().max() or 0) > times.FLOAT32_WHOLE:  # type: ignore[arg-type]
+        raise where.refuse_all(
+            "expected times to the second. Got Float32, which holds times of today only to 128 seconds, so "
+            "that events of two minutes have one time. Write the column as Int64 or Float64."
         )
-        raise _refuse(name, column, first_row + at + 1, what)
-    if (at := _first((seconds < 0).fill_null(False))) is not None:
-        raise _refuse(name, column, first_row + at + 1, f"expected a time since 1970. Got {series[at]!r}.")
-    return seconds
-
-
-def _seconds(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series:
+    found = times.parsed(series, format)
+    if found is None:
+        raise where.refuse_all(
+            f"expected seconds since 1970 or dates. Got {series.dtype}. Convert the column first."
+        )
     if series.dtype == pl.String:
-        parsed = _parsed(series.str.strip_chars())
-    elif series.dtype == pl.Date or isinstance(series.dtype, pl.Datetime):
-        parsed = _from_datetime(series)
-    elif series.dtype.is_integer() or series.dtype == pl.Null:
-        parsed = series.cast(pl.Int64)
-    elif series.dtype.is_float() or series.dtype.is_decimal():
-        parsed = series.cast(pl.Float64).fill_nan(None)
-        series = parsed  # NaN is a missing time, not one that cannot be read
-    else:
-        raise DataError(
-            f"{name}, column {column!r}: expected seconds since 1970 or dates. Got {series.dtype}. "
-            "Convert the column first."
-        )
-    unreadable = (parsed.is_null() | (parsed.abs() >= 2**62).fill_null(False)) & series.is_not_null()
-    if (at := _first(unreadable)) is not None:
-        raise _refuse(
-            name,
-            column,
-            first_row + at + 1,
-            f"expected seconds since 1970 or an ISO date such as 2020-01-31T10:00:00Z. Got {series[at]!r}.",
-        )
-    return whole(parsed)
-
-
-def in_seconds(times: pl.Series, name: str) -> pl.Series:
-    """The times of a whole log as seconds since 1970, where they may be in a finer unit, or dates written as
-    integers (20200131).
-
-    Smaller numbers stay as they are: they may be no more than an order.
-
-    Raises:
-        DataError: some times are in another unit than others.
-    """
-    times = whole(times)
-    if times.null_count() == len(times):
-        return times
-    first, last = float(times.min()), float(times.max())  # type: ignore[arg-type]
-    if (dates := _compact_dates(times, first, last)) is not None:
-        seconds, what = dates, "dates such as 20200131"
-    else:
-        unit, unit_of_last = (
-            next(i for i in range(len(UNITS)) if time < YEAR_10000 * 1000**i) for time in (first, last)
-        )
-        if unit != unit_of_last:
-            raise DataError(
-                f"{name}: expected all times in one unit since 1970. Got times from {times.min()!r} "
-                f"({UNITS[unit]}) to {times.max()!r} "
-                f"({UNITS[unit_of_last]}). Correct them, or leave time out: columns={{'timestamp': None}} "
-                "(--column timestamp=)."
-            )
-        if not unit:
-            return times
-        seconds, what = whole(_divided(times, 1000**unit)), f"{UNITS[unit]} since 1970"
-    begin, end = utc(seconds.min()), utc(seconds.max())  # type: ignore[arg-type]
-    logger.warning("%s: times are read as %s: they go from %s to %s.", name, what, begin, end)
-    return seconds
-
-
-def _compact_dates(times: pl.Series, first: float, last: float) -> pl.Series | None:
-    """Seconds since 1970 of integers each of which is a date from 1970 to 2099, all written alike; else
-    None."""
-    digits = len(f"{first:.0f}")
-    if (
-        digits not in COMPACT_DATES
-        or not times.dtype.is_integer()
-        or not 1970 <= first // 10 ** (digits - 4) <= last // 10 ** (digits - 4) < 2100
-    ):
-        return None
-    dates = times.cast(pl.String).str.to_datetime(COMPACT_DATES[digits], time_unit="us", strict=False)
-    return _from_datetime(dates) if dates.null_count() == times.null_count() else None
-
-
-def utc(seconds: float) -> str:
-    """A time as text: a date, or the number where the calendar has none for it."""
-    try:
-        return datetime.fromtimestamp(float(seconds), UTC).isoformat()
-    except (ValueError, OverflowError, OSError):
-        return str(seconds)
-
-
-def whole(seconds: pl.Series) -> pl.Series:
-    """Float64 seconds as Int64, where none has a fraction."""
-    if seconds.dtype == pl.Float64 and bool((seconds == seconds.round()).fill_null(True).all()):
-        return seconds.cast(pl.Int64)
-    return seconds
-
-
-def _parsed(text: pl.Series) -> pl.Series:
-    """Times in the notation that reads most of them: an integer, a number, an ISO date."""
-    integers = text.cast(pl.Int64, strict=False)
-    if integers.null_count() == text.null_count():
-        return integers
-    numbers = text.cast(pl.Float64, strict=False)
-    dates = _from_datetime(_datetimes(text))
-    return min((numbers, dates), key=pl.Series.null_count)
-
-
-def _from_datetime(times: pl.Series) -> pl.Series:
-    micros = times.cast(pl.Datetime("us")).dt.epoch("us")
-    return (
-        micros // 1_000_000
-        if bool((micros % 1_000_000 == 0).fill_null(True).all())
-        else _divided(micros, 1_000_000)
+        series = pl.select(pl.when(series.str.strip_chars() != "").then(series)).to_series()
+    elif not times.are_dates(found):
+        series = found  # NaN is a missing time, not one that cannot be read
+    too_large = (
+        pl.Series([False]).new_from_index(0, len(found))
+        if times.are_dates(found)
+        else (found.abs() >= 2**62).fill_null(False)
     )
-
-
-def _divided(numbers: pl.Series, by: int) -> pl.Series:
-    """Float64 quotients. Polars would multiply by ``1 / by``, which makes 1433221332.1169999 of
-    1433221332117000 / 1_000_000."""
-    return numbers / pl.repeat(by, len(numbers), dtype=pl.Float64, eager=True)
-
-
-def _datetimes(text: pl.Series) -> pl.Series:
-    """ISO dates and times as UTC, null where the text is none. Other notations are ambiguous (01/02/2020) and
-    not guessed."""
-    iso = pl.select(pl.when(text.str.contains(r"^\d{4}[-/]\d{2}[-/]\d{2}")).then(text)).to_series()
-    try:
-        times = iso.str.to_datetime(time_unit="us", strict=False)
-    except pl.exceptions.ComputeError:
-        return pl.Series(text.name, [None] * len(text), dtype=pl.Datetime("us"))
-    return times.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if times.dtype.time_zone else times  # type: ignore[attr-defined]
+    if (at := _first((found.is_null() | too_large) & series.is_not_null())) is not None:
+        expected = (
+            f"a time written as {format}"
+            if format
+            else "seconds since 1970 or an ISO date such as 2020-01-31T10:00:00Z"
+        )
+        raise where.refuse(
+            at,
+            f"expected {expected}. Got {series[at]!r}. For dates in another notation say which: "
+            "time_format='%d/%m/%Y %H:%M' (--time-format).",
+        )
+    if not may_be_missing and (at := _first(found.is_null())) is not None:
+        raise where.refuse(
+            at,
+            "missing time. A partly empty time column needs a position column to order the events; or leave "
+            "time out: columns={'timestamp': None} (--column timestamp=).",
+        )
+    since = found.dt.epoch("us") if times.are_dates(found) else found
+    if (at := _first((since < 0).fill_null(False))) is not None:
+        raise where.refuse(at, f"expected a time since 1970. Got {series[at]!r}.")
+    return times.whole(found)

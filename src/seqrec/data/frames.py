@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 
 from seqrec.data import columns as log_columns
+from seqrec.data import times
+from seqrec.data.catalogue import UNKNOWN, Numbering
 from seqrec.errors import DataError
 
 Columns = Mapping[str, str | int | None]
@@ -41,11 +43,35 @@ def finished(parts: list[pl.DataFrame], text: bool, name: str) -> pl.DataFrame:
     Raises:
         DataError: times in several units.
     """
+    moments = [part["timestamp"] for part in parts if "timestamp" in part.columns]
+    if moments:  # dates in one part and numbers in another have no common type yet
+        parts = [part.with_columns(pl.lit(0).alias("timestamp")) for part in parts]
     frame = pl.concat(parts, how="diagonal_relaxed", rechunk=True)
     final = [log_columns.integers(frame[c]) for c in log_columns.IDS if text and c in frame.columns]
-    if "timestamp" in frame.columns:
-        final.append(log_columns.in_seconds(frame["timestamp"], name))
-    return frame.with_columns(final)
+    if moments:
+        final.append(times.joined(moments, name).alias("timestamp"))
+    frame = frame.with_columns(final)
+    for column, what in (("basket_id", "basket"), ("session_id", "session")):
+        if column in frame.columns and (empty := frame[column].null_count()):
+            frame = frame if empty < len(frame) else frame.drop(column)
+            report_empty(empty, len(frame), what, name)
+    return frame
+
+
+def report_empty(empty: int, events: int, what: str, name: str) -> None:
+    """Says how many events have no basket (or session), and what that means."""
+    meaning = "the column is left out" if empty == events else f"each of them stands for itself, in no {what}"
+    logger.warning("%s: %s of %s events have no %s: %s.", name, f"{empty:,}", f"{events:,}", what, meaning)
+
+
+def groups(ids: pl.Series) -> np.ndarray:
+    """(events,) int64 numbers of baskets or sessions by first appearance; an event without one has a number
+    of its own."""
+    numbers = Numbering().encode(ids).astype(np.int64)
+    none = numbers == UNKNOWN
+    if none.any():
+        numbers[none] = numbers.max() + 1 + np.arange(none.sum())
+    return numbers
 
 
 def report_duplicates(count: int, policy: Duplicates, source: str) -> None:
@@ -59,12 +85,25 @@ def report_duplicates(count: int, policy: Duplicates, source: str) -> None:
         )
 
 
+def date_order(frame: pl.DataFrame, mapping: Mapping[str, str], name: str) -> str | None:
+    """Which of day and month comes first in a frame's dates; None where they are not written so.
+
+    Raises:
+        DataError: it cannot be told.
+    """
+    source = mapping.get("timestamp")
+    if source is None:
+        return None
+    series = times.together([frame[part] for part in log_columns.sources(source, frame.columns)])
+    return times.order_of_dates([series], name, source) if times.needs_order(series) else None
+
+
 def whole_column(frame: pl.DataFrame, name: str) -> np.ndarray | None:
     """A column as an array; None where it is absent or partly empty (then positions order the events, and
     there is no time to split by)."""
     if name not in frame.columns or frame[name].null_count():
         return None
-    return frame[name].to_numpy()
+    return times.whole(frame[name]).to_numpy()
 
 
 def aligned(table: pl.DataFrame | None, key: str, ids: pl.Series) -> pl.DataFrame | None:

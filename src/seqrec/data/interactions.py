@@ -13,13 +13,15 @@ import numpy as np
 import polars as pl
 
 from seqrec.data import columns as log_columns
-from seqrec.data.catalogue import UNKNOWN, Catalogue, Numbering
+from seqrec.data.catalogue import UNKNOWN, Catalogue
 from seqrec.data.frames import (
     Columns,
     Duplicates,
     aligned,
     attributes,
+    date_order,
     finished,
+    groups,
     report_duplicates,
     to_polars,
     whole_column,
@@ -68,6 +70,7 @@ class Interactions:
         items: Any = None,
         users: Any = None,
         source: str = "a frame",
+        time_format: str | None = None,
     ) -> Interactions:
         """A log from a pandas or polars frame (or a pyarrow table).
 
@@ -78,20 +81,20 @@ class Interactions:
                 ``drop`` all but the first; how many there were is logged.
             items, users: attributes beside the log, frames with a column for the id.
             source: what to call it in messages.
+            time_format: how times in text are written: ``%d/%m/%Y %H:%M``, say, or ``day_first``, or
+                ``month_first``; by default told from the whole column.
         Raises:
             DataError: the frame is not what it should be; names the row and the column.
         """
         frame = to_polars(frame, source)
         if not len(frame):
             raise DataError(f"{source}: no rows. Expected at least one event.")
-        mapping = log_columns.resolve(frame.columns, columns, source)
+        mapping = log_columns.resolve(frame.columns, columns, source, sample=lambda: frame.head(1000))
+        whole = log_columns.validated(
+            frame, mapping, source, text=False, time_format=time_format or date_order(frame, mapping, source)
+        )
         return (
-            cls(
-                finished(
-                    [log_columns.validated(frame, mapping, source, text=False)], text=False, name=source
-                ),
-                source=source,
-            )
+            cls(finished([whole], text=False, name=source), source=source)
             .without_duplicates(duplicates)
             .with_attributes(items, users, columns)
         )
@@ -167,7 +170,7 @@ class Interactions:
     def sequences(
         self, tie_order: TieOrder = "file", seed: int = 0, item_catalogue: Catalogue | None = None
     ) -> Sequences:
-        """Every user's events in order: by position where given, else by time, else as in the file.
+        """Every user's events in order: by time, else by position, else as in the file.
 
         Users are numbered by first appearance in the log, items in the order of their ids.
 
@@ -178,7 +181,7 @@ class Interactions:
             item_catalogue: number the items as this catalogue does (say, of the whole log where this is a
                 part of it).
         Raises:
-            DataError: positions and times contradict each other; an item is not in ``item_catalogue``.
+            DataError: an item is not in ``item_catalogue``.
         """
         frame = self.frame
         user_catalogue = Catalogue(frame["user_id"].unique(maintain_order=True))
@@ -198,12 +201,8 @@ class Interactions:
             "ratings": frame["rating"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
             if "rating" in frame.columns
             else None,
-            "baskets": Numbering().encode(frame["basket_id"]).astype(np.int64)
-            if "basket_id" in frame.columns
-            else None,
-            "sessions": Numbering().encode(frame["session_id"]).astype(np.int64)
-            if "session_id" in frame.columns
-            else None,
+            "baskets": groups(frame["basket_id"]) if "basket_id" in frame.columns else None,
+            "sessions": groups(frame["session_id"]) if "session_id" in frame.columns else None,
         }
         users = user_catalogue.encode(frame["user_id"])
         return Sequences.from_events(

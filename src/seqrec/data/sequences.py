@@ -11,6 +11,7 @@ bytes for its item and 8 for its time, where times are known; the arrays can be 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,6 +32,8 @@ PARTS = (
 """What a prepared folder may hold beside its sequences.json."""
 FORMAT = 2
 """Of a prepared folder. In format 1 the files had fixed names; it is still read."""
+
+logger = logging.getLogger(__name__)
 
 TieOrder = Literal["file", "random"]
 
@@ -108,11 +111,10 @@ class Sequences:
 
         Args:
             users, items: (events,) int32 indices.
-            times, positions: (events,) what orders each user's events: the positions if given, else the
-                times, else the file.
+            times, positions: (events,) what orders each user's events: the times, those of one time by
+                position; positions without times; else the file. Positions that contradict the times order
+                nothing, which is logged.
             tie_order, seed: as in ``order_of``.
-        Raises:
-            DataError: positions and times contradict each other.
         """
         rows = order_of(users, times if positions is None else positions, tie_order, seed)
         offsets = np.zeros(len(user_catalogue) + 1, dtype=np.int64)
@@ -125,11 +127,14 @@ class Sequences:
             back[borders - 1] = False
             if back.any():
                 user = user_catalogue.ids[int(users[rows[np.argmax(back)]])]
-                what = (
-                    "Correct them, or leave one column out: columns={'timestamp': None} (--column "
-                    "timestamp=)."
+                logger.warning(
+                    "user %r: a later position has an earlier time. A position may be no more than a place "
+                    "on a page: times order the events. To order them by position, leave time out: "
+                    "columns={'timestamp': None} (--column timestamp=).",
+                    user,
                 )
-                raise DataError(f"user {user!r}: a later position has an earlier time. {what}")
+                rows = order_of(users, times, tie_order, seed)
+                columns = {name: value[rows] for name, value in values.items() if value is not None}
         return cls(items[rows], offsets, item_catalogue, user_catalogue, **columns)
 
     def save(self, folder: str | Path) -> None:

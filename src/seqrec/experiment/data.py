@@ -45,10 +45,10 @@ def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
     return interactions.sequences(tie_order=data.tie_order, seed=data.tie_seed), interactions.source
 
 
-OF_FILES = tuple(name for name in ReadOptions.model_fields if name != "duplicates")
+OF_FILES = tuple(name for name in ReadOptions.model_fields if name not in ("duplicates", "where"))
 
 
-OF_READING = ("duplicates", "min_item_count", "min_user_count", "tie_order", "tie_seed")
+OF_READING = ("duplicates", "where", "min_item_count", "min_user_count", "tie_order", "tie_seed")
 
 
 def refuse_settings(data: DataSettings, names: Iterable[str], why: str) -> None:
@@ -71,7 +71,8 @@ def read_log(data: DataSettings) -> Interactions:
     if data.name is not None:
         from seqrec import sources
 
-        return sources.load(data.name, data_dir=data.folder).without_duplicates(data.duplicates)
+        log = sources.load(data.name, data_dir=data.folder)
+        return reading.chosen(log, data.where).without_duplicates(data.duplicates)
     return reading.read_log(data.path or "", data)
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqrec.data.columns import utc
 from seqrec.data.sequences import Sequences
+from seqrec.data.times import utc
 from seqrec.errors import DataError, SeqrecError
 from seqrec.splitting import Split, SplitSettings
 from seqrec.tables import Table

@@ -40,7 +40,9 @@ def open_or_train(
                         f"{option}: cannot be given, since {source} is a trained model. Got {given!r}. "
                         "Leave it out, or name a log."
                     )
-            refuse_settings(DataSettings.of(data, "data"), OF_FILES, f"{source} is a trained model")
+            refuse_settings(
+                DataSettings.of(data, "data"), [*OF_FILES, "where"], f"{source} is a trained model"
+            )
             return models.load(folder)
     if save is not None:
         storage.check_folder(save)
@@ -95,7 +97,8 @@ def _typed(ids: list[str], catalogue: Catalogue) -> list[Any]:
     unknown."""
     if not catalogue.ids.dtype.is_integer():
         return list(ids)
-    return [int(text) if re.fullmatch("-?[0-9]+", text) else text for text in ids]
+    whole = [re.fullmatch(r"(-?[0-9]+)(\.0+)?", text) for text in ids]
+    return [text if match is None else int(match[1]) for text, match in zip(ids, whole)]
 
 
 def table_of(frame: pl.DataFrame) -> Table:

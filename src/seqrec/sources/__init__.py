@@ -37,7 +37,7 @@ FORMATS = MOVIELENS | {
     "gru4rec": "gru4rec_sessions",
     "samples": "samples",
 }
-"""Format -> module of this package, whose ``read(path)`` reads it; ``read(path, columns)`` of those
+"""Format -> module of this package, whose ``read(path)`` reads it; ``read(path, options)`` of those
 ``WITH_HEADER``, and ``read(paths, options)`` of samples."""
 
 WITH_HEADER = ("recbole", "gru4rec")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seqrec.data.frames import Columns
 from seqrec.data.interactions import Interactions
 from seqrec.sources.options import ReadOptions
 from seqrec.sources.plain_tables import log_frame
@@ -17,11 +16,13 @@ from seqrec.sources.plain_tables import log_frame
 COLUMNS = {"user_id": "SessionId", "item_id": "ItemId", "timestamp": "Time"}
 
 
-def read(path: str | Path, columns: Columns | None = None) -> Interactions:
-    """Reads such a file; ``columns`` where its header has other names.
+def read(path: str | Path, options: ReadOptions | None = None) -> Interactions:
+    """Reads such a file; ``options.columns`` where its header has other names.
 
     Raises:
         DataError: as ``seqrec.read_log``.
     """
-    options = ReadOptions(format="tsv", columns={**COLUMNS, **(columns or {})})
+    options = ReadOptions.changed(options, {})
+    columns = {**COLUMNS, **options.columns}
+    options = options.model_copy(update={"format": "tsv", "columns": columns})
     return Interactions(log_frame([path], options, str(path)), source=str(path))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from seqrec.data import conditions, times
+from seqrec.data.columns import MissingIds
 from seqrec.data.frames import Duplicates
 from seqrec.settings.base import Settings
 
@@ -18,8 +20,19 @@ class ReadOptions(Settings):
     ``recbole`` ...), or ``auto``: told from the file's name, header and first lines."""
     columns: dict[str, str | int | None] = Field(default_factory=dict)
     """Which column of the file is which: ``{user_id: customer, item_id: sku, timestamp: bought_at}``. What is
-    not said is found by the usual names; numbers from 0 where the file has no header, null leaves a column
-    out. Of tables of samples also label and recent."""
+    not said is found by the usual names, and the time by its type too; numbers from 0 where the file has no
+    header, null leaves a column out. A time in two columns is ``date+time``. Of tables of samples also label
+    and recent."""
+    time_format: str | None = None
+    """How times in text are written: ``day_first`` or ``month_first`` (27/04/2015 8:26, 4/27/2015), or a
+    format such as ``%d.%m.%y %H:%M`` (as Python's strptime). By default told from the whole column; asked
+    where days and months may be either."""
+    where: str | None = None
+    """Rows to keep: a column, an operator (=, !=, <, <=, >, >=, in) and a value: ``event = purchase``,
+    ``rating >= 4``, ``event in view, purchase``; several with ``and`` between them."""
+    missing_ids: MissingIds = "refuse"
+    """What becomes of rows without a user or an item: ``refuse`` the log, or ``drop`` them. How many there
+    were is logged."""
     delimiter: str | None = None
     """What separates the columns of a text file; None tells it from the header: comma, tab, ``;`` or
     ``|``."""
@@ -33,6 +46,20 @@ class ReadOptions(Settings):
     duplicates: Duplicates = "keep"
     """What becomes of events that stand twice (same user, item and time or position): ``keep``, or ``drop``
     all but the first. How many there were is logged."""
+
+    @field_validator("time_format")
+    @classmethod
+    def _is_format(cls, value: str | None) -> str | None:
+        if value is not None:
+            times.check_format(value)
+        return value
+
+    @field_validator("where")
+    @classmethod
+    def _is_condition(cls, value: str | None) -> str | None:
+        if value is not None:
+            conditions.parse(value)
+        return value
 
     @classmethod
     def changed(cls, options: ReadOptions | None, changes: dict[str, Any]) -> ReadOptions:

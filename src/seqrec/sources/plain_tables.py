@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from seqrec.data import columns as log_columns
-from seqrec.data import files
+from seqrec.data import conditions, files, times
 from seqrec.data.frames import attributes, check_same_columns, finished, to_polars
 from seqrec.data.interactions import Interactions
 from seqrec.errors import DataError
@@ -18,6 +19,10 @@ from seqrec.sources.options import ReadOptions
 
 KINDS = ("csv", "tsv", "parquet", "jsonl")
 TEXT = ("csv", "tsv")
+SAMPLE = 1 << 20
+"""Bytes of text looked at to tell which column is the time, where its name does not."""
+
+logger = logging.getLogger(__name__)
 
 
 def log_frame(paths: Sequence[str | Path], options: ReadOptions, source: str) -> pl.DataFrame:
@@ -37,36 +42,156 @@ def log_batches(
         features: read the columns that are not the log's own, too.
     """
     first: pl.DataFrame | None = None
-    for path in paths:
-        for batch in _batches_of_file(path, options, features):
-            first = batch.clear() if first is None else first
-            check_same_columns([first, batch], [str(paths[0]), str(path)])
+    chosen = Chosen(options.where, options.missing_ids)
+    time_format = options.time_format
+    for number, path in enumerate(paths):
+        table = _Table(path, options, features, say=number == 0)
+        row = 0
+        for batch in table.batches():
+            source = table.mapping.get("timestamp")
+            if time_format is None and source is not None and times.needs_order(table.moments(batch)):
+                time_format = times.order_of_dates(_moments(paths, options), str(path), source)
+            kept, rows = chosen.of(batch, table.mapping, str(path), row)
+            valid = log_columns.validated(
+                kept,
+                table.mapping,
+                str(path),
+                table.text,
+                first_row=row,
+                features=features,
+                time_format=time_format,
+                rows=rows,
+            )
+            row += len(batch)
+            first = valid.clear() if first is None else first
+            check_same_columns([first, valid], [str(paths[0]), str(path)])
+            if len(valid):
+                yield valid
+    chosen.report(", ".join(map(str, paths)))
+
+
+class Chosen:
+    """Which rows of a log are kept, and how many were not."""
+
+    def __init__(self, where: str | None, missing_ids: log_columns.MissingIds):
+        self.where = where
+        self.conditions = () if where is None else conditions.parse(where)
+        self.drops = missing_ids == "drop"
+        self.read = self.matched = self.complete = 0
+
+    def of(
+        self, batch: pl.DataFrame, mapping: dict[str, str], name: str, first_row: int = 0
+    ) -> tuple[pl.DataFrame, pl.Series | None]:
+        """The rows to keep, and their numbers in the file, None where all are kept.
+
+        Raises:
+            DataError: a condition speaks of a column that is not there, or compares text by size.
+        """
+        if not self.conditions and not self.drops:
+            self.complete += len(batch)
+            return batch, None
+        mask = conditions.holds(self.conditions, batch, mapping, name)
+        self.read += len(batch)
+        self.matched += int(mask.sum())
+        if self.drops:
+            mask &= log_columns.has_ids(batch, mapping)
+        self.complete += int(mask.sum())
+        return batch.filter(mask), (mask.arg_true() + (first_row + 1)).cast(pl.Int64)
+
+    def report(self, name: str) -> None:
+        """Says how many rows were left out.
+
+        Raises:
+            DataError: all of them.
+        """
+        if self.conditions:
+            logger.info(
+                "%s: where %s: %s of %s rows kept.", name, self.where, f"{self.matched:,}", f"{self.read:,}"
+            )
+        if self.drops and self.matched > self.complete:
+            logger.warning(
+                "%s: %s of %s rows have no user or no item: dropped.",
+                name,
+                f"{self.matched - self.complete:,}",
+                f"{self.matched:,}",
+            )
+        if not self.complete:
+            what = f"where={self.where!r}" if self.conditions else "missing_ids='drop'"
+            raise DataError(f"{name}: {what} leaves none of {self.read:,} rows. Correct it, or leave it out.")
+
+
+class _Table:
+    """A file of a log, and which of its columns is which."""
+
+    def __init__(self, path: str | Path, options: ReadOptions, features: bool = True, say: bool = False):
+        self.path, self.options, self.features = path, options, features
+        self.text, self.encoding = options.format in TEXT, options.encoding or "utf-8"
+        headless = self.text and any(isinstance(source, int) for source in options.columns.values())
+        self.names: list[str] | None = [] if headless else None
+        if headless:
+            found = self._sample().columns
+        else:
+            found = files.header(path, options.format, options.delimiter, self.encoding)
+        self.found = found
+        self.mapping = log_columns.resolve(found, options.columns, str(path), sample=self._sample, say=say)
+
+    def _read(self, **arguments: Any) -> Iterator[pl.DataFrame]:
+        options = self.options
+        return files.batches(
+            self.path,
+            options.format,
+            delimiter=options.delimiter,
+            encoding=self.encoding,
+            names=self.names,
+            **arguments,
+        )
+
+    def _sample(self) -> pl.DataFrame:
+        return next(self._read(block=SAMPLE, rows=1000)).head(1000)
+
+    def moments(self, batch: pl.DataFrame) -> pl.Series:
+        """The times as they are written."""
+        return times.together([batch[part] for part in self.time_columns()])
+
+    def time_columns(self) -> list[str]:
+        """The columns that make the time: one, or a date and a time of day."""
+        return log_columns.sources(self.mapping["timestamp"], self.found)
+
+    def batches(self) -> Iterator[pl.DataFrame]:
+        """The rows, some at a time, with the columns that are needed.
+
+        Raises:
+            DataError: a column of the first rows is not in later ones.
+        """
+        used = [part for source in self.mapping.values() for part in log_columns.sources(source, self.found)]
+        asked = conditions.columns_of(
+            () if self.options.where is None else conditions.parse(self.options.where),
+            self.found,
+            self.mapping,
+            str(self.path),
+        )
+        select = None if self.features else list(dict.fromkeys([*used, *asked]))
+        row = 0
+        for batch in self._read(select=select):
+            for source in used:
+                if source not in batch.columns:
+                    raise DataError(
+                        f"{self.path}, row {row + 1}: no {source!r} here or in later rows. Every event needs "
+                        "the columns of the first."
+                    )
+            row += len(batch)
             yield batch
 
 
-def _batches_of_file(path: str | Path, options: ReadOptions, features: bool) -> Iterator[pl.DataFrame]:
-    kind, text, encoding = options.format, options.format in TEXT, options.encoding or "utf-8"
-    headless = text and any(isinstance(source, int) for source in options.columns.values())
-    names: list[str] | None = [] if headless else None
-    mapping: dict[str, str] | None = None
-    if names is None:
-        header = files.header(path, kind, options.delimiter, encoding)
-        mapping = log_columns.resolve(header, options.columns, str(path))
-    select = None if features or mapping is None else list(dict.fromkeys(mapping.values()))
-    row = 0
-    for batch in files.batches(
-        path, kind, delimiter=options.delimiter, encoding=encoding, names=names, select=select
-    ):
-        if mapping is None:
-            mapping = log_columns.resolve(batch.columns, options.columns, str(path))
-        for source in mapping.values():
-            if source not in batch.columns:
-                raise DataError(
-                    f"{path}, row {row + 1}: no {source!r} here or in later rows. Every event needs the "
-                    "columns of the first."
-                )
-        yield log_columns.validated(batch, mapping, str(path), text, first_row=row, features=features)
-        row += len(batch)
+def _moments(paths: Sequence[str | Path], options: ReadOptions) -> Iterator[pl.Series]:
+    """The times of a log as they are written, some at a time, where that is text."""
+    for path in paths:
+        table = _Table(path, options)
+        if "timestamp" in table.mapping:
+            for batch in table._read(select=table.time_columns()):
+                moments = table.moments(batch)
+                if moments.dtype == pl.String:
+                    yield moments
 
 
 def with_tables(log: Interactions, options: ReadOptions) -> Interactions:

@@ -16,8 +16,9 @@ import numpy as np
 import polars as pl
 
 from seqrec.data import columns as log_columns
-from seqrec.data.catalogue import Catalogue, Numbering
-from seqrec.data.frames import Duplicates, aligned, report_duplicates
+from seqrec.data import times
+from seqrec.data.catalogue import UNKNOWN, Catalogue, Numbering
+from seqrec.data.frames import Duplicates, aligned, groups, report_duplicates, report_empty
 from seqrec.data.interactions import Interactions
 from seqrec.data.sequences import Sequences, TieOrder, order_of
 from seqrec.errors import DataError
@@ -89,23 +90,32 @@ class _Events:
     def read(cls, paths: Sequence[str], options: ReadOptions, source: str) -> _Events:
         numberings = {name: Numbering() for name in log_columns.IDS}
         parts: dict[str, list[np.ndarray]] = {}
+        dates: list[bool] = []  # of each part, whether its times were written as dates
         for batch in log_batches(paths, options, features=False):
             for name in batch.columns:
                 if name in numberings:
                     part = numberings[name].encode(batch[name])
                 elif name == "rating":
                     part = batch[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
+                elif name == "timestamp":
+                    dates.append(times.are_dates(batch[name]))
+                    part = _with_gaps(times.seconds_of(batch[name]) if dates[-1] else batch[name])
                 else:
                     part = _with_gaps(batch[name])
                 parts.setdefault(name, []).append(part)
+        if "timestamp" in parts:
+            parts["timestamp"] = [_with_gaps(_in_seconds(parts.pop("timestamp"), dates, source))]
         whole = {name: _joined(parts.pop(name)) for name in list(parts)}
-        if "timestamp" in whole:
-            times = pl.Series("timestamp", whole.pop("timestamp"), nan_to_null=True)
-            whole["timestamp"] = _with_gaps(log_columns.in_seconds(times, source))
-        user_ids, item_ids = (numberings[name].ids for name in ("user_id", "item_id"))
+        ids = {name: numbering.ids for name, numbering in numberings.items()}
         if options.format in TEXT:
-            user_ids, item_ids = log_columns.integers(user_ids), log_columns.integers(item_ids)
-        return cls(user_ids, item_ids, whole.pop("user_id"), whole.pop("item_id"), whole)
+            for name in [name for name in ids if name in whole]:
+                ids[name], whole[name] = _as_integers(ids[name], whole[name])
+        for name, what in (("basket_id", "basket"), ("session_id", "session")):
+            if name in whole and (empty := int((whole[name] == UNKNOWN).sum())):
+                report_empty(empty, len(whole[name]), what, source)
+                if empty == len(whole[name]):
+                    del whole[name]
+        return cls(ids["user_id"], ids["item_id"], whole.pop("user_id"), whole.pop("item_id"), whole)
 
     def keep(self, mask: np.ndarray) -> None:
         """Keeps the events where ``mask`` is True; numbers stay as they are."""
@@ -156,8 +166,11 @@ class _Events:
 
     def sequences(self, options: ReadOptions, tie_order: TieOrder, seed: int, source: str) -> Sequences:
         """As ``Interactions.sequences``."""
-        if "timestamp" in self.optional and np.isnan(self.optional["timestamp"]).any():
-            del self.optional["timestamp"]  # positions order the events, and there is no time to split by
+        if (moments := self.optional.get("timestamp")) is not None:
+            if np.isnan(moments).any():
+                del self.optional["timestamp"]  # positions order the events, and there is no time to split by
+            else:
+                self.optional["timestamp"] = times.whole(pl.Series(moments)).to_numpy()
         shown = pl.Series(self.users).unique(maintain_order=True).to_numpy()
         self.users, user_ids = _renumbered(self.users, shown, self.user_ids)
         used = np.flatnonzero(np.bincount(self.items, minlength=len(self.item_ids)))
@@ -188,7 +201,30 @@ class _Events:
 def _by_appearance(numbers: np.ndarray) -> np.ndarray:
     """(events,) int64: the numbers of baskets or sessions that are left, counted anew in the order in which
     they appear."""
-    return Numbering().encode(pl.Series(numbers)).astype(np.int64)
+    return groups(pl.Series(numbers).replace(UNKNOWN, None))
+
+
+def _in_seconds(parts: list[np.ndarray], dates: list[bool], source: str) -> pl.Series:
+    """As ``times.joined``, of arrays with NaN where a time is missing, dates in seconds already."""
+    is_date = np.repeat(dates, [len(part) for part in parts]) if len(set(dates)) > 1 else None
+    values = _joined(parts)
+    if is_date is None:
+        whole = pl.Series(values, nan_to_null=True)
+        return times.whole(whole) if dates[0] else times.in_seconds(whole, source)
+    numbers = times.beside_dates(pl.Series(values[~is_date], nan_to_null=True), source)
+    values = values.astype(np.float64)
+    values[~is_date] = _with_gaps(numbers)
+    return times.whole(pl.Series(values, nan_to_null=True))
+
+
+def _as_integers(ids: pl.Series, numbers: np.ndarray) -> tuple[pl.Series, np.ndarray]:
+    """Ids from text that are all integers as such, and the events' numbers: ``7`` and ``7.0`` are one."""
+    ids = log_columns.integers(ids)
+    if ids.is_unique().all():
+        return ids, numbers
+    numbering = Numbering()
+    new = np.append(numbering.encode(ids), np.int32(UNKNOWN))  # no id stays none
+    return numbering.ids, new[numbers]
 
 
 def _with_gaps(values: pl.Series) -> np.ndarray:

@@ -7,6 +7,7 @@ log = read_log(["ratings-1.dat", "ratings-2.dat"], format="ml-1m")
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from seqrec.errors import DataError, did_you_mean
 from seqrec.sources import FORMATS, WITH_HEADER, module
 from seqrec.sources.detect import detect
 from seqrec.sources.options import ReadOptions
-from seqrec.sources.plain_tables import KINDS, log_frame, with_tables
+from seqrec.sources.plain_tables import KINDS, Chosen, log_frame, with_tables
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -29,27 +30,43 @@ Paths = str | Path | Sequence[str | Path]
 def read_log(path: Paths, options: ReadOptions | None = None, **changes: Any) -> Interactions:
     """Reads a log: CSV, TSV, Parquet or JSON Lines (also gzipped), or the files of a known data set.
 
-    Times are seconds since 1970 or ISO dates. Where all of them can only be milli-, micro- or nanoseconds, or
-    dates such as 20200131, they are converted to seconds, with a warning.
+    Times are seconds since 1970, ISO dates, or dates as ``time_format`` says. Where all of them can only be
+    milli-, micro- or nanoseconds, or dates such as 20200131, they are converted to seconds, with a warning.
 
     Args:
         path: a file, or several of one format that together are the log, read in order; a folder of parts
             (``part-*.parquet``) is a file.
         options: how the files are read.
-        changes: options by name, instead of those: ``format``, ``columns``, ``delimiter``, ``encoding``,
-            ``items``, ``users``, ``duplicates``; see ``ReadOptions``.
+        changes: options by name, instead of those: ``format``, ``columns``, ``time_format``, ``where``,
+            ``missing_ids``, ``delimiter``, ``encoding``, ``items``, ``users``, ``duplicates``; see
+            ``ReadOptions``.
     Raises:
         DataError: the input is not what it should be; names the file, the row and the column.
         SettingsError: an unknown option, or a value that is none of those expected.
     """
     paths, options, source = opened(path, ReadOptions.changed(options, changes))
     if options.format == "samples":  # its reader knows what of the item table are attributes
-        return module(FORMATS["samples"]).read(paths, options).without_duplicates(options.duplicates)
+        log = module(FORMATS["samples"]).read(paths, options)
+        return chosen(log, options.where).without_duplicates(options.duplicates)
     if options.format in KINDS:
         log = Interactions(log_frame(paths, options, source), source=source)
     else:
         log = joined([_of_format(one, options) for one in paths], source)
     return with_tables(log.without_duplicates(options.duplicates), options)
+
+
+def chosen(log: Interactions, where: str | None) -> Interactions:
+    """The events of a log for which conditions such as ``rating >= 4`` hold.
+
+    Raises:
+        DataError: no such column, or no event is left.
+    """
+    if where is None:
+        return log
+    rows = Chosen(where, "refuse")
+    kept, _ = rows.of(log.frame, {}, log.source)
+    rows.report(log.source)
+    return replace(log, frame=kept)
 
 
 def opened(path: Paths, options: ReadOptions) -> tuple[list[str], ReadOptions, str]:
@@ -124,10 +141,16 @@ def _of_format(path: str, options: ReadOptions) -> Interactions:
     """A file or folder of one of ``FORMATS``."""
     reader = module(FORMATS[options.format])
     if options.format in WITH_HEADER:
-        return reader.read(path, options.columns)
+        return reader.read(path, options)
     if options.columns:
         raise DataError(
             f"{path}: format {options.format!r} fixes its columns. Leave columns out, or give the "
             "file's format."
         )
-    return reader.read(path)
+    if options.time_format is not None or options.missing_ids != "refuse":
+        given = "time_format" if options.time_format is not None else "missing_ids"
+        raise DataError(
+            f"{path}: {given}: format {options.format!r} fixes how times and ids are written. Leave it "
+            "out, or give the file's format."
+        )
+    return chosen(reader.read(path), options.where)

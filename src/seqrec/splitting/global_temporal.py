@@ -50,8 +50,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from seqrec.data.columns import utc
 from seqrec.data.sequences import Sequences
+from seqrec.data.times import utc
 from seqrec.errors import DataError, SettingsError
 from seqrec.splitting.arguments import Cut, Share, how_many, readable, splitter
 from seqrec.splitting.split import Queries, Split
