@@ -291,3 +291,25 @@ def test_partly_empty_times_give_the_same_read_and_prepared(tmp_path):
         read_log(twice).filter(min_item_count=2).sequences(),
         prepare(twice, tmp_path / "out", min_item_count=2),
     )
+
+
+def test_the_command_line_has_the_options_of_rows_and_times(tmp_path):
+    from typer.testing import CliRunner
+
+    from seqrec.cli import app
+
+    text = "user_id,item_id,date,event\n" + "".join(
+        f"u{u},i{i},0{i}/02/2020,{'buy' if i % 2 else 'view'}\n" for u in range(3) for i in range(1, 9)
+    )
+    path = write(tmp_path, text + ",i1,01/02/2020,buy\n")
+    options = ["--time-format", "day_first", "--where", "event = buy", "--missing-ids", "drop"]
+    for command in (
+        ["data", "check", str(path)],
+        ["prepare", str(path), str(tmp_path / "out")],
+        ["recommend", str(path), "--model", "markov", "-u", "u1"],
+        ["train", "--data", str(path), "--model", "markov"],
+    ):
+        result = CliRunner().invoke(app, [*command, *options])
+        assert result.exit_code == 0, (command, result.output)
+    about = (tmp_path / "out" / "sequences.json").read_text()
+    assert '"events": 12' in about

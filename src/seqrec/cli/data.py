@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from seqrec.cli.options import Columns, DataDir, Delimiter, Encoding, Format, Write, check_write, data_section
+from seqrec.cli.options import (
+    Columns,
+    DataDir,
+    Delimiter,
+    Encoding,
+    Format,
+    MissingIds,
+    TimeFormat,
+    Where,
+    Write,
+    check_write,
+    data_section,
+)
 
 
 def check(
@@ -17,6 +29,9 @@ def check(
     column: Columns = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
+    time_format: TimeFormat = None,
+    where: Where = None,
+    missing_ids: MissingIds = "refuse",
     data_dir: DataDir = None,
     write: Write = None,
 ) -> None:
@@ -25,9 +40,10 @@ def check(
     from seqrec.experiment.data import read_sequences
     from seqrec.experiment.settings import DataSettings
 
+    rows = {"time_format": time_format, "where": where, "missing_ids": missing_ids}
     check_write(write)
     settings = DataSettings.of(
-        data_section(source, format, column, data_dir, delimiter=delimiter, encoding=encoding), "data"
+        data_section(source, format, column, data_dir, delimiter=delimiter, encoding=encoding, **rows), "data"
     )
     sequences, origin = read_sequences(settings)
     table = checks.check(sequences).table(origin)

@@ -25,6 +25,20 @@ Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file. By 
 Format = Annotated[
     str, typer.Option(help="Format of the log. auto detects it from the file's name and first line.")
 ]
+TimeFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--time-format",
+        help="How times in text are written: day_first, month_first, or a format such as '%d.%m.%y %H:%M'. "
+        "By default detected from the whole column.",
+    ),
+]
+Where = Annotated[
+    str | None, typer.Option("--where", help="Rows to keep, as 'event = purchase' or 'rating >= 4'.")
+]
+MissingIds = Annotated[
+    str, typer.Option("--missing-ids", help="Whether to refuse or drop rows without a user or an item.")
+]
 DataDir = Annotated[
     str | None,
     typer.Option("--data-dir", envvar="SEQREC_DATA", help="Folder with the files of known data sets."),

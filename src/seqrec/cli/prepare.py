@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from seqrec.cli.options import Columns, DataDir, Delimiter, Encoding, Format, data_section, refuse_beside_conf
+from seqrec.cli.options import (
+    Columns,
+    DataDir,
+    Delimiter,
+    Encoding,
+    Format,
+    MissingIds,
+    TimeFormat,
+    Where,
+    data_section,
+    refuse_beside_conf,
+)
 from seqrec.errors import SettingsError
 
 
@@ -36,6 +47,9 @@ def prepare(
     column: Columns = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
+    time_format: TimeFormat = None,
+    where: Where = None,
+    missing_ids: MissingIds = "refuse",
     data_dir: DataDir = None,
     duplicates: Annotated[str, typer.Option(help="Whether to keep or drop duplicate events.")] = "keep",
     min_item_count: Annotated[int, typer.Option(help="Exclude items with fewer events.")] = 0,
@@ -53,6 +67,9 @@ def prepare(
         "min_user_count": min_user_count,
         "delimiter": delimiter,
         "encoding": encoding,
+        "time_format": time_format,
+        "where": where,
+        "missing_ids": missing_ids,
     }
     if conf is not None:
         refuse_beside_conf(column, format=format, **more)

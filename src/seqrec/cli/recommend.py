@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from seqrec.cli.options import Columns, DataDir, Delimiter, Encoding, Format, check_write, data_section
+from seqrec.cli.options import (
+    Columns,
+    DataDir,
+    Delimiter,
+    Encoding,
+    Format,
+    MissingIds,
+    TimeFormat,
+    Where,
+    check_write,
+    data_section,
+)
 from seqrec.errors import SettingsError
 
 
@@ -34,6 +45,9 @@ def recommend(
     column: Columns = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
+    time_format: TimeFormat = None,
+    where: Where = None,
+    missing_ids: MissingIds = "refuse",
     data_dir: DataDir = None,
     write: Annotated[
         str | None,
@@ -47,8 +61,9 @@ def recommend(
 
     if sequence and user:
         raise SettingsError("--user: expected either --sequence or --user. Got both. Run the command twice.")
+    rows = {"time_format": time_format, "where": where, "missing_ids": missing_ids}
     check_write(write, (".parquet",))
-    section = data_section(source, format, column, data_dir, delimiter=delimiter, encoding=encoding)
+    section = data_section(source, format, column, data_dir, delimiter=delimiter, encoding=encoding, **rows)
     trained = recommend.open_or_train(source, model, section, save)
     frame = recommend.recommend(trained, sequence, user, k, not seen, on_unknown)
     if write:

@@ -6,7 +6,18 @@ from typing import Annotated, Any
 
 import typer
 
-from seqrec.cli.options import Columns, DataDir, Delimiter, Encoding, Format, data_section, refuse_beside_conf
+from seqrec.cli.options import (
+    Columns,
+    DataDir,
+    Delimiter,
+    Encoding,
+    Format,
+    MissingIds,
+    TimeFormat,
+    Where,
+    data_section,
+    refuse_beside_conf,
+)
 from seqrec.errors import SettingsError
 
 
@@ -39,6 +50,9 @@ def train(
     column: Columns = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
+    time_format: TimeFormat = None,
+    where: Where = None,
+    missing_ids: MissingIds = "refuse",
     data_dir: DataDir = None,
 ) -> None:
     """Train a model, test it and print its metrics. An interrupted run resumes from its checkpoint.
@@ -56,12 +70,13 @@ def train(
             "expected either --conf FILE or --data LOG (with --model). See seqrec train --help."
         )
     content: dict[str, Any]
+    rows = {"time_format": time_format, "where": where, "missing_ids": missing_ids}
     if conf is not None:
         if model is not None:
             raise SettingsError(
                 "--model: a run file names its model. Write model.name=... to replace it, or use --data."
             )
-        refuse_beside_conf(column, format=format, delimiter=delimiter, encoding=encoding)
+        refuse_beside_conf(column, format=format, delimiter=delimiter, encoding=encoding, **rows)
         if migrations.recognise(yaml_file.parse(conf)[0]) is None:
             content = yaml_file.read(conf, overrides or ())
         else:
@@ -71,7 +86,9 @@ def train(
     else:
         assert data is not None
         content = {
-            "data": data_section(data, format, column, data_dir, delimiter=delimiter, encoding=encoding),
+            "data": data_section(
+                data, format, column, data_dir, delimiter=delimiter, encoding=encoding, **rows
+            ),
             "model": {"name": model or "sasrec"},
         }
         for override in overrides or ():

@@ -13,6 +13,7 @@ from seqrec.experiment.settings import DataSettings, RunSettings
 from seqrec.sources import reading
 from seqrec.sources.options import ReadOptions
 from seqrec.splitting import Split, SplitSettings
+from seqrec.splitting.files import PARTS, in_parts
 
 
 def prepared_folder(data: DataSettings) -> str | None:
@@ -43,6 +44,23 @@ def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
             min_item_count=data.min_item_count, min_user_count=data.min_user_count
         )
     return interactions.sequences(tie_order=data.tie_order, seed=data.tie_seed), interactions.source
+
+
+def read_files(data: DataSettings, split: SplitSettings) -> tuple[Sequences, str]:
+    """The sequences of a split's own files, each read as ``data`` says, and where they came from.
+
+    Raises:
+        SettingsError: a setting that would move events from part to part.
+    """
+    why = "the split's files say which events train, validate and test"
+    refuse_settings(data, ["min_item_count", "min_user_count"], why)
+    logs = {
+        part: reading.read_log(path, data)
+        for part in PARTS
+        if (path := split.arguments.get(part)) is not None
+    }
+    sequences = in_parts(**logs, tie_order=data.tie_order, seed=data.tie_seed)
+    return sequences, ", ".join(log.source for log in logs.values())
 
 
 OF_FILES = tuple(name for name in ReadOptions.model_fields if name not in ("duplicates", "where"))
@@ -82,6 +100,9 @@ def read_split(run: RunSettings) -> tuple[Split, str, bool]:
         protocol = protocols.read_protocol(run.protocol)
         sequences, source = protocols.read_sequences(protocol.data, protocol.ties, run.data.folder)
         split, filters = protocol.apply(sequences), protocol.filter_seen
+    elif run.split is not None and run.split.name == "files":
+        sequences, source = read_files(run.data, run.split)
+        split, filters = run.split.apply(sequences), True
     else:
         sequences, source = read_sequences(run.data)
         split, filters = (run.split or SplitSettings()).apply(sequences), True

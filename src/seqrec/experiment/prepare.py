@@ -64,7 +64,7 @@ def prepare_run(run: RunSettings, folder: str | None = None, samples_folder: str
     lines: list[str] = []
     split: Split | None = None
     if folder is not None:
-        if run.protocol is None:
+        if run.protocol is None and (run.split is None or run.split.name != "files"):
             sequences = prepare(run.data, folder)
         else:
             split = read_split(run)[0]
@@ -75,7 +75,7 @@ def prepare_run(run: RunSettings, folder: str | None = None, samples_folder: str
             f"{folder}: {s.events:,} events of {s.users:,} users and {len(s.item_catalogue):,} items, "
             f"{s.bytes_per_event:.1f} bytes an event"
         )
-        if run.protocol is None and samples_folder is not None:
+        if split is None and samples_folder is not None:
             split = (run.split or SplitSettings()).apply(sequences)
     if samples_folder is not None:
         about = tables.write(split or read_split(run)[0], samples_folder, settings)

@@ -150,6 +150,13 @@ class RunSettings(Settings):
                     f"{extra}: the protocol {self.protocol} already gives data and split. "
                     f"Leave out {extra}, or the protocol."
                 )
+        elif self.split is not None and self.split.name == "files":
+            if self.data.name is not None or self.data.path is not None:
+                extra = "data.name" if self.data.path is None else "data.path"
+                raise SettingsError(
+                    f"{extra}: cannot be given, since split.name is files: the split's files are the log. "
+                    f"Leave out {extra}."
+                )
         elif (self.data.name is None) == (self.data.path is None):
             raise SettingsError(
                 "data: expected either data.name (a known data set) or data.path (a log), or a protocol."

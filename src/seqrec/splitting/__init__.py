@@ -5,6 +5,7 @@
     global_temporal    two moments cut the log into training, validation, test: the future is unknown
     user_holdout       some users never train and are asked about their last events
     session_temporal   the last days' sessions test, the days' before validate
+    files              files of one's own say which events train, validate and test
 
 Order and ties: a split uses the order of the sequences. Events of the same second stay in the order of the
 log's file (a stable sort); a seeded random order of ties is an option of building the sequences
@@ -29,6 +30,7 @@ from seqrec.errors import SettingsError, did_you_mean
 from seqrec.settings import names
 from seqrec.settings.base import Settings
 from seqrec.splitting.arguments import arguments_of
+from seqrec.splitting.files import files
 from seqrec.splitting.global_temporal import global_temporal
 from seqrec.splitting.last_n import last_n
 from seqrec.splitting.leave_one_out import leave_one_out
@@ -42,6 +44,7 @@ SPLITS: dict[str, Callable[..., Split]] = {
     "global_temporal": global_temporal,
     "user_holdout": user_holdout,
     "session_temporal": session_temporal,
+    "files": files,
 }
 
 __all__ = [
@@ -49,6 +52,7 @@ __all__ = [
     "Queries",
     "Split",
     "SplitSettings",
+    "files",
     "global_temporal",
     "last_n",
     "leave_one_out",
@@ -63,8 +67,9 @@ class SplitSettings(Settings):
     model_config = ConfigDict(extra="allow")
 
     name: str = "leave_one_out"
-    """Which split: leave_one_out, last_n, global_temporal, user_holdout or session_temporal; or a function
-    of your own, ``package.module:name``, that takes sequences and its arguments and gives a ``Split``."""
+    """Which split: leave_one_out, last_n, global_temporal, user_holdout, session_temporal or files; or a
+    function of your own, ``package.module:name``, that takes sequences and its arguments and gives a
+    ``Split``."""
 
     @field_validator("name")
     @classmethod
@@ -97,6 +102,7 @@ class SplitSettings(Settings):
         Raises:
             DataError: the sequences lack what the split needs (times, say), or nothing is left to train on,
                 to validate or to test.
+            SettingsError: a function of your own gives no split, or a split of files was given a log.
         """
         longest = int(sequences.lengths.max(initial=0))
         function = names.resolve("split", self.name, SPLITS)
