@@ -52,6 +52,13 @@ def test_without_times_the_order_of_the_file_is_said_with_what_looked_like_times
     assert "no column of times was found: position orders the events" in caplog.text
 
 
+def test_numbers_that_may_be_times_are_named(tmp_path, caplog):
+    read_log(write(tmp_path, "user_id,item_id,price,t\n1,a,3,1577836800\n1,b,4,1577836900\n"))
+    assert "Could 't' be the time?" in caplog.text
+    read_log(write(tmp_path, "user_id,item_id,timestamp\n1,a,1.57784e+09\n1,b,1.57784e+09\n"))
+    assert "times such as 1.57784e+09 are written with so few digits" in caplog.text
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_column_of_dates_is_a_time_by_its_type(tmp_path, kind, caplog):
     frame = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["b", "a"], "seen": ["2020-01-02", "2020-01-01"]})
@@ -196,6 +203,19 @@ def test_a_partly_empty_transaction_is_no_reason_to_drop_events(tmp_path, caplog
     )
     frame.write_parquet(tmp_path / "log.parquet")
     assert both(tmp_path / "log.parquet", tmp_path).baskets.tolist() == [0, 1]
+
+
+def test_lines_of_one_invoice_are_a_basket(tmp_path):
+    sequences = both(CASES / "baskets_of_lines.csv", tmp_path)
+    assert len(np.unique(sequences.baskets)) == 60
+    assert sequences.times is not None
+    jsonl = write(
+        tmp_path,
+        '{"user_id": 1, "item_id": 2, "timestamp": 1, "order_id": null}\n' * 3
+        + '{"user_id": 1, "item_id": 2, "timestamp": 2, "order_id": 7}\n',
+        "log.jsonl",
+    )
+    assert both(jsonl, tmp_path).baskets.max() == 3
 
 
 def test_rows_to_keep(tmp_path, caplog):

@@ -127,7 +127,7 @@ class Numbering:
         Raises:
             DataError: integers after strings, or strings after integers.
         """
-        if self._known is None:
+        if self._known is None or not len(self._known):  # of ids that are all missing, no type is known
             self._known = pl.DataFrame({"id": ids.clear(), "index": pl.Series([], dtype=pl.Int32)})
         if ids.dtype != self._known["id"].dtype:
             raise DataError(

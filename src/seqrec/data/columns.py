@@ -28,6 +28,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "articleid",
         "trackid",
         "bookid",
+        "stockcode",
     ),
     "timestamp": (
         "timestamp",
@@ -93,7 +94,19 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "position": ("position",),
     "rating": ("rating", "overall", "stars"),
-    "basket_id": ("basketid", "basket", "orderid", "transactionid", "invoiceid"),
+    "basket_id": (
+        "basketid",
+        "basket",
+        "orderid",
+        "orderno",
+        "ordernumber",
+        "transactionid",
+        "invoiceid",
+        "invoice",
+        "invoiceno",
+        "invoicenumber",
+        "receiptid",
+    ),
     "session_id": ("sessionid", "session"),
 }
 """Canonical column -> names by which it also goes, without case, spaces and punctuation, the likeliest
@@ -104,6 +117,8 @@ NEEDED = ("user_id", "item_id")
 """The ids that every event must have. Baskets and sessions may be empty for some."""
 OTHER_DATES = r"birth|born|dob$|release|publish|expir|signup|register|joined|founded|updated|modified|deleted"
 """Names of columns whose dates are not those of the events, without case and punctuation."""
+ROUNDED = r"^\s*\d(\.\d{1,7})?[eE]\+?(09|9|1\d)\s*$"
+"""Times as programs write them that keep few digits: 1.57784e+09."""
 MissingIds = Literal["refuse", "drop"]
 Sample = Callable[[], pl.DataFrame]
 """Gives a log's first rows, where a column's name does not say enough."""
@@ -246,7 +261,15 @@ def _time_by_type(
             likely[0],
         )
         return likely[0]
-    looked = dates + [c for c in rest if c not in dates and re.search(r"time|date|_at$|_on$", c.lower())]
+    looked = dates + [
+        c
+        for c in rest
+        if c not in dates
+        and (
+            re.search(r"time|date|_at$|_on$", c.lower())
+            or (c in sample.columns and times.may_be_seconds(sample[c]))
+        )
+    ]
     if looked:
         hint = f" Could {', '.join(map(repr, looked))} be the time? Then {_say_which(looked)}."
     else:
@@ -457,6 +480,14 @@ def _times(series: pl.Series, where: _Place, may_be_missing: bool, format: str |
     if found is None:
         raise where.refuse_all(
             f"expected seconds since 1970 or dates. Got {series.dtype}. Convert the column first."
+        )
+    if series.dtype == pl.String and found.dtype == pl.Float64 and series.str.contains(ROUNDED).any():
+        logger.warning(
+            "%s, column %r: times such as %s are written with so few digits that many events have one time. "
+            "Write them as whole numbers.",
+            where.name,
+            where.column,
+            series.filter(series.str.contains(ROUNDED).fill_null(False))[0],
         )
     if series.dtype == pl.String:
         series = pl.select(pl.when(series.str.strip_chars() != "").then(series)).to_series()

@@ -178,6 +178,18 @@ def looks_like(series: pl.Series) -> bool:
     return dates is not None and dates.null_count() == 0
 
 
+def may_be_seconds(series: pl.Series) -> bool:
+    """Whether all of a column's values are numbers that would be times from 1990 to 2096, in seconds or
+    milliseconds; ids and prices may be so too."""
+    numbers = series.cast(pl.Float64, strict=False) if series.dtype == pl.String else series
+    if not numbers.dtype.is_numeric() or numbers.null_count() > series.null_count():
+        return False
+    if numbers.null_count() == len(numbers):
+        return False
+    first, last = float(numbers.min()), float(numbers.max())  # type: ignore[arg-type]
+    return any(631_152_000 * unit <= first <= last <= 4_000_000_000 * unit for unit in (1, 1000))
+
+
 def is_readable(series: pl.Series) -> bool:
     """Whether all of a column's values are times, numbers too."""
     series = series.drop_nulls()
