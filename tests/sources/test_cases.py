@@ -135,6 +135,9 @@ def test_days_and_months_in_either_order_are_asked_about_over_the_whole_column(t
     a = write(tmp_path, "user_id,item_id,date\nu,a,01/02/2020\n", "a.csv")
     b = write(tmp_path, "user_id,item_id,date\nu,b,13/02/2020\n", "b.csv")
     assert both([a, b], tmp_path).times.tolist() == [1580515200, 1581552000]
+    gaps = write(tmp_path, 'user_id,item_id,date,position\nu,a,"  ",1\nu,b,13/02/2020,2\n', "d.csv")
+    assert read_log(gaps).frame["timestamp"].to_list() == [None, 1581552000]
+    both(gaps, tmp_path)
     mixed = write(tmp_path, "user_id,item_id,date\nu,a,13/02/2020\nu,b,02/13/2020\n", "c.csv")
     with pytest.raises(DataError, match="in some dates the day comes first, in others the month"):
         read_log(mixed)

@@ -28,7 +28,7 @@ EVERY_SPLIT = [
 
 
 def test_every_split_is_listed_in_the_properties():
-    # files are no split of one log: tests/splitting/test_files.py
+    # files are no split of one log: tests/splitting/test_files_split.py
     assert {settings.name for settings in EVERY_SPLIT} == set(SPLITS) - {"files"}
 
 

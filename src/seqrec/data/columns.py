@@ -208,8 +208,9 @@ def sources(source: str, found: Sequence[str]) -> list[str]:
 
 
 def _say_which(columns: Sequence[str]) -> str:
+    both = f"; a date and a time of day as one: {'+'.join(columns)}" if len(columns) == 2 else ""
     return (
-        f"columns={{'timestamp': {columns[0]!r}}} (--column timestamp={columns[0]}); without times: "
+        f"columns={{'timestamp': {columns[0]!r}}} (--column timestamp={columns[0]}){both}; without times: "
         "columns={'timestamp': None} (--column timestamp=)"
     )
 

@@ -108,7 +108,8 @@ def needs_order(series: pl.Series) -> bool:
     """Whether most of a column's first values are dates whose day and month may stand in either order."""
     if series.dtype != pl.String:
         return False
-    start = series.drop_nulls().head(100).str.strip_chars()
+    start = series.head(1000).str.strip_chars().drop_nulls()
+    start = start.filter(start != "")
     return len(start) > 0 and int(start.str.contains(DAY_AND_MONTH).sum()) * 2 > len(start)
 
 
