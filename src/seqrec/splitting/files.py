@@ -16,8 +16,9 @@
 Every event of the test file is a target, with everything before it as history, but for a user's very first.
 Within a file a user's events are in order of their times; a file's events follow those of the files before
 it, whatever their times. Where that is against the times, or an event is in two files, it is reported: such a
-split lets a model see what it shall foretell. A target that was never seen in training counts as a miss.
-``split.retrain()`` trains on the validation events too.
+split lets a model see what it shall foretell. In files of histories and the items that follow them, which
+have positions and no times, an event that an earlier file has too is history. A target that was never seen in
+training counts as a miss. ``split.retrain()`` trains on the validation events too.
 """
 
 from __future__ import annotations
@@ -140,6 +141,8 @@ def in_parts(
     part = np.repeat([number for number, _ in given], [len(log) for _, log in given])
     frame = whole.frame.with_columns(pl.Series(_PART, part))
     keys = [name for name in ("timestamp", "position") if whole_column(frame, name) is not None]
+    if keys == ["position"]:
+        frame = _without_histories(frame)
     _report_repeats(frame, keys)
     if tie_order == "random" and keys:
         frame = frame.sample(fraction=1.0, shuffle=True, seed=seed)
@@ -169,6 +172,20 @@ def _targets(starts: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.nda
     begins = np.maximum(begins, np.minimum(starts + 1, ends))
     lengths = ends - begins
     return np.repeat(begins - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+
+
+def _without_histories(frame: pl.DataFrame) -> pl.DataFrame:
+    """The events without those that an earlier file has at the same place of the same user's sequence: a
+    file of histories and the items that follow (``item_id_list``) tells the past again."""
+    first = pl.col(_PART) == pl.col(_PART).min().over(["user_id", "item_id", "position"])
+    kept = frame.filter(first)
+    if count := len(frame) - len(kept):
+        logger.info(
+            "split 'files': %s events are in an earlier file too, at the same position: they are history, "
+            "and no targets.",
+            f"{count:,}",
+        )
+    return kept
 
 
 def _report_repeats(frame: pl.DataFrame, keys: list[str]) -> None:
