@@ -322,7 +322,7 @@ def test_any_error_of_the_system_is_one_line(tmp_path):
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == 2
-    assert run.stderr.startswith("error: there: No space left on device.")
+    assert run.stderr.startswith("error: there: No space left on device. Check the path")
 
 
 def test_columns_by_number_and_left_out(tmp_path):

@@ -32,7 +32,7 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(
-            f"{where}{error.strerror or error}.Check the path, its permissions and the space left on "
+            f"{where}{error.strerror or error}. Check the path, its permissions and the space left on "
             "its disk."
         )
 

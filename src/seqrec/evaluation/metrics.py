@@ -117,7 +117,7 @@ def parse(name: str) -> tuple[Metric, int]:
     function = names.resolve("metric", metric, BY_NAME)
     if not callable(function):
         raise SettingsError(f"metric {metric}: expected a function (ranks, k). Got {function!r}.")
-    if not k.isdigit() or int(k) < 1:
+    if not k.isdecimal() or int(k) < 1:
         raise SettingsError(
             f"metric {name!r}: expected a cut-off of at least 1 after '@', as in '{metric}@10'. Got {k!r}."
         )

@@ -108,7 +108,7 @@ def _check_is_ours(run: RunSettings, folder: str) -> None:
     path = storage.join(folder, "run.json")
     if not storage.exists(path):
         return
-    there, ours = upgraded(storage.read_json(path)), _described(run)
+    there, ours = upgraded(storage.read_json(path)), upgraded(_described(run))
     for one in (there, ours):  # another device may go on, and what is not said is as it is by default
         one["fit"] = {**FitSettings().model_dump(), **one.get("fit", {}), "device": "auto"}
     for section in ("protocol", "data", "split", "model", "loss", "negatives", "train", "fit", "features"):

@@ -267,8 +267,13 @@ class Model(ABC):
 
         Raises:
             DataError: the folder holds no whole model, or one of another class.
-            SettingsError: this machine has no such device.
+            SettingsError: this machine has no such device, or the class is none of a single model.
         """
+        if not hasattr(cls, "name"):
+            raise SettingsError(
+                f"{cls.__name__}.load: expected the class of a model, such as seqrec.SASRec. For a folder of "
+                "whichever model take seqrec.load(folder)."
+            )
         where = choose_device(device)
         return artifact.load(folder, lambda found: cls.of(found, where))
 

@@ -312,7 +312,7 @@ class NeuralModel(Model):
 
     @torch.no_grad()
     def score(self, query: Query) -> torch.Tensor:
-        found = torch.empty(len(query), len(self.network.item_vectors()))
+        found = torch.empty(len(query), 0 if self.popularity is None else len(self.popularity))
         for some in self.score_blocks(query):
             for begin, end in some.blocks:
                 found[torch.from_numpy(some.rows), begin:end] = some.block(begin, end).cpu()

@@ -179,7 +179,7 @@ def upgraded(options: dict[str, Any]) -> dict[str, Any]:
     cls = LOSSES.get(options.get("name", ""))
     if cls is None:
         return options
-    return {k: v for k, v in options.items() if k in cls.model_fields or OF_ALL.get(k) != v}
+    return {k: v for k, v in options.items() if k in cls.model_fields or (k, v) not in OF_ALL.items()}
 
 
 def loss_of(value: str | dict[str, Any] | Loss | None, default: str = "softmax") -> Loss:
@@ -192,7 +192,7 @@ def loss_of(value: str | dict[str, Any] | Loss | None, default: str = "softmax")
         SettingsError: an unknown loss, or an option that it does not have.
     """
     if isinstance(value, Loss):
-        return value
+        return _whole(value)
     options = {"name": value} if isinstance(value, str) else dict(value or {})
     name = str(options.setdefault("name", default))
     try:
@@ -201,7 +201,8 @@ def loss_of(value: str | dict[str, Any] | Loss | None, default: str = "softmax")
         raise SettingsError(f"loss.name: {error}") from error
     if not (isinstance(cls, type) and issubclass(cls, Loss)):
         raise SettingsError(f"loss.name: expected a subclass of seqrec.training.loss.Loss. Got {name!r}.")
-    options = upgraded(options)
+    # a subclass of a shipped loss goes on under that one's name, which its field is fixed to
+    options = upgraded(options | {"name": cls.model_fields["name"].default or name})
     for option, given in options.items():
         owner = next((other for other, c in LOSSES.items() if option in c.model_fields), None)
         if option not in cls.model_fields and owner is not None:
@@ -209,4 +210,14 @@ def loss_of(value: str | dict[str, Any] | Loss | None, default: str = "softmax")
                 f"loss.{option}: expected no value with the loss {name}, since only {owner} has it; leave it "
                 f"out. Got {given!r}."
             )
-    return cls.of(options, "loss")
+    return _whole(cls.of(options, "loss"))
+
+
+def _whole(loss: Loss) -> Loss:
+    cls = type(loss)
+    if cls.of_catalogue is Loss.of_catalogue and cls.of_draws is Loss.of_draws:
+        raise SettingsError(
+            f"loss.name: expected a loss that overrides of_catalogue or of_draws. "
+            f"{names.reference(cls)} does neither."
+        )
+    return loss
