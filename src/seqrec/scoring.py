@@ -285,10 +285,3 @@ def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         ordered = torch.sort(scores[cut], dim=1, descending=True, stable=True)
         values[cut], best[cut] = ordered.values[:, :k], ordered.indices[:, :k]
     return values[:, :k], best[:, :k]
-
-
-def top_k(scores: Tensor, k: int) -> Tensor:
-    """(rows, k) columns of the highest scores, best first, equal scores by ascending column; -1 where the
-    score is -inf."""
-    values, best = largest(scores, k)
-    return torch.where(torch.isneginf(values), -1, best)

@@ -63,7 +63,7 @@ def test_an_unknown_name_gets_its_nearest_neighbour():
 def test_a_name_that_is_none():
     with pytest.raises(SettingsError, match="unknown model \"\\['gru4rec'\\]\""):
         models.get(["gru4rec"])
-    with pytest.raises(SettingsError, match="unknown model .*Known: fpmc"):
+    with pytest.raises(SettingsError, match=r"unknown model .*Known: fpmc"):
         models.get({"a": 1})
 
 

@@ -18,8 +18,6 @@ from seqrec.data.frames import Columns, finished
 from seqrec.data.interactions import Interactions
 from seqrec.errors import DataError
 
-FLOAT = "float"
-
 
 def read(path: str | Path, columns: Columns | None = None) -> Interactions:
     """Reads an ``.inter`` file, or the folder with the only one, with the attributes beside it.
