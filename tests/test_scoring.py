@@ -29,9 +29,9 @@ class Table:
         items = self.table.shape[1]
         for begin in range(0, len(query), rows):
             some = np.arange(begin, min(begin + rows, len(query)))
-            edges = np.append(np.arange(0, items, self.width), items)
+            edges = [*range(0, items, self.width), items]
             of_rows = self.table[torch.from_numpy(some) % len(self.table)]
-            yield Scores(some, edges, lambda a, b, scores=of_rows: scores[:, a:b].clone())
+            yield Scores(some, query.select(some), edges, lambda a, b, scores=of_rows: scores[:, a:b].clone())
 
 
 @settings(max_examples=150, deadline=None)

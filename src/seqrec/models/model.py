@@ -310,4 +310,5 @@ class Model(ABC):
         order = np.argsort(query.lengths, kind="stable")
         for begin in range(0, len(order), at_once):
             some = order[begin : begin + at_once]
-            yield Scores.whole(some, self.score(query.select(some)))
+            asked = query.select(some)
+            yield Scores.whole(some, asked, self.score(asked))

@@ -78,13 +78,11 @@ class EncoderScorer:
             empty &= users < 0
         return torch.from_numpy(np.flatnonzero(empty))
 
-    @torch.no_grad()
     def score_blocks(self, query: Query, rows: int = ROWS) -> Iterator[Scores]:
         """Scores of a few histories at a time, fewer where they are long, so that memory stays flat."""
-        self.network.eval()
-        width = self.network.item_vectors(slice(0, 1)).shape[1]
-        # Few vectors are computed once; of many each block's own, which are no copy if the table is plain.
-        table = self.network.item_vectors() if len(self.popularity) * width <= CELLS else None
+        if self.network.training:  # asked first, since telling every module takes a while
+            self.network.eval()
+        table = self._table()
         order = np.argsort(query.lengths, kind="stable")
         begin = 0
         while begin < len(order):
@@ -94,19 +92,27 @@ class EncoderScorer:
             yield self._scores(query.select(some), some, table)
             begin += len(some)
 
-    def _scores(self, query: Query, rows: np.ndarray, table: torch.Tensor | None) -> Scores:
-        states, unknown, items = self.states(query), self.unknown(query), len(self.popularity)
+    @torch.no_grad()
+    def _table(self) -> torch.Tensor | None:
+        """(items, width or width + 1) all item vectors, where they are few enough to be computed once; else
+        each block looks up its own."""
+        width = self.network.item_vectors(slice(0, 1)).shape[1]
+        return self.network.item_vectors() if len(self.popularity) * width <= CELLS else None
 
-        @torch.no_grad()
+    def _scores(self, query: Query, rows: np.ndarray, table: torch.Tensor | None) -> Scores:
+        with torch.no_grad():
+            states = self.states(query)
+        unknown, items = self.unknown(query), len(self.popularity)
+
         def block(begin: int, end: int) -> torch.Tensor:
-            vectors = self.network.item_vectors(slice(begin, end)) if table is None else table[begin:end]
-            scores = losses.scores(states, vectors)
+            with torch.no_grad():
+                vectors = self.network.item_vectors(slice(begin, end)) if table is None else table[begin:end]
+                scores = losses.scores(states, vectors)
             if len(unknown):
                 scores[unknown] = torch.from_numpy(self.popularity[begin:end]).to(scores)
             return scores
 
-        edges = np.arange(0, items, max(1, CELLS // len(rows)))
-        return Scores(rows, np.append(edges, items), block)
+        return Scores(rows, query, [*range(0, items, max(1, CELLS // len(rows))), items], block)
 
 
 class NeuralModel(Model):
