@@ -321,10 +321,10 @@ def measure(scores: np.ndarray, split: Any) -> dict[str, float]:
 def load(data_dir: str | None, users: int | None) -> Any:
     """The protocol's split; of the first ``users`` users only, for a quick look. Times are left out:
     positions order events in both codes."""
-    from seqrec.experiment.protocol import load_protocol, load_sequences, of_users
+    from seqrec.experiment.protocol import of_users, read_protocol, read_sequences
 
-    protocol = load_protocol(PROTOCOL)
-    sequences, _ = load_sequences(protocol.data, protocol.ties, data_dir)
+    protocol = read_protocol(PROTOCOL)
+    sequences, _ = read_sequences(protocol.data, protocol.ties, data_dir)
     protocol.apply(sequences)  # checks its hash
     sequences = replace(sequences, times=None, ratings=None)
     if users is not None:

@@ -74,10 +74,10 @@ def sasrec_flops(width: int, blocks: int, attended: float, items: int) -> float:
 
 
 def split_of(data_dir: str | None) -> Any:
-    from seqrec.experiment.protocol import load_protocol, load_sequences
+    from seqrec.experiment.protocol import read_protocol, read_sequences
 
-    protocol = load_protocol(PROTOCOL)
-    return protocol.apply(load_sequences(protocol.data, protocol.ties, data_dir)[0])
+    protocol = read_protocol(PROTOCOL)
+    return protocol.apply(read_sequences(protocol.data, protocol.ties, data_dir)[0])
 
 
 def epoch_speed(model: Any, split: Any, epochs: int = 2) -> float:

@@ -469,3 +469,13 @@ def test_a_recbole_file_trains_with_what_its_command_line_said(tmp_path):
     result = CliRunner().invoke(app, ["-q", "train", "--conf", str(out)], catch_exceptions=False)
     assert "ndcg@5" in result.output
     assert (tmp_path / "saved" / "GRU4Rec-ring" / "metrics.json").exists()
+
+
+def test_seed_and_device_of_recbole_are_of_the_fit():
+    migration = migrate.migrate(RECBOLE)
+    assert migration.run["fit"] == {"seed": 2020, "device": "auto"}
+    given = migrate.migrate(RECBOLE | {"seed": 7, "use_gpu": False})
+    assert given.run["fit"] == {"seed": 7, "device": "cpu"}
+    assert became(given)["seed"] == "fit.seed = 7"
+    assert became(given)["use_gpu"] == "fit.device = cpu"
+    assert not given.run["train"].keys() & {"seed", "device"}

@@ -22,6 +22,7 @@ _PUBLIC = {
     "GRU4Rec": "seqrec.models.gru4rec",
     "SASRec": "seqrec.models.sasrec",
     "Model": "seqrec.models.model",
+    "FitOptions": "seqrec.training.options",
     "load": "seqrec.models",
 }
 __all__ = [*_PUBLIC, "__version__"]
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from seqrec.sources.reading import read_log as read_log
     from seqrec.splitting import Split as Split
     from seqrec.splitting import SplitSettings as SplitSettings
+    from seqrec.training.options import FitOptions as FitOptions
 
 
 def __getattr__(name: str) -> Any:

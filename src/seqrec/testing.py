@@ -385,13 +385,17 @@ class ModelContract:
 
 
 def check_model(
-    make_model: Callable[[], Model], sequential: bool = True, order: int = 1, floor: float = 0.6
+    make_model: Callable[[], Model],
+    sequential: bool = True,
+    order: int = 1,
+    floor: float = 0.6,
+    on: FitOptions | None = None,
 ) -> None:
     """Runs every test of ``ModelContract`` over a model.
 
     Args:
         make_model: gives a new, untrained model with the same settings at every call.
-        sequential, order, floor: as the attributes of ``ModelContract``.
+        sequential, order, floor, on: as the attributes of ``ModelContract``.
 
     Raises:
         AssertionError: a promise is broken; says which.
@@ -401,6 +405,7 @@ def check_model(
         "sequential": sequential,
         "order": order,
         "floor": floor,
+        "on": on or FitOptions(),
     }
     contract = type("Contract", (ModelContract,), attributes)()
     for name in dir(contract):

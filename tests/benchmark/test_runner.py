@@ -10,7 +10,7 @@ from seqrec import benchmark, models, report
 from seqrec.benchmark import leaderboard, provenance, results, runner, worker
 from seqrec.errors import DataError, SettingsError, TrainingError
 from seqrec.evaluation import lists, metrics, ranking
-from seqrec.experiment.protocol import load_protocol, load_sequences
+from seqrec.experiment.protocol import read_protocol, read_sequences
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.testing import sequences_of
 
@@ -108,8 +108,8 @@ def test_a_result_file_has_every_key_and_no_seed_path_or_date_in_its_settings(fo
 
 
 def test_it_says_what_evaluation_says(folder):
-    protocol = load_protocol(folder / "own.yaml")
-    split = protocol.apply(load_sequences(protocol.data, protocol.ties, str(folder))[0])
+    protocol = read_protocol(folder / "own.yaml")
+    split = protocol.apply(read_sequences(protocol.data, protocol.ties, str(folder))[0])
     ranks = ranking.rank(models.get("popularity")().fit(split), split, split.test)
     r = result(folder, label="popularity")
     assert np.array_equal(r.ranks(True), ranks.filtered)
@@ -226,12 +226,12 @@ def test_settings_are_checked_before_anything_runs(folder, tmp_path):
 
 @pytest.mark.parametrize("protocol", benchmark.names())
 def test_every_shipped_settings_file_makes_a_model(protocol):
-    declared = load_protocol(protocol)
+    declared = read_protocol(protocol)
     labels = runner.labels(protocol)
     assert labels[0] == "popularity"
     assert {"popularity", "recent_popularity", "markov", "item_knn", "vsknn", "fpmc"} <= set(labels)
     for label in labels:
-        config = runner.load_config(protocol, label)
+        config = runner.read_config(protocol, label)
         assert runner.settings_of(runner.recipe_of(declared, label, config).make(), config.fit)["model"]
 
 
@@ -269,8 +269,8 @@ def test_results_say_where_data_came_from_without_folders_of_the_machine(source,
 
 def test_top_k_lists_of_each_run(folder, tmp_path):
     run(folder, models=["gru4rec-small"], seeds=[0], again=True, topk_dir=tmp_path)
-    protocol = load_protocol(folder / "own.yaml")
-    split = protocol.apply(load_sequences(protocol.data, protocol.ties, str(folder))[0])
+    protocol = read_protocol(folder / "own.yaml")
+    split = protocol.apply(read_sequences(protocol.data, protocol.ties, str(folder))[0])
     scored = lists.score(tmp_path / "own-v1" / "gru4rec-small-seed-0.csv", split)
     assert scored.without_list == 0
     assert scored.metrics()["ndcg@10"].mean() == pytest.approx(result(folder)["metrics"]["ndcg@10"]["mean"])
@@ -286,7 +286,7 @@ def test_results_of_another_split_are_never_passed_off_as_done(folder, tmp_path)
     (path,) = run(folder, **changed)
     old = results.Result.read(path)["split_hash"]
     (tmp_path / "log.csv").write_text((folder / "log.csv").read_text() + "u0,7,1999999999\n")
-    now = load_protocol(own).apply(load_sequences(load_protocol(own).data, "file", None)[0]).hash
+    now = read_protocol(own).apply(read_sequences(read_protocol(own).data, "file", None)[0]).hash
     assert now != old
     with pytest.raises(
         DataError, match=rf"seed-0.json: expected .* {now}. Got one of {old}.*--again .*--results"

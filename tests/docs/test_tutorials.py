@@ -55,6 +55,15 @@ def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
     assert tables[0] != tables[1]
 
 
+def test_a_model_of_ones_own(tmp_path: Path) -> None:
+    printed = run_page("your-own-model.md", tmp_path)
+    found = metrics(tmp_path / "runs/sharp")
+    assert found["shop_parts:found_first@1"] == found["recall@1"] > 0.5
+    assert printed.count("shop_parts:found_first@1") == 2
+    assert "i4" in printed
+    assert printed.endswith("refused: no such module\n")
+
+
 def first_users(shared_data: Path, folder: Path, users: int) -> Path:
     """MovieLens-1M with its first users only."""
     folder.mkdir()

@@ -8,7 +8,7 @@ import pytest
 from seqrec import benchmark
 from seqrec.errors import DataError, SettingsError
 from seqrec.experiment import protocol as protocols
-from seqrec.experiment.protocol import load_protocol, load_sequences
+from seqrec.experiment.protocol import read_protocol, read_sequences
 
 NAMES = (
     "ml-100k-global-temporal-v1",
@@ -29,7 +29,7 @@ SHAPES = {  # users, candidates, events, test queries
 def test_the_package_ships_them_all_with_a_pinned_split():
     assert tuple(benchmark.names()) == NAMES
     for name in NAMES:
-        protocol = load_protocol(name)
+        protocol = read_protocol(name)
         assert protocol.name == name
         assert len(protocol.split_hash) == 16
         assert protocol.other == ("metrics_unfiltered" if protocol.filter_seen else "metrics_filtered")
@@ -38,8 +38,8 @@ def test_the_package_ships_them_all_with_a_pinned_split():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_and_hashes_on_real_data(name, shared_data):
-    protocol = load_protocol(name)
-    sequences, _ = load_sequences(protocol.data, protocol.ties, str(shared_data))
+    protocol = read_protocol(name)
+    sequences, _ = read_sequences(protocol.data, protocol.ties, str(shared_data))
     split = protocol.apply(sequences)  # refuses another hash
     assert (sequences.users, len(sequences.item_catalogue), sequences.events, len(split.test)) == SHAPES[name]
     for variant in protocol.variants:
@@ -48,8 +48,8 @@ def test_shapes_and_hashes_on_real_data(name, shared_data):
 
 def test_the_attributes_come_along(shared_data):
     for name in ("ml-100k-leave-one-out-v1", "ml-1m-leave-one-out-v1", "ml-1m-origin-rated-2999-v1"):
-        protocol = load_protocol(name)
-        sequences, _ = load_sequences(protocol.data, protocol.ties, str(shared_data))
+        protocol = read_protocol(name)
+        sequences, _ = read_sequences(protocol.data, protocol.ties, str(shared_data))
         for catalogue, columns in (
             (sequences.item_catalogue, {"title", "genres"}),
             (sequences.user_catalogue, {"gender", "age"}),
@@ -60,14 +60,14 @@ def test_the_attributes_come_along(shared_data):
 
 def test_the_loaded_leave_one_out_split_is_the_plainly_built_one(ml_1m_sequences):
     assert (
-        load_protocol("ml-1m-leave-one-out-v1").apply(ml_1m_sequences).hash
-        == load_protocol("ml-1m-leave-one-out-v1").split_hash
+        read_protocol("ml-1m-leave-one-out-v1").apply(ml_1m_sequences).hash
+        == read_protocol("ml-1m-leave-one-out-v1").split_hash
     )
 
 
 def test_successive_targets_are_asked_after_the_same_training(shared_data):
-    protocol = load_protocol("ml-100k-global-temporal-v1")
-    sequences, _ = load_sequences(protocol.data, protocol.ties, str(shared_data))
+    protocol = read_protocol("ml-100k-global-temporal-v1")
+    sequences, _ = read_sequences(protocol.data, protocol.ties, str(shared_data))
     last, successive = protocol.apply(sequences), protocol.variant("successive", sequences)
     assert np.array_equal(last.train_stops, successive.train_stops)
     assert set(last.test.targets) <= set(successive.test.targets)
@@ -82,7 +82,7 @@ def test_other_data_is_refused(ml_1m_sequences):
         match=r"expected data that gives the split 0aa370c5d57fe3f6. Got .* "
         "from 6040 users, 3416 items, 999610 events",
     ):
-        load_protocol("ml-1m-leave-one-out-v1").apply(replace(ml_1m_sequences, items=items))
+        read_protocol("ml-1m-leave-one-out-v1").apply(replace(ml_1m_sequences, items=items))
 
 
 def test_some_users_with_the_whole_catalogue(ml_1m_sequences):
@@ -95,7 +95,7 @@ def test_some_users_with_the_whole_catalogue(ml_1m_sequences):
 
 def test_unknown_names_and_wrong_keys_are_named(tmp_path):
     with pytest.raises(SettingsError, match="Did you mean 'ml-1m-origin-v1'"):
-        load_protocol("ml-1m-orgin-v1")
+        read_protocol("ml-1m-orgin-v1")
     own = tmp_path / "own.yaml"
     own.write_text(
         "name: own\ntitle: t\ndata: {name: a.csv, revision: r}\nsplit: {name: leave_one_out}\nfilter_sen: "
@@ -104,13 +104,13 @@ def test_unknown_names_and_wrong_keys_are_named(tmp_path):
     with pytest.raises(
         SettingsError, match=r"protocol.filter_sen: unknown setting. Did you mean 'filter_seen'"
     ):
-        load_protocol(own)
+        read_protocol(own)
     own.write_text(
         "name: own\ntitle: t\ndata: {name: a.csv, revision: r}\nsplit: {name: leave_one_out}\nheadline: "
         "[ndgc@10]\n"
     )
     with pytest.raises(SettingsError, match="ndgc"):
-        load_protocol(own)
+        read_protocol(own)
 
 
 def test_the_log_of_ones_own_is_beside_the_protocol_or_in_the_folder_of_the_data(tmp_path, monkeypatch):
@@ -120,13 +120,13 @@ def test_the_log_of_ones_own_is_beside_the_protocol_or_in_the_folder_of_the_data
         "name: own-v1\ntitle: Own\ndata: {name: log.csv, revision: now}\nsplit: {name: leave_one_out}\n"
     )
     monkeypatch.chdir(tmp_path / "elsewhere")
-    data = load_protocol(tmp_path / "here" / "own.yaml").data
+    data = read_protocol(tmp_path / "here" / "own.yaml").data
     with pytest.raises(
         DataError, match=r"data\.name: expected a log at .*here/log\.csv or .*data/log\.csv. Got none"
     ):
-        load_sequences(data, "file", str(tmp_path / "data"))
+        read_sequences(data, "file", str(tmp_path / "data"))
     for folder, users in (("data", 1), ("here", 2)):  # the nearest goes first
         (tmp_path / folder / "log.csv").write_text(
             "user_id,item_id\n" + "".join(f"u{u},i1\n" for u in range(users))
         )
-        assert load_sequences(data, "file", str(tmp_path / "data"))[0].users == users
+        assert read_sequences(data, "file", str(tmp_path / "data"))[0].users == users

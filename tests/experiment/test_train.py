@@ -199,7 +199,7 @@ def test_epochs_are_chosen_as_the_run_tests(changes, chosen):
         ({"model": {"name": "hrm", "width": 0}}, "hrm.width: expected greater than or equal to 1. Got 0"),
         ({"trian": {}}, "trian: unknown setting. Did you mean 'train'"),
         ({"train": {"epochs": "many"}}, "train.epochs: expected .*Got 'many'"),
-        ({"loss": "bprmax"}, "loss.name: expected .*Got 'bprmax'"),
+        ({"loss": "bprmax"}, "loss.name: unknown loss 'bprmax'. Did you mean 'bpr_max'"),
         ({"split": {"name": "last_m"}}, "last_m"),
         ({"evaluate": {"metrics": ["ndgc@10"]}}, "unknown metric 'ndgc'. Did you mean 'ndcg'"),
         ({"protocol": "ml-1m-origin-v1"}, "already gives data and split"),

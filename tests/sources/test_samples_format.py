@@ -288,8 +288,8 @@ def test_an_item_called_0_is_an_item(tmp_path):
 def test_movielens_1m_comes_back_whole(shared_data, tmp_path):
     """Rated users of MovieLens-1M, disliked events among them, through sample tables and back: the same
     split, the same attributes."""
-    protocol = protocols.load_protocol("ml-1m-origin-rated-2999-v1")
-    sequences, _ = protocols.load_sequences(protocol.data, protocol.ties, str(shared_data / "ml-1m"))
+    protocol = protocols.read_protocol("ml-1m-origin-rated-2999-v1")
+    sequences, _ = protocols.read_sequences(protocol.data, protocol.ties, str(shared_data / "ml-1m"))
     sequences = protocols.of_users(sequences, np.arange(300))
     split = protocol.split.apply(sequences)
     about = write(split, tmp_path, SampleSettings(negatives=1))

@@ -6,6 +6,6 @@ benchmark.run("ml-100k-leave-one-out-v1", models=["popularity", "gru4rec"])
 
 from seqrec.benchmark.results import Result, collect
 from seqrec.benchmark.runner import run
-from seqrec.experiment.protocol import Protocol, load_protocol, names
+from seqrec.experiment.protocol import Protocol, names, read_protocol
 
-__all__ = ["Protocol", "Result", "collect", "load_protocol", "names", "run"]
+__all__ = ["Protocol", "Result", "collect", "names", "read_protocol", "run"]

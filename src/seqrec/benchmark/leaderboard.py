@@ -11,7 +11,7 @@ from seqrec import storage
 from seqrec.benchmark.results import Group, Result, Row, collect, groups
 from seqrec.errors import DataError
 from seqrec.evaluation.comparison import RESAMPLES
-from seqrec.experiment.protocol import load_protocol
+from seqrec.experiment.protocol import read_protocol
 from seqrec.tables import Table, fraction
 
 HEADER = """# Leaderboard
@@ -142,7 +142,7 @@ def table(results: str | Path | Iterable[str | Path | Result], protocol: str | P
     Raises:
         DataError: there is no result of that protocol, or results do not belong in one table.
     """
-    name = load_protocol(protocol).name
+    name = read_protocol(protocol).name
     found = groups(r for r in collect(results) if r["protocol"] == name)
     if not found:
         raise DataError(

@@ -23,7 +23,7 @@ from seqrec.errors import DataError, SettingsError
 from seqrec.evaluation import comparison, metrics
 from seqrec.evaluation.comparison import UserValues
 from seqrec.evaluation.ranking import Ranks
-from seqrec.experiment.protocol import Protocol, load_protocol, names
+from seqrec.experiment.protocol import Protocol, names, read_protocol
 from seqrec.experiment.settings import upgraded
 
 WHAT = ("protocol", "model", "seed", "settings", "filter_seen", "items", "users", "split_hash")
@@ -226,7 +226,7 @@ def _set(settings: Any) -> Any:
 @lru_cache
 def protocol_of(name: str) -> Protocol | None:
     """The shipped protocol of this name, if there is one."""
-    return load_protocol(name) if name in names() else None
+    return read_protocol(name) if name in names() else None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 from seqrec import storage
 from seqrec.benchmark.results import Result, collect, same_settings
 from seqrec.errors import DataError, SettingsError, TrainingError, did_you_mean
-from seqrec.experiment.protocol import Protocol, load_protocol, load_sequences
+from seqrec.experiment.protocol import Protocol, read_protocol, read_sequences
 from seqrec.experiment.recipe import Recipe
 from seqrec.models import MODELS, get
 from seqrec.models.model import Model
@@ -60,7 +60,7 @@ def labels(protocol: str, configs: str | Path | None = None) -> list[str]:
     )
 
 
-def load_config(protocol: str, label: str, configs: str | Path | None = None) -> Config:
+def read_config(protocol: str, label: str, configs: str | Path | None = None) -> Config:
     """The settings of one row: its file, or, for a model without one, the model's own defaults.
 
     Raises:
@@ -140,7 +140,7 @@ def check_split(
     kept = [result for result in collect(folder) if result.path not in again]
     if not kept:
         return
-    now = protocol.apply(load_sequences(protocol.data, protocol.ties, data_dir)[0]).hash
+    now = protocol.apply(read_sequences(protocol.data, protocol.ties, data_dir)[0]).hash
     for result in kept:
         if result["split_hash"] != now:
             raise DataError(
@@ -187,7 +187,7 @@ def run(
             before anything runs.
         TrainingError: some runs failed; the others are done, and their files are there.
     """
-    declared = load_protocol(protocol)
+    declared = read_protocol(protocol)
     chosen = list(models) if models is not None else labels(declared.name, configs)
     if not chosen:
         raise SettingsError(
@@ -197,7 +197,7 @@ def run(
     numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     runs = []
     for label in chosen:
-        config = load_config(declared.name, label, configs)
+        config = read_config(declared.name, label, configs)
         settings = settings_of(recipe_of(declared, label, config).make(), config.fit)
         for seed in numbers:
             runs.append((label, config, seed, settings, result_path(results_dir, declared.name, label, seed)))

@@ -25,7 +25,7 @@ from seqrec.evaluation import lists, metrics
 from seqrec.evaluation.evaluation import measure
 from seqrec.evaluation.ranking import Ranks
 from seqrec.experiment import fitting, judge
-from seqrec.experiment.protocol import load_protocol, load_sequences
+from seqrec.experiment.protocol import read_protocol, read_sequences
 from seqrec.splitting.split import Queries, Split
 from seqrec.training.options import FitOptions
 
@@ -76,9 +76,9 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     """The whole run. Returns the content of the result file, which it has written."""
     # now: while a long run goes on, the files may change
     begin, commit = time.perf_counter(), provenance.commit()
-    protocol = load_protocol(request["protocol"])
+    protocol = read_protocol(request["protocol"])
     config = Config.of(request["config"], request["label"])
-    sequences, source = load_sequences(protocol.data, protocol.ties, request["data_dir"])
+    sequences, source = read_sequences(protocol.data, protocol.ties, request["data_dir"])
     split = protocol.apply(sequences)
     recipe = recipe_of(protocol, request["label"], config)
     settings = settings_of(recipe.make(), config.fit)

@@ -78,8 +78,8 @@ def read_log(data: DataSettings) -> Interactions:
 def read_split(run: RunSettings) -> tuple[Split, str, bool]:
     """The split of a run, the source of its data, and whether its headline filters what a user has seen."""
     if run.protocol is not None:
-        protocol = protocols.load_protocol(run.protocol)
-        sequences, source = protocols.load_sequences(protocol.data, protocol.ties, run.data.folder)
+        protocol = protocols.read_protocol(run.protocol)
+        sequences, source = protocols.read_sequences(protocol.data, protocol.ties, run.data.folder)
         split, filters = protocol.apply(sequences), protocol.filter_seen
     else:
         sequences, source = read_sequences(run.data)

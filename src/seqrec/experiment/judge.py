@@ -99,7 +99,7 @@ def judge(
         protocol=protocol_name, data=DataSettings(folder=data_folder), model={"name": "popularity"}
     )
     split, _, filters = read_split(run)
-    if protocols.load_protocol(protocol_name).retrain:
+    if protocols.read_protocol(protocol_name).retrain:
         split = split.retrain()  # what is cold is decided as for the models that train here
     filters = filters if filter_seen is None else filter_seen
     scored = lists.score(topk_path, split, filters)

@@ -151,7 +151,7 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load_protocol(name: str | Path) -> Protocol:
+def read_protocol(name: str | Path) -> Protocol:
     """A shipped protocol by name, or one of your own by the path of its YAML file.
 
     Raises:
@@ -167,7 +167,7 @@ def load_protocol(name: str | Path) -> Protocol:
     return protocol
 
 
-def load_sequences(data: DataSettings, ties: TieOrder, data_dir: str | None) -> tuple[Sequences, str]:
+def read_sequences(data: DataSettings, ties: TieOrder, data_dir: str | None) -> tuple[Sequences, str]:
     """The sequences of a protocol's data, and where they came from."""
     from seqrec import sources
     from seqrec.sources import movielens_1m, reading

@@ -132,7 +132,7 @@ class RunSettings(Settings):
         """By what epochs are chosen where ``train`` does not say: as the protocol chooses, else with the
         filter that the test has."""
         if self.protocol is not None:
-            return protocols.load_protocol(self.protocol).select.model_dump()
+            return protocols.read_protocol(self.protocol).select.model_dump()
         return {} if self.evaluate.filter_seen is None else {"filter_seen": self.evaluate.filter_seen}
 
     def check_data(self) -> None:
@@ -142,7 +142,7 @@ class RunSettings(Settings):
             SettingsError: it does not.
         """
         if self.protocol is not None:
-            protocols.load_protocol(self.protocol)
+            protocols.read_protocol(self.protocol)
             given = self.data.model_fields_set - {"folder"}
             if given or self.split is not None:
                 extra = "split" if self.split is not None else f"data.{sorted(given)[0]}"

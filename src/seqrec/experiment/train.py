@@ -29,7 +29,7 @@ from seqrec.errors import SettingsError
 from seqrec.evaluation import lists
 from seqrec.experiment import fitting, judge
 from seqrec.experiment.data import read_split
-from seqrec.experiment.protocol import load_protocol
+from seqrec.experiment.protocol import read_protocol
 from seqrec.experiment.recipe import Recipe
 from seqrec.experiment.settings import RunSettings, upgraded
 from seqrec.models.model import Model
@@ -70,7 +70,7 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
     if checkpoint is not None and restart:
         storage.remove(checkpoint)
     on = FitOptions(**run.fit.model_dump(), progress=progress, checkpoint=checkpoint)
-    retrain = run.protocol is not None and load_protocol(run.protocol).retrain
+    retrain = run.protocol is not None and read_protocol(run.protocol).retrain
     fitted = fitting.fit(run.recipe(), split, on, retrain)
     model = fitted.final
     known = split.retrain() if retrain else split

@@ -4,10 +4,11 @@ it for models trained by gradient."""
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
 
@@ -22,6 +23,7 @@ from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError, SeqrecError, SettingsError, TrainingError
 from seqrec.evaluation import evaluation
 from seqrec.evaluation.evaluation import Evaluation
+from seqrec.models.signature import documentation_of, signature_of
 from seqrec.scoring import CELLS, ROWS, Scores
 from seqrec.serving import artifact, recommender
 from seqrec.settings import names
@@ -45,8 +47,15 @@ class Model(ABC):
 
     name: ClassVar[str]
     Settings: ClassVar[type[Settings]]
-    # sections of a run that it takes beside ``model``; those of NeuralModel, or none
-    sections: ClassVar[frozenset[str]] = frozenset()
+    # sections of a run that it takes beside ``model``, and what each says; those of NeuralModel, or none
+    sections: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls, **more: Any):
+        super().__init_subclass__(**more)
+        if hasattr(cls, "Settings"):
+            init = inspect.signature(cls.__init__)
+            cls.__signature__ = signature_of(init, cls.Settings)  # type: ignore[attr-defined]
+            cls.__doc__ = documentation_of(cls, cls.Settings, cls.sections)
 
     def __init__(self, **settings: Any):
         self.settings: Any = self.Settings.of(settings, self.name)

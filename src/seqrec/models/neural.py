@@ -113,16 +113,16 @@ class NeuralModel(Model):
     """A model whose encoder is trained by gradient. A paper's file gives ``name``, ``Settings``, ``Network``
     and its defaults.
 
-    Args:
-        loss: the name of a loss, a dictionary with its name and options, or a ``Loss``.
-        negatives: ``NegativesSettings`` or a dictionary, for the losses that sample.
-        train: ``TrainSettings`` or a dictionary. Seed, device and precision are arguments of ``fit``.
-        features: which attributes of items and users are read beside the ids: a ``FeatureSchema``, a
-            dictionary, or the path of a YAML file; None for none.
-        settings: the fields of the model's own ``Settings``.
+    It takes the fields of its ``Settings``, and ``sections``.
     """
 
-    sections = frozenset({"loss", "negatives", "train", "features"})
+    sections = {
+        "loss": "The name of a loss, a dictionary with its name and options, or a ``Loss``.",
+        "negatives": "``NegativesSettings`` or a dictionary, for the losses that sample.",
+        "train": "``TrainSettings`` or a dictionary. Seed, device and precision are arguments of ``fit``.",
+        "features": "Which attributes of items and users are read beside the ids: a ``FeatureSchema``, a "
+        "dictionary, or the path of a YAML file; None for none.",
+    }
     Network: ClassVar[Any]
     takes_features: ClassVar[bool] = False  # whether Network has a fourth argument, the features
     # whether tables have sparse gradients where adagrad trains all: with momentum, rows not in a batch rest

@@ -14,7 +14,7 @@ from seqrec import __version__, storage, tables
 from seqrec.benchmark import leaderboard
 from seqrec.benchmark.results import Group, Result, collect, groups
 from seqrec.errors import DataError
-from seqrec.experiment.protocol import load_protocol
+from seqrec.experiment.protocol import read_protocol
 from seqrec.report import charts
 
 TITLE = "Sequential recommendation benchmark"
@@ -168,7 +168,7 @@ def render(results: Sources, protocols: Sequence[str | Path] | None = None, titl
     Raises:
         DataError: there are no results, or some that do not belong in one table.
     """
-    wanted = None if protocols is None else {load_protocol(p).name for p in protocols}
+    wanted = None if protocols is None else {read_protocol(p).name for p in protocols}
     found = groups(r for r in collect(results) if wanted is None or r["protocol"] in wanted)
     if not found:
         raise DataError(

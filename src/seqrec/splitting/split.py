@@ -152,10 +152,7 @@ class Split:
     @cached_property
     def train_events(self) -> np.ndarray:
         """(events,) bool, True for training events: models may look at the data only through this mask."""
-        mask = np.zeros(self.sequences.events + 1, dtype=np.int8)
-        np.add.at(mask, self.train_starts, 1)
-        np.add.at(mask, self.train_stops, -1)
-        return np.cumsum(mask[:-1], dtype=np.int8).astype(bool)
+        return _inside(self.train_starts, self.train_stops, self.sequences.events)
 
     @cached_property
     def item_counts(self) -> np.ndarray:
@@ -205,10 +202,9 @@ class Split:
                 f"split {self.settings.get('name')!r}: expected each user's test targets after their "
                 f"training and validation events. Got {int((last > stops).sum())} user(s) with others."
             )
-        lengths = stops - s.offsets[:-1]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        known = _inside(s.offsets[:-1], stops, s.events)
+        offsets = np.concatenate([[0], np.cumsum(stops - s.offsets[:-1])])
         moved = s.offsets[:-1] - offsets[:-1]
-        known = np.repeat(moved, lengths) + np.arange(offsets[-1])
         columns = {name: array[known] for name in COLUMNS if (array := getattr(s, name)) is not None}
         v = self.validation
         part = replace(
@@ -296,3 +292,11 @@ class Split:
                     f"split {self.settings['name']!r}: expected at least one {what}. Got none. {advice}"
                 )
         return self
+
+
+def _inside(starts: np.ndarray, stops: np.ndarray, events: int) -> np.ndarray:
+    """(events,) bool, True for events in one of the ranges ``[starts[u], stops[u])``; none overlap."""
+    mask = np.zeros(events + 1, dtype=np.int8)
+    np.add.at(mask, starts, 1)
+    np.add.at(mask, stops, -1)
+    return np.cumsum(mask[:-1], dtype=np.int8).astype(bool)
