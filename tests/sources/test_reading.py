@@ -124,7 +124,7 @@ def test_times_become_seconds_since_1970(tmp_path, text, expected):
         ("user_id,itemid_,x\n1,2,3\n", None),  # itemid_ is item_id, case and punctuation aside
         (
             "usr,item_id\n1,2\n",
-            r"no column for user_id. The file has: usr, item_id. Did you mean 'usr'\? Say which it is, "
+            r"no column for user_id. The file has: usr, item_id. Did you mean 'usr'\? Map one, "
             r".*--column user_id=usr",
         ),
         ("user_id,item_id,item_id\n1,2,3\n", "column 'item_id' occurs twice in the header"),
@@ -164,7 +164,7 @@ def test_times_become_seconds_since_1970(tmp_path, text, expected):
         ('user_id,item_id\n1,2\n1,"3\n1,4\n', "row 2: a quote is opened and never closed"),
         (
             b"user_id,item_id\n1,a\n1,caf\xe9\n",
-            r"row 2: not valid utf-8 text. .* of a log, encoding='latin-1'",
+            r"row 2: not valid utf-8 text. .* for a log give its encoding, encoding='latin-1'",
         ),
         (b"user_id,caf\xe9\n1,a\n", "not valid utf-8 text"),
     ],
@@ -210,7 +210,7 @@ def test_cut_off_files_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
     whole = io.BytesIO()
     pl.DataFrame({"user": [1], "item": [2]}).write_parquet(whole)
-    with pytest.raises(DataError, match="not a whole Parquet file"):
+    with pytest.raises(DataError, match="not a complete Parquet file"):
         read_log(write(tmp_path, whole.getvalue()[:-20], "log.parquet"))
     with pytest.raises(DataError, match="no such file"):
         read_log(tmp_path / "absent.csv")
@@ -246,7 +246,7 @@ def test_other_encodings_and_delimiters_are_read(tmp_path):
 def test_unknown_formats_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"Got 'parqet'. Did you mean 'parquet'\?"):
         read_log(write(tmp_path, CSV), format="parqet")
-    with pytest.raises(DataError, match="its format cannot be told"):
+    with pytest.raises(DataError, match="cannot tell the format"):
         read_log(write(tmp_path, "1 2\n3 4\n", "log.txt"))
     with pytest.raises(DataError, match="fixes its columns"):
         read_log(write(tmp_path, "1 2\n1 4\n", "log.txt"), columns={"user_id": "x"})
