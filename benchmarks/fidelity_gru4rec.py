@@ -93,7 +93,7 @@ def authors_process(request: dict[str, Any]) -> None:
         )
     if request["scores"] is None:
         return
-    # Histories of all sessions side by side, longest first: those that have ended are no longer read.
+    # Query of all sessions side by side, longest first: those that have ended are no longer read.
     sessions = [x.to_numpy() for _, x in frame.groupby("SessionId")["ItemId"]]
     order = sorted(range(len(sessions)), key=lambda i: -len(sessions[i]))
     network = model.model
@@ -199,7 +199,8 @@ def train_authors(
     """Trains the authors' code on a split.
 
     Returns:
-        seconds: of each epoch, as it prints them.  positions_per_second: positions of an epoch by the mean of them.
+        seconds: of each epoch, as it prints them.
+        positions_per_second: positions of an epoch by the mean of the seconds.
         scores: (users, items) after the training events of each, or None unless ``score``.
     """
     s = split.sequences
@@ -280,7 +281,7 @@ def ours_like(loss: str, settings: dict[str, Any], epochs: int, form: str) -> An
 
 def scores_of(model: Any, split: Any) -> np.ndarray:
     """(users, items) what our model gives after the training events of each user that is asked about."""
-    histories = split.histories(split.validation)
+    histories = split.query(split.validation)
     scores = np.zeros((split.sequences.users, len(split.sequences.item_catalogue)), dtype=np.float32)
     for rows, part in model.score_chunks(histories, 512):
         scores[histories.users[rows]] = part.numpy()

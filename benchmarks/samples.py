@@ -36,10 +36,10 @@ def write(args: argparse.Namespace) -> dict[str, float | str]:
 
 
 def read(args: argparse.Namespace) -> dict[str, float | str]:
-    from seqrec.data.interactions import Interactions
+    from seqrec import read_log
     from seqrec.splitting import SplitSettings
 
-    log = Interactions.read(
+    log = read_log(
         [args.folder / f"{name}.parquet" for name in ("train", "validation", "test")],
         items=args.folder / "item.parquet",
     )

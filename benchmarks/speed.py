@@ -4,8 +4,9 @@ matrix-multiply limit.
     python benchmarks/speed.py --data-dir DATA [--authors CHECKOUT PYTHON] [--only gru4rec sasrec ...]
     [--write speed.md]
 
-    session-parallel   GRU4Rec, 128 units, 128 lanes, 2,048 samples at alpha .5, logQ; beside its authors' code (see fidelity_gru4rec.py) if given:
-                       both in turns, since a shared machine changes its speed by the minute
+    session-parallel   GRU4Rec, 128 units, 128 lanes, 2,048 samples at alpha .5, logQ; beside its authors'
+                       code (see fidelity_gru4rec.py) if given: both in turns, since a shared machine
+                       changes its speed by the minute
     gru4rec            GRU4Rec, 64-wide items, 128 units, full softmax, whole histories
     sasrec             SASRec, 2 blocks of 64, length 200, full softmax
     evaluate           ranking the catalogue for 6,040 users with that SASRec, encoder included, all metrics

@@ -206,7 +206,7 @@ def test_hrm_key_by_key(tmp_path):
         "l2": 0.0,
     }
     assert (run["train"]["epochs"], run["train"]["batch_positions"]) == (2, 64)
-    assert became(migration)["adam_learning_rate"].startswith("dropped: all that HRM learns are tables")
+    assert became(migration)["adam_learning_rate"].startswith("dropped: HRM has embedding tables only")
     assert run["evaluate"] == {
         "metrics": ["precision@5", "recall@5", "map@5", "ndcg@5"],
         "filter_seen": False,
@@ -215,11 +215,11 @@ def test_hrm_key_by_key(tmp_path):
     assert "features" not in run
     # Every key is in the table, once, with something said of it; what is odd about the file is in the notes.
     assert list(became(migration)) == list(yaml.safe_load(HRM.format(bucket="x")))
-    assert all(text and text != "not understood" for text in became(migration).values())
+    assert all(text and text != "unknown" for text in became(migration).values())
     notes = "\n".join(migration.warnings)
-    assert "input_label_column_index stands 2 times with the same value" in notes
-    assert "ftrl_smothing_rate: understood as ftrl_smoothing_rate" in notes
-    assert "training_epoches: understood as training_epochs" in notes
+    assert "input_label_column_index occurs 2 times with the same value" in notes
+    assert "ftrl_smothing_rate: taken as ftrl_smoothing_rate" in notes
+    assert "training_epoches: taken as training_epochs" in notes
 
 
 def test_gru4rec_key_by_key(tmp_path):
@@ -260,9 +260,9 @@ def test_repeats_that_differ_and_unknown_keys_are_told(tmp_path):
     migration = migrate.read(write(tmp_path, HRM + "batch_size: 32\nnet_droput: 0.5\n"))
     assert migration.run["train"]["batch_positions"] == 32
     notes = "\n".join(migration.warnings)
-    assert "batch_size stands 2 times with different values (64, 32); the last counts" in notes
-    assert "net_droput: not understood, nothing is done with it." in notes
-    assert became(migration)["net_droput"] == "not understood"
+    assert "batch_size occurs 2 times with different values (64, 32); the last counts" in notes
+    assert "net_droput: unknown, and ignored." in notes
+    assert became(migration)["net_droput"] == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_repeats_that_differ_and_unknown_keys_are_told(tmp_path):
         (
             "metaspore.TwoTowerRetrievalModule",
             "os.system",
-            r"two_tower_module_class: the class 'os.system' is none that is known \(classes are not",
+            r"two_tower_module_class: the class 'os.system' is unknown \(classes are not",
         ),
         ("metaspore.TwoTowerRetrievalModule", "python.algos.HRMUserModul", "Did you mean 'HRMUserModule'"),
         (
@@ -288,12 +288,12 @@ def test_repeats_that_differ_and_unknown_keys_are_told(tmp_path):
         (
             "tau: 0.05",
             "tau: 0",
-            "what it says has no counterpart here: hrm.temperature: expected greater than 0. Got 0",
+            "cannot be converted: hrm.temperature: expected greater than 0. Got 0",
         ),
         (
             "batch_size: 64",
             "batch_size: many",
-            "no counterpart here: train.batch_positions: expected a valid integer",
+            "cannot be converted: train.batch_positions: expected a valid integer",
         ),
     ],
 )
@@ -306,7 +306,7 @@ def test_no_model_can_be_told(tmp_path):
     text = HRM.replace("pooling_type_layer_1: sum\npooling_type_layer_2: mean\n", "").replace(
         "app_name: HRM\n", ""
     )
-    with pytest.raises(SettingsError, match="which model it is cannot be told"):
+    with pytest.raises(SettingsError, match="cannot tell which model it is"):
         migrate.read(write(tmp_path, text))
     assert migrate.read(write(tmp_path, text.replace("two_towers", "my_hrm"))).run["model"]["name"] == "hrm"
 
@@ -386,7 +386,7 @@ def test_recbole_key_by_key():
         "filter_seen": False,
     }
     assert list(became(migration)) == list(RECBOLE)
-    assert "not understood" not in became(migration).values()
+    assert "unknown" not in became(migration).values()
     RunSettings.of(run, "").check()
 
 
@@ -414,7 +414,7 @@ def test_recbole_pairwise_losses():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "BERT4Rec"}, "model: 'BERT4Rec' of RecBole is not among the models that are here too"),
+        ({"model": "BERT4Rec"}, "model: this project has no counterpart to RecBole's 'BERT4Rec'"),
         ({"model": None}, "model: missing .*model=GRU4Rec"),
         ({"dataset": None}, "dataset: missing"),
         (
@@ -435,7 +435,7 @@ def test_what_differs_from_recbole_is_told():
             RECBOLE | {"hidden_act": "gelu", "learner": "sgd", "metrics": ["AUC", "Hit"]}
         ).warnings
     )
-    assert "hidden_act: gelu: there is nothing like it here" in notes
+    assert "hidden_act: gelu: no counterpart here" in notes
     assert "learner: there is no sgd here" in notes
     assert "AUC: not measured here" in notes
 

@@ -19,10 +19,9 @@ from made_up_results import write_results
 from typer.testing import CliRunner
 
 import seqrec
-from seqrec import benchmark, sources, storage
+from seqrec import benchmark, read_log, sources, storage
 from seqrec.benchmark import leaderboard, runner, worker
 from seqrec.cli import app
-from seqrec.data.interactions import Interactions
 from seqrec.errors import DataError, SettingsError, StorageError
 from seqrec.training.state import TrainingState
 
@@ -135,7 +134,7 @@ def test_a_log_with_its_tables(s3_bucket, tmp_path, empty_disk):
     put(f"{s3_bucket}/events.csv", cycle_log().write_csv().encode())
     storage.write_parquet(TITLES, f"{s3_bucket}/items.parquet")
     storage.write_text("user_id,age\nu1,30\n", f"{s3_bucket}/users.csv")
-    log = Interactions.read(
+    log = read_log(
         f"{s3_bucket}/events.csv", items=f"{s3_bucket}/items.parquet", users=f"{s3_bucket}/users.csv"
     )
     assert log.sequences().item_catalogue.attributes["title"].to_list()[:3] == ["Film 0", "Film 1", "Film 10"]
@@ -193,8 +192,8 @@ def test_tables_of_samples(s3_bucket, tmp_path, empty_disk, monkeypatch):
         with storage.open_read(f"{there}/{name}") as stream:
             assert stream.read() == (here / name).read_bytes()
     tables = ["train.parquet", "validation.parquet", "test.parquet"]
-    log = Interactions.read([f"{there}/{name}" for name in tables], "samples")
-    assert log.frame.equals(Interactions.read([here / name for name in tables], "samples").frame)
+    log = read_log([f"{there}/{name}" for name in tables], format="samples")
+    assert log.frame.equals(read_log([here / name for name in tables], format="samples").frame)
     open_write = storage.open_write
 
     def cut_off(path: str):
@@ -231,7 +230,7 @@ def test_folders_of_known_data_sets(s3_bucket, tmp_path, monkeypatch):
         assert log.items["title"].to_list() == ["Amélie (2001)", "Heat (1995)"]
         assert log.users["zip_code"].to_list() == [48067, 70072]
         assert (len(log.frame), log.source) == (3, f"{s3_bucket}/data/ml-1m")
-    assert Interactions.read(f"{s3_bucket}/data/ml-1m").frame.equals(log.frame)
+    assert read_log(f"{s3_bucket}/data/ml-1m").frame.equals(log.frame)
     monkeypatch.setenv("SEQREC_DATA", f"{s3_bucket}/data")
     assert "3 events" in seqrec_("data", "download", "ml-1m")
     assert "3 events of 2 users and 2 items" in seqrec_("prepare", "ml-1m", f"{s3_bucket}/prepared")

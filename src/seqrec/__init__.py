@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Interactions": "seqrec.data.interactions",
     "Sequences": "seqrec.data.sequences",
+    "read_log": "seqrec.sources.reading",
     "Split": "seqrec.splitting",
     "SplitSettings": "seqrec.splitting",
     "Popularity": "seqrec.models.popularity",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from seqrec.models.recent_popularity import RecentPopularity as RecentPopularity
     from seqrec.models.sasrec import SASRec as SASRec
     from seqrec.models.vsknn import VSKNN as VSKNN
+    from seqrec.sources.reading import read_log as read_log
     from seqrec.splitting import Split as Split
     from seqrec.splitting import SplitSettings as SplitSettings
     from seqrec.training.options import FitOptions as FitOptions

@@ -14,12 +14,14 @@ class SeqrecError(ValueError):
 
 
 class DataError(SeqrecError):
-    """The log, or a file beside it, is not what it should be. Names the file, the row and the column."""
+    """The log, or a file that goes with it, is invalid. Names the file, the row and the column."""
 
 
 class StorageError(SeqrecError):
-    """A storage cannot be used: no such bucket, no credentials, a server out of reach or failing. Names the
-    path and what to check."""
+    """A storage cannot be used: no such bucket, no credentials, a server that is down or unreachable.
+
+    Names the path and what to check.
+    """
 
 
 class SettingsError(SeqrecError):
@@ -27,20 +29,19 @@ class SettingsError(SeqrecError):
 
 
 class UnknownIdError(SeqrecError):
-    """An item or a user was never seen in training, and the caller asked to be told."""
+    """An item or a user was never seen in training, and the caller asked for an error."""
 
 
 class TrainingError(SeqrecError):
-    """Training cannot go on (a loss that is not finite, a checkpoint of another run)."""
+    """Training cannot continue (the loss is not finite, the checkpoint is of another run)."""
 
 
 class DownloadError(SeqrecError):
-    """A data set could not be had from any of its sources."""
+    """A data set could not be obtained from any of its sources."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``" Did you mean 'width'?"`` for the nearest known name, or the list of the known names if none is
-    near."""
+    """``" Did you mean 'width'?"`` for the nearest known name; all known names if none is near."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:

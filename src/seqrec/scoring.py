@@ -1,29 +1,78 @@
-"""Scores of items for histories, and the best of them: what evaluation and recommending share.
+"""Scores of items after histories, and the best of them: written once, for evaluation and recommending.
 
-Whatever scores histories is a ``Scorer``: a trained model, or an encoder in the middle of its training.
+Whatever scores histories is a ``Scorer``: a trained model, or an encoder in the middle of its training. It
+gives scores a block of items at a time, so that memory does not grow with the catalogue:
+
+    items       0 ........ 8191 | 8192 .... 16383 | 16384 ...
+    rows        [   block 0     ] [   block 1     ] [  ...        a few queries at a time
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.sequences import Histories, Sequences
+from seqrec.data.query import Query
+from seqrec.data.sequences import Sequences
+from seqrec.errors import TrainingError
+
+ROWS = 512
+"""Queries scored at once: of 3,416 items these are 7 MB of scores."""
+CELLS = 1 << 22
+"""Scores alive at once, about: 16 MB."""
+GROUP = 32
+"""Items that are looked at together where most are not good enough."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a few queries, computed when they are asked for.
+
+    Attributes:
+        rows: (n,) which queries of those asked.
+        edges: (blocks + 1,) where each block of items begins, and where the last one ends.
+        block: of ``(begin, end)``, two neighbouring edges, (n, end - begin) float32 scores that belong to the
+            caller. Asked again, it gives the same numbers.
+    """
+
+    rows: np.ndarray
+    edges: np.ndarray
+    block: Callable[[int, int], Tensor]
+
+    @property
+    def items(self) -> int:
+        """How many items there are."""
+        return int(self.edges[-1])
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """The first item of each block, and the one after its last."""
+        return [(int(a), int(b)) for a, b in pairwise(self.edges)]
+
+    @classmethod
+    def whole(cls, rows: np.ndarray, scores: Tensor) -> Scores:
+        """Scores that are there already, (n, items), as one block."""
+        return cls(rows, np.array([0, scores.shape[1]]), lambda begin, end: scores[:, begin:end].clone())
 
 
 class Scorer(Protocol):
     """Gives a score to every item as the next one."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What it is called in messages."""
+        ...
 
-    def score_chunks(self, histories: Histories, chunk: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Scores of a few histories at a time: (rows,) which, (rows, items) float32 that belong to the
-        caller."""
+    def score_blocks(self, query: Query, rows: int = ROWS) -> Iterator[Scores]:
+        """Scores of at most that many histories at a time, each once, ones of like length together."""
         ...
 
     def numbering(self) -> dict[str, Catalogue | None]:
@@ -39,28 +88,190 @@ class Known(Scorer, Protocol):
     known_stops: np.ndarray | None
 
 
-def distinct_seen(histories: Histories) -> tuple[np.ndarray, np.ndarray]:
-    """Which items each history contains, once each: (pairs,) row and (pairs,) item."""
-    lengths = histories.lengths
-    row = np.repeat(np.arange(len(histories)), lengths)
-    at = (
-        np.arange(len(row))
-        - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        + np.repeat(histories.starts, lengths)
+@dataclass(frozen=True)
+class Filter:
+    """Which items may be recommended.
+
+    Attributes:
+        seen: leave out what is in the history, all of it.
+        allow: item indices: only these; None: all.
+        deny: item indices: none of these; it wins over ``allow``.
+    """
+
+    seen: bool = True
+    allow: np.ndarray | None = None
+    deny: np.ndarray | None = None
+
+    def refused(self, items: int) -> np.ndarray | None:
+        """(items,) bool, True for items that nobody may get, whatever the history; None: there are none."""
+        if self.allow is None and self.deny is None:
+            return None
+        refused = np.full(items, self.allow is not None)
+        if self.allow is not None:
+            refused[self.allow] = False
+        if self.deny is not None:
+            refused[self.deny] = True
+        return refused
+
+
+class Seen:
+    """The items of the histories of a few queries, once each, by block of items."""
+
+    def __init__(self, query: Query, device: torch.device):
+        row, item = distinct_seen(query)
+        order = np.argsort(item, kind="stable")
+        self._items = item[order]
+        self.row, self.item = (torch.from_numpy(x[order]).to(device) for x in (row, item))
+
+    def within(self, begin: int, end: int) -> tuple[Tensor, Tensor]:
+        """(pairs,) row and (pairs,) column, counted from ``begin``, of the items in ``[begin, end)``."""
+        part = slice(*np.searchsorted(self._items, (begin, end)))
+        return self.row[part], self.item[part] - begin
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The best items of n queries.
+
+    Attributes:
+        items: (n, k) int64 indices, best first, equal scores by ascending index; -1 where fewer are left.
+        scores: (n, k) float32, -inf where there is no item.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+
+
+class Best:
+    """The k best items of some rows so far, while blocks of scores come by in the order of the items."""
+
+    def __init__(self, k: int):
+        self.k = k
+        self.scores: Tensor | None = None
+        self.items: Tensor | None = None
+
+    def add(self, block: Tensor, begin: int) -> None:
+        """Looks at (rows, width) scores of the items from ``begin`` on."""
+        if self.scores is None or self.items is None:
+            self.scores, found = largest(block, self.k)
+            self.items = found + begin
+        elif self.scores.shape[1] < self.k:
+            scores, found = largest(block, self.k)
+            self._merge(torch.arange(len(block), device=block.device), scores, found + begin)
+        else:
+            self._add_better(block, begin, self.scores[:, -1:])
+
+    def _add_better(self, block: Tensor, begin: int, least: Tensor) -> None:
+        """Looks only at groups of items of which one is better than the k-th so far, (rows, 1): soon there
+        are few. An equal score further down the catalogue changes nothing."""
+        width = block.shape[1]
+        if width % GROUP:
+            block = F.pad(block, (0, -width % GROUP), value=-torch.inf)
+        groups = block.view(len(block), -1, GROUP)
+        highest = groups.amax(2)
+        better = (highest > least).sum(1)
+        rows = better.nonzero().squeeze(1)
+        if not len(rows):
+            return
+        chosen = largest(highest[rows], int(better.max()))[1].sort(1).values
+        scores, at = largest(groups[rows[:, None], chosen].flatten(1), self.k)
+        items = chosen.gather(1, at // GROUP) * GROUP + at % GROUP
+        self._merge(rows, scores, items + begin)
+
+    def _merge(self, rows: Tensor, scores: Tensor, items: Tensor) -> None:
+        assert self.scores is not None
+        assert self.items is not None
+        scores = torch.cat([self.scores[rows], scores], 1)
+        items = torch.cat([self.items[rows], items], 1)
+        # Stable: of equals the earlier block's come first, which have the smaller indices.
+        scores, order = torch.sort(scores, dim=1, descending=True, stable=True)
+        scores, items = scores[:, : self.k], items.gather(1, order)[:, : self.k]
+        if len(rows) == len(self.scores):
+            self.scores, self.items = scores, items
+        else:
+            self.scores[rows], self.items[rows] = scores, items
+
+    def found(self) -> tuple[Tensor, Tensor]:
+        """(rows, k) items, -1 where there is none, and (rows, k) their scores."""
+        assert self.scores is not None
+        assert self.items is not None
+        return torch.where(torch.isneginf(self.scores), -1, self.items), self.scores
+
+
+def best(scorer: Scorer, query: Query, k: int, filter: Filter | None = None, rows: int = ROWS) -> TopK:
+    """The k best items after each history.
+
+    Args:
+        k: fewer, where the catalogue has fewer.
+        filter: what may be recommended; by default what is not in the history.
+        rows: histories scored at once, at most.
+
+    Raises:
+        TrainingError: a score is not a number.
+    """
+    filter = filter or Filter()
+    items, scores = np.full((len(query), 0), -1, dtype=np.int64), np.zeros((len(query), 0), dtype=np.float32)
+    refused: np.ndarray | None = None
+    for some in scorer.score_blocks(query, rows):
+        if not items.shape[1]:
+            width = min(k, some.items)
+            items = np.full((len(query), width), -1, dtype=np.int64)
+            scores = np.full((len(query), width), -np.inf, dtype=np.float32)
+            refused = filter.refused(some.items)
+        top, seen = Best(items.shape[1]), None
+        for begin, end in some.blocks:
+            if refused is not None and end < some.items and refused[begin:end].all():
+                continue  # but for the last block: there is always one
+            block = numbers(some.block(begin, end), scorer.name)
+            if refused is not None:
+                block.masked_fill_(torch.from_numpy(refused[begin:end]).to(block.device), -torch.inf)
+            if filter.seen:
+                seen = seen or Seen(query.select(some.rows), block.device)
+                block[seen.within(begin, end)] = -torch.inf
+            top.add(block, begin)
+        found, values = top.found()
+        items[some.rows, : found.shape[1]] = found.cpu().numpy()
+        scores[some.rows, : found.shape[1]] = values.cpu().numpy()
+    return TopK(items, scores)
+
+
+def diverged(name: str) -> TrainingError:
+    """The error for scores that are not numbers."""
+    return TrainingError(
+        f"{name}: scores are not finite. The model has diverged; train it with a lower learning rate."
     )
-    span = int(histories.items.max(initial=0)) + 1
-    pairs = np.sort(row.astype(np.int64) * span + histories.items[at])  # np.unique takes many times as long
+
+
+def numbers(block: Tensor, name: str) -> Tensor:
+    """The scores themselves.
+
+    Raises:
+        TrainingError: one is not a number.
+    """
+    if torch.isnan(block.amax()):  # the largest of anything with NaN in it is NaN
+        raise diverged(name)
+    return block
+
+
+def distinct_seen(query: Query) -> tuple[np.ndarray, np.ndarray]:
+    """Which items each history contains, once each: (pairs,) row and (pairs,) item, in that order."""
+    lengths = query.lengths
+    row = np.repeat(np.arange(len(query)), lengths)
+    at = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    items = query.events.items[at + np.repeat(query.starts, lengths)]
+    span = int(items.max(initial=0)) + 1
+    pairs = np.sort(row.astype(np.int64) * span + items)  # np.unique takes many times as long
     pairs = pairs[np.diff(pairs, prepend=-1) > 0]
     return pairs // span, pairs % span
 
 
-def top_k(scores: torch.Tensor, k: int) -> torch.Tensor:
-    """(rows, k) item indices of the highest scores, best first, equal scores by ascending index; -1 where the
-    score is -inf."""
+def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """(rows, k) highest scores, best first, and (rows, k) their columns; equal scores by ascending column.
+    Fewer than k where there are fewer columns."""
     k = min(k, scores.shape[1])
     values, best = torch.topk(scores, min(k + 16, scores.shape[1]))
     if (values[:, 1:] < values[:, :-1]).all():  # no equals, no question
-        return torch.where(torch.isneginf(values[:, :k]), -1, best[:, :k])
+        return values[:, :k], best[:, :k]
     # topk orders equals arbitrarily: sort the candidates by (score down, index up).
     by_index = torch.argsort(best, dim=1)
     values, best = values.gather(1, by_index), best.gather(1, by_index)
@@ -73,5 +284,11 @@ def top_k(scores: torch.Tensor, k: int) -> torch.Tensor:
         values, best = values[:, :k].contiguous(), best[:, :k].contiguous()
         ordered = torch.sort(scores[cut], dim=1, descending=True, stable=True)
         values[cut], best[cut] = ordered.values[:, :k], ordered.indices[:, :k]
-    values, best = values[:, :k], best[:, :k]
+    return values[:, :k], best[:, :k]
+
+
+def top_k(scores: Tensor, k: int) -> Tensor:
+    """(rows, k) columns of the highest scores, best first, equal scores by ascending column; -1 where the
+    score is -inf."""
+    values, best = largest(scores, k)
     return torch.where(torch.isneginf(values), -1, best)

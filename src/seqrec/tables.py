@@ -1,5 +1,7 @@
-"""A table: printed on the terminal, or written as JSON, CSV or Markdown. The cells are values; how they look
-is decided here."""
+"""A table: printed on the terminal, or written as JSON, CSV or Markdown.
+
+The cells are values; how they look is decided here.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,7 @@ class Table:
         rows: one dictionary a row; a missing key is an empty cell. A cell may be text, a number, None, or an
             interval ``{"mean": .., "low": .., "high": ..}``.
         notes: lines below the table.
-        formats: column -> function from a cell to its text, where ``show`` does not do.
+        formats: column -> function from a cell to its text, where ``show`` is not enough.
     """
 
     title: str
@@ -79,6 +81,7 @@ class Table:
         return bool(cells) and all(isinstance(value, int | float | dict) for value in cells)
 
     def print(self, console: Console | None = None) -> None:
+        """Prints the table on a terminal; into a file or a pipe without folding its cells."""
         table = RichTable(header_style="bold", box=None, pad_edge=False)
         for column in self.columns:
             table.add_column(column, justify="right" if self.is_number(column) else "left", overflow="fold")
@@ -112,8 +115,7 @@ class Table:
         return "\n".join(lines + (["", *self.notes] if self.notes else [])) + "\n"
 
     def csv(self) -> str:
-        """CSV with raw values; an interval becomes three columns, ``name``, ``name_low`` and
-        ``name_high``."""
+        """CSV with raw values; an interval becomes columns ``name``, ``name_low`` and ``name_high``."""
         wide = [c for c in self.columns if any(isinstance(row.get(c), dict) for row in self.rows)]
         header = [name for c in self.columns for name in ([c, f"{c}_low", f"{c}_high"] if c in wide else [c])]
         out = io.StringIO()
@@ -132,6 +134,7 @@ class Table:
         return out.getvalue()
 
     def json(self) -> str:
+        """A JSON object with title, columns, rows (raw values) and notes."""
         rows = [{column: row.get(column) for column in self.columns} for row in self.rows]
         whole = {"title": self.title, "columns": list(self.columns), "rows": rows, "notes": list(self.notes)}
         return json.dumps(whole, indent=2, allow_nan=False) + "\n"

@@ -6,9 +6,9 @@ With pytest, a class of a few lines:
         def make_model(self):
             return MyModel(width=8, train={"epochs": 5})
 
-or without it, ``seqrec.testing.check_model(lambda: MyModel(...))``. Each test states one promise; the last
-three are about learning: a floor on data with a known answer, a ceiling on noise, and indifference to events
-outside training. Keep the model small: the data are.
+or without pytest, ``seqrec.testing.check_model(lambda: MyModel(...))``. Each test states one promise. The
+last three are about learning: a floor on data with a known answer, a ceiling on noise, and no influence of
+events outside training. Keep the model small: the data are small.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import polars as pl
 import torch
 
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.sequences import Histories, Sequences
+from seqrec.data.query import Query
+from seqrec.data.sequences import Sequences
 from seqrec.errors import SeqrecError, SettingsError, UnknownIdError
 from seqrec.evaluation import metrics, ranking
 from seqrec.models.model import Model
@@ -36,11 +37,14 @@ from seqrec.training.options import FitOptions
 
 
 def sequences_of(lists: list[np.ndarray], items: int) -> Sequences:
-    """Sequences of these item indices, a user each; raw item ids are ``i0, i1, ...``, raw user ids 100, 101,
-    ...
+    """Sequences of these item indices, one user each.
 
-    Items have the attributes ``kind`` (one of three texts) and ``tags`` (several in a cell, or none), users
-    ``group`` (a number, or none).
+    Raw item ids are ``i0, i1, ...``, raw user ids 100, 101, ... Items have the attributes ``kind`` (one of
+    three texts) and ``tags`` (several in a cell, or none), users ``group`` (a number, or none).
+
+    Args:
+        lists: one (events,) array of item indices per user.
+        items: size of the catalogue.
     """
     offsets = np.concatenate([[0], np.cumsum([len(x) for x in lists])]).astype(np.int64)
     number, user = np.arange(items), np.arange(len(lists))
@@ -106,9 +110,11 @@ def small_log(seed: int = 0) -> Sequences:
     return sequences_of([rng.choice(30, rng.integers(1, 21), p=p / p.sum()) for _ in range(60)], 31)
 
 
-def awkward_histories(split: Split) -> Histories:
-    """An empty history, one of one item, one longer than any in training, and some of the split's; of users
-    known and unknown."""
+def awkward_query(split: Split) -> Query:
+    """Histories that models get wrong: empty, of one item, longer than any in training; and ordinary ones.
+
+    Some are of known users, some of unknown ones.
+    """
     rng = np.random.default_rng(1)
     items = len(split.sequences.item_catalogue)
     lists = [
@@ -120,9 +126,7 @@ def awkward_histories(split: Split) -> Histories:
         np.array([items - 1]),
     ]
     lists += [split.sequences.of(user) for user in range(8)]
-    return Histories.from_lists(
-        lists, np.array([-1, -1, 0, 1, 2, -1, *range(4), -1, -1, -1, -1], dtype=np.int32)
-    )
+    return Query.from_lists(lists, np.array([-1, -1, 0, 1, 2, -1, *range(4), -1, -1, -1, -1], dtype=np.int32))
 
 
 def _expect(error: type[Exception], naming: str, call: Callable[[], Any]) -> None:
@@ -139,8 +143,7 @@ class ModelContract:
     """Tests of one model. Subclass it as ``Test...`` and give ``make_model``.
 
     Attributes:
-        sequential: False for models that do not look at the history: the floor on learning is not asked of
-            them.
+        sequential: False for models that do not look at the history: they need not reach the floor.
         order: how many of the last items the next one depends on in the data of the floor. Above 1 the items
             are few (12), the sequences long.
         floor: recall@3 that must be reached there; chance is .08 (order 1) or .25.
@@ -174,8 +177,9 @@ class ModelContract:
     # -- scores
 
     def test_scores_are_finite_and_of_the_right_shape(self) -> None:
+        """Scores are (histories, items) float32 and finite, for any history."""
         model, split = self._fitted()
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         for h in (
             histories,
             replace(histories, users=None),
@@ -190,26 +194,32 @@ class ModelContract:
             assert torch.isfinite(scores).all(), "a score is not finite"
 
     def test_scores_tell_items_apart_without_a_history(self) -> None:
+        """Without a history the scores still rank the items."""
         model, _ = self._fitted()
-        scores = model.score(Histories.from_lists([np.empty(0, np.int32)]))
+        scores = model.score(Query.from_lists([np.empty(0, np.int32)]))
         assert len(scores.unique()) > 1, (
             "an empty history of an unknown user scores all items alike; back off to popularity"
         )
 
     def test_a_history_alone_scores_as_in_a_batch(self) -> None:
+        """A history's scores do not depend on the other histories of its batch."""
         model, split = self._fitted()
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         together = model.score(histories)
         for row in range(len(histories)):
             torch.testing.assert_close(
                 model.score(histories.select(np.array([row])))[0], together[row], atol=1e-5, rtol=1e-5
             )
-        for rows, scores in model.score_chunks(histories, 3):
-            torch.testing.assert_close(scores, together[torch.from_numpy(rows)], atol=1e-5, rtol=1e-5)
+        for some in model.score_blocks(histories, 3):
+            expected = together[torch.from_numpy(some.rows)]
+            for begin, end in some.blocks:
+                scores = some.block(begin, end)
+                torch.testing.assert_close(scores, expected[:, begin:end], atol=1e-5, rtol=1e-5)
 
     def test_scores_belong_to_the_caller(self) -> None:
+        """The caller may write into the scores without changing the model."""
         model, split = self._fitted()
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         for h in (histories, histories.select(np.array([1]))):
             first = model.score(h)
             kept = first.clone()
@@ -221,6 +231,7 @@ class ModelContract:
     # -- recommending
 
     def test_recommend_with_raw_ids(self) -> None:
+        """``recommend`` takes and gives raw ids, best item first, without seen items."""
         model, _ = self._fitted()
         sequences = [["i1", "i2", "i3"], [], ["i5"]]
         found = model.recommend(sequences=sequences, k=4)
@@ -233,7 +244,7 @@ class ModelContract:
             assert not set(rows["item_id"]) & set(sequences[query[0]]), (
                 "an item of the history is recommended, with filter_seen=True"
             )
-        best = model.score(Histories.from_lists([np.array([5])]))
+        best = model.score(Query.from_lists([np.array([5])]))
         assert (
             model.recommend(sequences=[["i5"]], k=1, filter_seen=False)["score"].item() == best.max().item()
         )
@@ -243,6 +254,7 @@ class ModelContract:
         )
 
     def test_recommend_more_than_there_is(self) -> None:
+        """A k beyond the catalogue gives every item that may be recommended."""
         model, split = self._fitted()
         ids = set(split.sequences.item_catalogue.ids)
         found = model.recommend(sequences=[["i1", "i2", "i1"]], k=len(ids) + 5)
@@ -252,6 +264,7 @@ class ModelContract:
         assert sorted(everything["item_id"]) == sorted(ids)
 
     def test_recommend_for_unknown_items(self) -> None:
+        """Unknown items raise, warn or are ignored, as ``on_unknown`` says."""
         model, _ = self._fitted()
         unknown = [["i1", "no such item"], ["neither"]]
         _expect(UnknownIdError, "no such item", lambda: model.recommend(sequences=unknown, k=3))
@@ -270,6 +283,7 @@ class ModelContract:
         )
 
     def test_recommend_for_users(self) -> None:
+        """Users of the training data are recommended items from their own histories."""
         model, split = self._fitted()
         found = model.recommend(users=[100, 101], k=3)
         assert found.columns == ["user_id", "item_id", "score", "rank"], f"got the columns {found.columns}"
@@ -283,24 +297,28 @@ class ModelContract:
         assert len(model.recommend(users=["nobody"], k=3, on_unknown="ignore")) == 3
 
     def test_an_untrained_model_says_so(self) -> None:
+        """Recommending before ``fit`` is an error that names ``fit``."""
         _expect(SeqrecError, "fit", lambda: self.make_model().recommend(sequences=[["i1"]]))
 
     # -- settings, saving, seeds
 
     def test_settings_make_the_same_model_again(self) -> None:
+        """``configuration()`` is JSON, and makes a model with the same settings."""
         model = self.make_model()
         configuration = json.loads(json.dumps(model.configuration()))
         assert type(model)(**configuration).configuration() == configuration
 
     def test_an_unknown_setting_is_refused(self) -> None:
+        """An unknown setting is an error that names it."""
         model = self.make_model()
         _expect(
             SettingsError, "no_such_setting", lambda: type(model)(**model.configuration(), no_such_setting=1)
         )
 
     def test_a_saved_model_scores_the_same(self) -> None:
+        """Saving and loading changes neither settings, nor scores, nor recommendations."""
         model, split = self._fitted()
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         with tempfile.TemporaryDirectory() as folder:
             model.save(Path(folder) / "model")
             loaded = type(model).load(Path(folder) / "model", self.on.device)
@@ -312,9 +330,10 @@ class ModelContract:
         assert loaded.recommend(users=[100], k=3).equals(model.recommend(users=[100], k=3))
 
     def test_the_same_seed_gives_the_same_scores(self) -> None:
+        """Training twice with the same seed gives the same scores."""
         model, split = self._fitted()
-        histories = awkward_histories(split)
-        torch.rand(7), np.random.random(7)  # a model has its own seed: what others draw does not matter
+        histories = awkward_query(split)
+        torch.rand(7), np.random.random(7)  # a model has its own seed: other draws do not matter
         assert torch.equal(self._fit(split).score(histories), model.score(histories)), (
             "two trainings with the same seed differ"
         )
@@ -322,6 +341,7 @@ class ModelContract:
     # -- learning
 
     def test_learns_what_follows(self) -> None:
+        """On a Markov chain recall@3 reaches the floor."""
         if not self.sequential:
             return
         few = {} if self.order == 1 else {"items": 12, "length": 30}
@@ -336,6 +356,7 @@ class ModelContract:
         )
 
     def test_finds_nothing_in_noise(self) -> None:
+        """On noise recall@10 stays within four standard deviations of chance: no target is seen."""
         split = leave_one_out(uniform_noise())
         ranks = ranking.rank(self._fit(split), split, split.test, lists=False)
         items, n, k = len(split.sequences.item_catalogue), len(split.test), 10
@@ -349,6 +370,7 @@ class ModelContract:
             )
 
     def test_events_outside_training_do_not_matter(self) -> None:
+        """Changing the events outside training does not change the scores."""
         _, split = self._fitted()
         # Without validation queries, which may rightly choose the number of epochs.
         split = replace(split, validation=Queries.at(split.sequences, np.empty(0, dtype=np.int64)))
@@ -356,7 +378,7 @@ class ModelContract:
         outside = ~split.train_events
         items[outside] = (items[outside] + 7) % len(split.sequences.item_catalogue)
         changed = replace(split, sequences=replace(split.sequences, items=items))
-        histories = awkward_histories(split)
+        histories = awkward_query(split)
         assert torch.equal(self._fit(split).score(histories), self._fit(changed).score(histories)), (
             "events outside training changed what was learnt"
         )

@@ -18,7 +18,7 @@ def test_one_table_a_protocol(tmp_path):
     assert page.count("| good | 2 | .") == 2
     assert "do not edit" in page
     assert (
-        "1,000 candidates, 300 users, 600 test queries, split `0000000000000000`; the history is filtered."
+        "1,000 candidates, 300 users, 600 test queries, split `0000000000000000`; seen items are filtered."
         in page
     )
     assert "Hardware: a machine." in page
@@ -68,7 +68,7 @@ def test_ties_are_those_of_the_headline(changes, shown, none, tmp_path):
         next(iter(groups(Result(r.content | changes, r.path) for r in collect(tmp_path))))
     )
     assert {table.text(row, "ties") for row in table.rows} == {shown}
-    assert ("There is none" in " ".join(table.notes)) == none
+    assert ("There are none" in " ".join(table.notes)) == none
     assert ("they were not counted" in " ".join(table.notes)) == (shown == "–")
 
 

@@ -199,7 +199,8 @@ def test_a_failing_run_is_named_and_the_others_are_done(folder, tmp_path):
     pinned.write_text(PROTOCOL + "split_hash: '0123456789abcdef'\n")
     with pytest.raises(
         TrainingError,
-        match=r"1 of 1 runs failed: popularity, seed 0 \(error: own-v1: expected data that gives the split 0123456789abcdef",
+        match=r"1 of 1 runs failed: popularity, seed 0 \(error: own-v1: expected data that gives the split "
+        "0123456789abcdef",
     ):
         run(folder, protocol=pinned, models=["popularity"], seeds=1, results_dir=tmp_path / "results")
 

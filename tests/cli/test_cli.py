@@ -163,7 +163,7 @@ def test_prepare_says_what_is_missing(ring_csv, tmp_path):
     conf.write_text(f"data: {{path: {ring_csv}}}\n")
     for arguments, message in (
         (["--conf", conf], "expected a folder for the sequences"),
-        (["--conf", conf, "a", "b"], "expected one folder beside --conf, for the sequences. Got a, b"),
+        (["--conf", conf, "a", "b"], "expected at most one folder with --conf, for the sequences. Got a, b"),
         ([ring_csv], "expected a log and a folder, or --conf FILE"),
         (["--conf", conf, "out", "sampels.negatives=3"], "sampels: unknown setting. Did you mean 'samples'"),
         (["--conf", conf, "out", "data.path=null"], "data: expected either data.name"),

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqrec.data import sequences as module
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.sequences import COLUMNS, Histories, Sequences, order_of
+from seqrec.data.sequences import COLUMNS, Sequences, order_of
 from seqrec.errors import DataError
 
 EVENTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), max_size=60)
@@ -26,12 +25,9 @@ def arrays(events, kind=np.int64):
 def test_order_is_a_stable_sort(kind, block, events):
     users, key = arrays(events, kind)
     expected = sorted(range(len(events)), key=lambda row: (users[row], key[row]))
-    before, module.BLOCK = module.BLOCK, block
-    try:
-        assert order_of(users, key).tolist() == expected
-        assert order_of(users, None).tolist() == sorted(range(len(events)), key=lambda row: users[row])
-    finally:
-        module.BLOCK = before
+    assert order_of(users, key, block_events=block).tolist() == expected
+    by_user = sorted(range(len(events)), key=lambda row: users[row])
+    assert order_of(users, None, block_events=block).tolist() == by_user
 
 
 @given(events=EVENTS, seed=st.integers(0, 5))
@@ -140,17 +136,6 @@ def test_load_refuses_what_is_no_folder_of_sequences(tmp_path):
     np.save(next(tmp_path.glob("items-*.npy")), np.zeros(2, np.int32))
     with pytest.raises(DataError, match="do not have the lengths"):
         Sequences.load(tmp_path)
-
-
-def test_histories_are_views():
-    h = Histories.from_lists([np.array([1, 2, 3, 4, 5]), np.array([7]), np.array([], dtype=np.int64)])
-    items, mask = h.recent(3)
-    assert items.tolist() == [[5, 4, 3], [7, 0, 0], [0, 0, 0]]
-    assert mask.tolist() == [[True] * 3, [True, False, False], [False] * 3]
-    items, lengths = h.padded(4)
-    assert items.tolist() == [[2, 3, 4, 5], [7, 0, 0, 0], [0, 0, 0, 0]]
-    assert lengths.tolist() == [4, 1, 0]
-    assert len(h.select(np.array([1]))) == 1
 
 
 def test_the_large_log_benchmark_runs_small(tmp_path):

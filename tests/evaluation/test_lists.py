@@ -10,12 +10,15 @@ import pytest
 import torch
 
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.sequences import Histories, Sequences
+from seqrec.data.query import Query
+from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError, SettingsError
 from seqrec.evaluation import lists, metrics, ranking
 from seqrec.evaluation.ranking import Ranks
+from seqrec.scoring import Scores
 from seqrec.splitting.last_n import last_n
 from seqrec.splitting.leave_one_out import leave_one_out
+from seqrec.splitting.split import Queries
 
 
 class Fixed:
@@ -30,10 +33,10 @@ class Fixed:
         table = np.random.default_rng(0).random((items, items), dtype=np.float32)
         self.table = torch.from_numpy(np.floor(table * levels) / levels if levels else table)
 
-    def score_chunks(self, histories: Histories, chunk: int):
-        for begin in range(0, len(histories), chunk):
-            rows = np.arange(begin, min(begin + chunk, len(histories)))
-            yield rows, self.table[histories.items[histories.stops[rows] - 1]].clone()
+    def score_blocks(self, query: Query, rows: int = 512):
+        for begin in range(0, len(query), rows):
+            some = np.arange(begin, min(begin + rows, len(query)))
+            yield Scores.whole(some, self.table[query.events.items[query.stops[some] - 1]])
 
 
 def random_sequences(users: int = 40, items: int = 60, seed: int = 0) -> Sequences:
@@ -186,7 +189,7 @@ def test_lists_of_strangers_only_are_refused(column, known):
     split = leave_one_out(random_sequences())
     with pytest.raises(
         DataError,
-        match=f"the frame: no {column} is known. Expected ids as in the log, such as {known}. Got a, b, c.",
+        match=f"the frame: no known {column}. Expected ids as in the log, such as {known}. Got a, b, c.",
     ):
         lists.score(listed(split, **{column: ["a", "b", "c"]}), split)
 
@@ -242,3 +245,19 @@ def test_the_independent_judge_agrees(ml_1m_sequences, shared_data, tmp_path, ta
             assert float(value) == pytest.approx(
                 ours[f"{name}@{k}"].mean(), abs=2e-6 + 1 / 6040 * lists.ties_within(ranks)
             ), (name, k)
+
+
+@pytest.mark.parametrize("filter_seen", [True, False])
+def test_lists_of_queries_with_several_right_answers(tmp_path, filter_seen: bool):
+    split = leave_one_out(random_sequences())
+    ends = split.sequences.offsets[1:]
+    sets = Queries.sets(split.sequences, ends - np.arange(len(ends)) % 3 - 1, ends)
+    ranks = ranking.rank(Fixed(60), split, sets)
+    lists.write(ranks, split, tmp_path / "lists.csv", filter_seen, sets)
+    scored = lists.score(tmp_path / "lists.csv", split, filter_seen, sets)
+    found = ranks.headline(filter_seen) <= ranking.LONGEST_LIST
+    assert found.any()
+    assert scored.ranks[found].tolist() == ranks.headline(filter_seen)[found].tolist()
+    assert (scored.ranks[~found] == 61).all()
+    for name, values in ranks.metrics(filter_seen, (5, 20)).items():
+        assert scored.metrics((5, 20))[name].tolist() == values.tolist()

@@ -90,6 +90,69 @@ def test_agrees_with_sparks_definitions(name: str, definition):
     np.testing.assert_allclose(metrics.from_ranks(RANKS)[f"{name}@20"], expected, atol=1e-12)
 
 
+SETS = [
+    sorted(
+        np.random.default_rng(q).choice(ITEMS, np.random.default_rng(q).integers(1, 25), replace=False) + 1
+    )
+    for q in range(60)
+]
+"""Ranks of the right answers of queries that have several."""
+OFFSETS = np.concatenate([[0], np.cumsum([len(ranks) for ranks in SETS])])
+
+
+def of_sets(name: str, k: int) -> np.ndarray:
+    shuffled = [np.random.default_rng(q).permutation(ranks) for q, ranks in enumerate(SETS)]
+    return metrics.from_ranks(np.concatenate(shuffled), (k,), offsets=OFFSETS)[f"{name}@{k}"]
+
+
+@pytest.mark.parametrize("k", metrics.CUTOFFS)
+def test_several_right_answers_agree_with_ir_measures(k: int):
+    """But for average precision, which is divided by min(n, k) here and by n there."""
+    qrels, run = [], []
+    for q, ranks in enumerate(SETS):
+        qrels += [ir_measures.Qrel(str(q), f"d{rank}", 1) for rank in ranks]
+        run += [ir_measures.ScoredDoc(str(q), f"d{i}", float(ITEMS - i)) for i in range(1, ITEMS + 1)]
+    for ours, theirs in {
+        "precision": "P",
+        "recall": "R",
+        "hit_rate": "Success",
+        "ndcg": "nDCG",
+        "mrr": "RR",
+    }.items():
+        measure = ir_measures.parse_measure(f"{theirs}@{k}")
+        expected = {int(m.query_id): m.value for m in ir_measures.iter_calc([measure], qrels, run)}
+        np.testing.assert_allclose(of_sets(ours, k), [expected[q] for q in range(len(SETS))], atol=1e-12)
+
+
+@pytest.mark.parametrize("k", metrics.CUTOFFS)
+@pytest.mark.parametrize(
+    ("name", "definition"),
+    [
+        ("precision", spark_precision_at),
+        ("recall", spark_recall_at),
+        ("map", spark_mean_average_precision_at),
+        ("ndcg", spark_ndcg_at),
+    ],
+)
+def test_several_right_answers_agree_with_sparks_definitions(name: str, k: int, definition):
+    predicted = list(range(1, ITEMS + 1))
+    expected = [definition(predicted, set(map(int, ranks)), k) for ranks in SETS]
+    np.testing.assert_allclose(of_sets(name, k), expected, atol=1e-12)
+
+
+def test_one_right_answer_is_the_special_case_of_several():
+    several = metrics.from_ranks(RANKS, offsets=np.arange(len(RANKS) + 1))
+    for name, values in metrics.from_ranks(RANKS).items():
+        assert several[name].tolist() == values.tolist()
+
+
+def test_no_query_has_no_values():
+    assert (
+        metrics.from_ranks(np.zeros(0, np.int64), (10,), offsets=np.zeros(1, np.int64))["ndcg@10"].tolist()
+        == []
+    )
+
+
 def test_by_hand():
     ranks = np.array([1, 3, 11])
     assert metrics.recall(ranks, 10).tolist() == [1, 1, 0]

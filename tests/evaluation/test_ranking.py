@@ -13,16 +13,18 @@ from hypothesis import strategies as st
 
 from seqrec import models
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.errors import DataError, TrainingError
 from seqrec.evaluation import metrics, ranking
+from seqrec.models.hrm import HRM
 from seqrec.models.model import Model
 from seqrec.models.popularity import Popularity
 from seqrec.models.sasrec import SASRec
+from seqrec.scoring import Filter, best
 from seqrec.settings.base import Settings
 from seqrec.splitting.last_n import last_n
 from seqrec.splitting.leave_one_out import leave_one_out
-from seqrec.splitting.split import Split
+from seqrec.splitting.split import Queries, Split
 from seqrec.testing import markov_chain, sequences_of, small_log
 
 
@@ -50,8 +52,8 @@ class Arbitrary(Model):
             .astype(np.float32)
         )
 
-    def score(self, histories: Histories) -> torch.Tensor:
-        rows = [self.one(histories.items[a:b]) for a, b in zip(histories.starts, histories.stops)]
+    def score(self, histories: Query) -> torch.Tensor:
+        rows = [self.one(histories.at(i)) for i in range(len(histories))]
         return torch.from_numpy(np.stack(rows)) if rows else torch.empty(0, self.items)
 
     def state(self):
@@ -118,6 +120,116 @@ def test_several_targets_of_one_user():
     check(last_n(sequences, 3), Arbitrary(50, 10))
 
 
+def slowly_sets(model: Arbitrary, history: list[int], targets: list[int], filter_seen: bool) -> list[int]:
+    """The rank of each right answer: those of one score come after all else with that score, one by one."""
+    scores = model.one(np.array(history, dtype=np.int32)).tolist()
+    left = [i for i in range(model.items) if not (filter_seen and i in history)]
+    order = sorted(left, key=lambda i: (-scores[i], i in targets, targets.index(i) if i in targets else i))
+    return [order.index(t) + 1 if t in order else model.items + 1 for t in targets]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    levels=st.integers(1, 12),
+    items=st.sampled_from([9, 40]),
+    rows=st.integers(1, 4),
+)
+def test_queries_with_several_right_answers(seed: int, levels: int, items: int, rows: int):
+    rng = np.random.default_rng(seed)
+    sequences = sequences_of([rng.integers(0, items, rng.integers(4, 15)) for _ in range(6)], items)
+    ends = sequences.offsets[1:]
+    split = leave_one_out(sequences)
+    sets = Queries.sets(sequences, ends - rng.integers(1, 4, len(ends)), ends)
+    model = Arbitrary(items, levels)
+    ranks = ranking.rank(model, split, sets, rows=rows)
+    assert len(ranks.lists) == len(ranks.users) == len(sets)
+    for i in range(len(sets)):
+        history = sequences.items[sequences.offsets[sets.users[i]] : sets.history_stops[i]].tolist()
+        part = slice(sets.offsets[i], sets.offsets[i + 1])
+        targets = sequences.items[sets.targets[part]].tolist()
+        assert len(set(targets)) == len(targets)
+        assert ranks.unfiltered[part].tolist() == slowly_sets(model, history, targets, False)
+        assert ranks.filtered[part].tolist() == slowly_sets(model, history, targets, True)
+        assert ranks.lists[i].tolist() == slowly(model, history, targets[0])[4] + [-1] * (
+            ranks.lists.shape[1] - len(slowly(model, history, targets[0])[4])
+        )
+
+
+def test_one_right_answer_is_the_special_case():
+    split = leave_one_out(small_log())
+    model = Arbitrary(31, 6)
+    one = ranking.rank(model, split, split.test)
+    last = split.test.targets
+    sets = ranking.rank(model, split, Queries.sets(split.sequences, last, last + 1))
+    for field in ("filtered", "unfiltered", "ties", "ties_unfiltered", "lists", "lists_unfiltered", "users"):
+        np.testing.assert_array_equal(getattr(sets, field), getattr(one, field))
+    for name, values in one.metrics(True).items():
+        assert sets.metrics(True)[name].tolist() == values.tolist()
+
+
+def test_sets_are_of_one_user_each():
+    sequences = small_log()
+    ends = sequences.offsets[1:]
+    with pytest.raises(DataError, match="starts, stops: expected runs of events, in order, each of one user"):
+        Queries.sets(sequences, ends[:1] - 1, ends[:1] + 1)
+    with pytest.raises(DataError, match="Got"):
+        Queries.sets(sequences, ends[:1], ends[:1])
+
+
+@pytest.mark.parametrize("restricted", [{"allow": np.arange(12)}, {"deny": np.arange(5)}])
+def test_candidates_that_are_not_ranked(restricted: dict[str, np.ndarray]):
+    split = leave_one_out(small_log())
+    model = Arbitrary(31, 6)
+    ranks = ranking.rank(model, split, split.test, candidates=Filter(**restricted))
+    out = set(range(12, 31)) if "allow" in restricted else set(range(5))
+    for i, (target, user) in enumerate(zip(split.test.targets, split.test.users)):
+        history = split.sequences.items[split.sequences.offsets[user] : target]
+        scores, item = model.one(history), int(split.sequences.items[target])
+        expected = sum(scores[j] >= scores[item] for j in range(31) if j not in out)
+        assert ranks.unfiltered[i] == (32 if item in out else expected)
+        assert not out & set(ranks.lists[i].tolist())
+
+
+@pytest.mark.parametrize("cls", [SASRec, HRM])
+def test_a_large_catalogue_is_ranked_in_blocks(cls: type[Model]):
+    """With small whole numbers as weights every product is exact, whatever the blocks: ties are ties."""
+    items = 20_000
+    rng = np.random.default_rng(0)
+    split = leave_one_out(sequences_of([rng.integers(0, items, 6) for _ in range(40)], items))
+    model = cls(width=4, train={"epochs": 1}).fit(split, progress=False, device="cpu")
+    with torch.no_grad():
+        for weight in model.network.parameters():
+            weight.copy_(torch.from_numpy(rng.integers(-2, 3, weight.shape)))
+    query = split.query(split.test)
+    (some,) = model.score_blocks(query)
+    assert len(some.blocks) == 1  # 40 rows
+    expected = ranking.rank(model, split, split.test)
+    narrow = Blocks(model, 512)
+    got = ranking.rank(narrow, split, split.test)
+    assert (expected.ties > 0).any()
+    for field in ("filtered", "unfiltered", "ties", "ties_unfiltered", "lists", "lists_unfiltered"):
+        np.testing.assert_array_equal(getattr(got, field), getattr(expected, field))
+    assert np.array_equal(best(narrow, query, 50).items, best(model, query, 50).items)
+
+
+class Blocks:
+    """Another model, in blocks of so many items."""
+
+    name = "blocks"
+
+    def __init__(self, model: Model, width: int):
+        self.model, self.width = model, width
+
+    def numbering(self):
+        return {}
+
+    def score_blocks(self, query: Query, rows: int = 512):
+        for some in self.model.score_blocks(query, rows):
+            edges = np.append(np.arange(0, some.items, self.width), some.items)
+            yield replace(some, edges=edges)
+
+
 def test_worked_example():
     # history 0 1, target 2; scores 3 2 2 2 1: the target ties with 1 (seen) and 3, and takes the worst place
     # of them
@@ -136,18 +248,17 @@ def test_worked_example():
     assert ranks.headline(False) is ranks.unfiltered
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 10_000])
-def test_ranks_do_not_depend_on_the_chunk(chunk: int, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("rows", [1, 7, 10_000])
+def test_ranks_do_not_depend_on_how_many_are_scored_at_once(rows: int):
     split = leave_one_out(small_log())
     model = Arbitrary(31, 6)
     expected = ranking.rank(model, split, split.test)
-    monkeypatch.setattr(ranking, "CHUNK", chunk)
-    got = ranking.rank(model, split, split.test)
+    got = ranking.rank(model, split, split.test, rows=rows)
     for field in ("filtered", "unfiltered", "ties", "ties_unfiltered", "lists", "lists_unfiltered", "users"):
         np.testing.assert_array_equal(getattr(got, field), getattr(expected, field))
 
 
-def test_metrics_of_a_neural_model_do_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch):
+def test_metrics_of_a_neural_model_do_not_depend_on_how_many_are_scored_at_once():
     split = leave_one_out(markov_chain(users=200, length=25))
     # histories of many lengths, so that padding differs
     lengths = np.random.default_rng(0).integers(3, 26, 200)
@@ -156,9 +267,8 @@ def test_metrics_of_a_neural_model_do_not_depend_on_the_chunk(monkeypatch: pytes
     model = SASRec(width=8, length=20, train={"epochs": 1})
     model.fit(split)
     means = []
-    for chunk in (1, 33, 512):
-        monkeypatch.setattr(ranking, "CHUNK", chunk)
-        ranks = ranking.rank(model, split, split.test)
+    for rows in (1, 33, 512):
+        ranks = ranking.rank(model, split, split.test, rows=rows)
         means.append({name: value.mean() for name, value in metrics.from_ranks(ranks.filtered).items()})
     for other in means[1:]:
         assert other == pytest.approx(means[0], abs=1e-6)
@@ -183,25 +293,6 @@ def test_targets_never_trained_on_count_as_misses_where_the_protocol_says_so():
     assert ordinary.unfiltered[0] == 4
     ranks = ranking.rank(model, replace(split, cold_targets_miss=True), split.test)
     assert ranks.unfiltered[0] == ranks.filtered[0] == 5
-
-
-@given(st.integers(1, 30), st.integers(1, 60), st.integers(1, 5), st.integers(0, 1000))
-@settings(max_examples=60, deadline=None)
-def test_top_k_breaks_ties_by_index(k: int, items: int, levels: int, seed: int):
-    scores = torch.from_numpy(np.random.default_rng(seed).integers(0, levels, (3, items)).astype(np.float32))
-    scores[scores == 0] = -torch.inf
-    got = ranking.top_k(scores, k)
-    for row, found in zip(scores.tolist(), got.tolist()):
-        best = sorted(range(items), key=lambda i: (-row[i], i))[:k]
-        assert found == [i if row[i] > -np.inf else -1 for i in best]
-
-
-def test_distinct_seen():
-    row, item = ranking.distinct_seen(
-        Histories.from_lists([np.array([3, 1, 3]), np.empty(0, np.int32), np.array([0])])
-    )
-    assert row.tolist() == [0, 0, 2]
-    assert item.tolist() == [1, 3, 0]
 
 
 def test_a_model_is_not_asked_under_other_ids():

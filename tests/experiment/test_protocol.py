@@ -79,7 +79,8 @@ def test_other_data_is_refused(ml_1m_sequences):
     items[[0, 1]] = items[[1, 0]]
     with pytest.raises(
         DataError,
-        match=r"expected data that gives the split 0aa370c5d57fe3f6. Got .* from 6040 users, 3416 items, 999610 events",
+        match=r"expected data that gives the split 0aa370c5d57fe3f6. Got .* "
+        "from 6040 users, 3416 items, 999610 events",
     ):
         read_protocol("ml-1m-leave-one-out-v1").apply(replace(ml_1m_sequences, items=items))
 

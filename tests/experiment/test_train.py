@@ -60,7 +60,8 @@ def test_a_run_with_features(ring_csv, tmp_path):
     path.write_text(path.read_text().replace(data, f"data: {{path: {ring_csv}}}"))
     with pytest.raises(
         SettingsError,
-        match=r"features\.item: no column 'kind', as the items have no attributes\. Give a table of them \(data\.items\)",
+        match=r"features\.item: no column 'kind', as the items have no attributes\. "
+        r"Give a table of them \(data\.items\)",
     ):
         train.train(RunSettings.read(path, [f"output.folder={tmp_path}/other"]), progress=False)
 

@@ -56,7 +56,7 @@ def test_read(tmp_path):
         ({"sequence": []}, "features.sequence: expected"),
         ({"user": ["gender#"]}, "'gender#' is neither"),
         ({"user": ["age#age"]}, "'age#age' repeats one"),
-        ({"user": ["gender#age", "age#gender"]}, "'age#gender' stands twice"),
+        ({"user": ["gender#age", "age#gender"]}, "'age#gender' occurs twice"),
         ({"item": ["item_id#genres"]}, "item_id uncrossed"),
         ({"users": ["gender"]}, r"features.users: unknown setting\. Did you mean 'user'"),
     ],

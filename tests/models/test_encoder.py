@@ -12,22 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.errors import SeqrecError, SettingsError
 from seqrec.evaluation import ranking
 from seqrec.models.fpmc import FPMC
 from seqrec.models.gru4rec import GRU4Rec
 from seqrec.models.hrm import HRM
 from seqrec.models.sasrec import SASRec
-from seqrec.nn.batch import Batch
+from seqrec.nn.batch import Batch, Inputs, Targets
 from seqrec.nn.encoder import Encoder
 from seqrec.splitting.last_n import last_n
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.user_holdout import user_holdout
 from seqrec.testing import small_log
 from seqrec.training import losses
+from seqrec.training.loss import GBCE, Loss, loss_of
 from seqrec.training.negatives import NegativesSettings, Sampler
-from seqrec.training.objective import LossSettings, Objective
+from seqrec.training.objective import Objective
 
 ITEMS, WIDTH, N = 11, 4, 6
 
@@ -44,10 +45,10 @@ class Table(Encoder):
     def batches(self, split, positions, rng):
         raise NotImplementedError
 
-    def history_batch(self, histories):
+    def query_inputs(self, histories):
         raise NotImplementedError
 
-    def encode(self, batch: Batch) -> Tensor:
+    def encode(self, inputs: Inputs) -> Tensor:
         return self.states
 
     def item_vectors(self, items: Tensor | None = None) -> Tensor:
@@ -59,22 +60,17 @@ COUNTS = torch.arange(1, ITEMS + 1)
 
 
 def batch(labels: Tensor | None = None) -> Batch:
-    return Batch(
-        torch.zeros(N, 1, dtype=torch.int64),
-        torch.ones(N, 1, dtype=torch.bool),
-        torch.arange(N),
-        TARGETS,
-        labels=labels,
-    )
+    items, mask = torch.zeros(N, 1, dtype=torch.int64), torch.ones(N, 1, dtype=torch.bool)
+    return Batch(Inputs(items, mask, torch.arange(N)), Targets(TARGETS, labels))
 
 
 def sampler(**settings: Any) -> Sampler:
     return Sampler(NegativesSettings(**settings), COUNTS, 0, torch.device("cpu"))
 
 
-def loss_of(encoder: Encoder, batch: Batch, settings: LossSettings, sampler: Sampler) -> Tensor:
+def value_of(encoder: Encoder, batch: Batch, of_scores: Loss, sampler: Sampler) -> Tensor:
     """As the training loop has it."""
-    objective = Objective(encoder, settings, sampler)
+    objective = Objective(encoder, of_scores, sampler)
     ((drawn, negatives),) = objective.drawn([batch])
     return objective.loss(drawn, negatives)
 
@@ -96,7 +92,7 @@ SAMPLED = ("sampled_softmax", "bce", "gbce", "bpr", "bpr_max", "top1", "top1_max
 def test_every_loss_with_every_sampler(name: str, logq: float, negatives: dict[str, Any]):
     """Scores, their correction and the mask of accidental hits, one pair at a time."""
     encoder = Table()
-    got = loss_of(encoder, batch(), LossSettings(name=name), sampler(logq=logq, **negatives))
+    got = value_of(encoder, batch(), loss_of(name), sampler(logq=logq, **negatives))
     drawn = sampler(logq=logq, **negatives).sample(TARGETS)  # the same seed draws the same again
     items = drawn.items.expand(N, -1) if drawn.items.dim() == 1 else drawn.items
     log_q = drawn.log_q.expand(N, -1) if drawn.log_q.dim() == 1 else drawn.log_q
@@ -119,23 +115,21 @@ def test_every_loss_with_every_sampler(name: str, logq: float, negatives: dict[s
 def test_disliked_targets_are_not_trained_on(name: str):
     encoder = Table()
     labels = torch.tensor([True, False, True, True, False, True])
-    loss_of(encoder, batch(labels), LossSettings(name=name), sampler(count=5)).backward()
+    value_of(encoder, batch(labels), loss_of(name), sampler(count=5)).backward()
     assert (encoder.states.grad.abs().sum(1) > 0).tolist() == labels.tolist()
 
 
 def test_bce_pushes_disliked_targets_down():
     encoder = Table()
     labels = torch.tensor([True, False, True, True, False, True])
-    loss_of(encoder, batch(labels), LossSettings(name="bce"), sampler(count=0, in_batch=True)).backward()
+    value_of(encoder, batch(labels), loss_of("bce"), sampler(count=0, in_batch=True)).backward()
     assert encoder.states.grad.abs().sum(1).min() > 0
 
 
 @pytest.mark.parametrize("name", ["softmax", *SAMPLED])
 def test_a_batch_of_disliked_targets_only(name: str):
     encoder = Table()
-    loss = loss_of(
-        encoder, batch(torch.zeros(N, dtype=torch.bool)), LossSettings(name=name), sampler(count=5)
-    )
+    loss = value_of(encoder, batch(torch.zeros(N, dtype=torch.bool)), loss_of(name), sampler(count=5))
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(encoder.states.grad).all()
@@ -150,7 +144,7 @@ def test_bfloat16_is_near(name: str, shared: bool):
             Table(),
             sampler(count=5, alpha=0.5, in_batch=True, logq=float(name == "sampled_softmax"), shared=shared),
         )
-        objective = Objective(encoder, LossSettings(name=name), draws, bfloat16)
+        objective = Objective(encoder, loss_of(name), draws, bfloat16)
         ((drawn, negatives),) = objective.drawn([batch()])
         loss = objective.loss(drawn, negatives)
         assert loss.dtype == torch.float32
@@ -166,15 +160,15 @@ def test_training_with_ratings():
     sequences = small_log()
     ratings = np.random.default_rng(0).integers(1, 6, sequences.events).astype(np.float32)
     split = last_n(type(sequences)(**{**vars(sequences), "ratings": ratings}), 2, min_rating=2)
-    for loss in ("bce", "softmax"):
+    for name in ("bce", "softmax"):
         model = HRM(
             width=8,
-            loss=loss,
+            loss=name,
             negatives={"count": 4},
             train={"epochs": 1, "batch_positions": 3},
         )
         model.fit(split)
-        assert torch.isfinite(model.score(split.histories(split.test))).all()
+        assert torch.isfinite(model.score(split.query(split.test))).all()
 
 
 def test_groups_of_settings():
@@ -185,12 +179,12 @@ def test_groups_of_settings():
         3,
         2,
     )
-    assert SASRec(loss=LossSettings(name="gbce", t=0.5)).loss.t == 0.5
+    assert SASRec(loss=GBCE(t=0.5)).loss.t == 0.5
     for wrong, message in [
         ({"widht": 8}, "sasrec.widht: unknown setting. Did you mean 'width'"),
         ({"loss": "bec"}, "loss.name: expected"),
         (
-            {"loss": {"name": "bce", "smothing": 0.1}},
+            {"loss": {"name": "softmax", "smothing": 0.1}},
             "loss.smothing: unknown setting. Did you mean 'smoothing'",
         ),
         ({"negatives": {"cuont": 3}}, "Did you mean 'count'"),
@@ -221,14 +215,14 @@ def test_groups_of_settings():
 
 def test_an_untrained_model_has_no_network():
     with pytest.raises(SeqrecError, match="not trained"):
-        SASRec().score(Histories.from_lists([np.array([1])]))
+        SASRec().score(Query.from_lists([np.array([1])]))
 
 
 def test_nothing_known_scores_by_popularity():
     split = leave_one_out(small_log())
     model = SASRec(width=8, length=10, train={"epochs": 1})
     model.fit(split)
-    scores = model.score(Histories.from_lists([np.empty(0, np.int32)]))
+    scores = model.score(Query.from_lists([np.empty(0, np.int32)]))
     assert scores[0].tolist() == split.item_counts.tolist()
 
 
@@ -252,7 +246,7 @@ def test_users_without_a_target_in_training(tmp_path, cls, features):
     expected = split.sequences.item_catalogue.decode(ranked.lists[:, :5].ravel()).to_list()
     for served in (model, cls.load(tmp_path / "model")):
         assert served.recommend(users=held_out, k=5)["item_id"].to_list() == expected
-    histories = split.histories(split.test)
+    histories = split.query(split.test)
     anonymous = model.score(
         replace(
             histories,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.fpmc import FPMC, FPMCNetwork, FPMCSettings
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.testing import small_log
@@ -17,10 +17,10 @@ def test_score_is_the_papers():
     net = FPMCNetwork(FPMCSettings(width=3, recent=2), items=6, users=4).double()
     v_iu, v_il = net.items.weight[:, :3], net.items.weight[:, 3:]
     lists, users = [[5, 0, 1], [2], []], [3, 0, 1]
-    histories = Histories.from_lists(
+    histories = Query.from_lists(
         [np.array(x, dtype=np.int32) for x in lists], np.array(users, dtype=np.int32)
     )
-    scores = net.encode(net.history_batch(histories)) @ net.item_vectors().T
+    scores = net.encode(net.query_inputs(histories)) @ net.item_vectors().T
     for row, (history, user) in enumerate(zip(lists, users)):
         for j in range(6):
             expected = (net.users.weight[user] @ v_iu[j]).item()
@@ -34,7 +34,7 @@ def test_score_is_the_papers():
 def test_an_unknown_user_has_the_mean_vector():
     torch.manual_seed(0)
     net = FPMCNetwork(FPMCSettings(width=3), items=6, users=4)
-    state = net.encode(net.history_batch(Histories.from_lists([np.array([1])])))
+    state = net.encode(net.query_inputs(Query.from_lists([np.array([1])])))
     torch.testing.assert_close(state[0, :3], net.users.weight.mean(0))
     torch.testing.assert_close(state[0, 3:], net.last_items.weight[1])
 
@@ -50,7 +50,7 @@ def test_a_known_user_without_history_is_not_anyone():
     split = leave_one_out(small_log())
     model = FPMC(width=8, train={"epochs": 2})
     model.fit(split)
-    empty = Histories.from_lists([np.empty(0, np.int32)] * 3, np.array([0, 1, -1], dtype=np.int32))
+    empty = Query.from_lists([np.empty(0, np.int32)] * 3, np.array([0, 1, -1], dtype=np.int32))
     known, other, nobody = model.score(empty)
     assert not torch.allclose(known, other)
     assert nobody.tolist() == split.item_counts.tolist()

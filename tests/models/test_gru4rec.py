@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.gru4rec import GRU4RecNetwork, GRU4RecSettings
 from seqrec.splitting.split import Queries, Split
 from seqrec.testing import sequences_of
@@ -41,7 +41,7 @@ def network(**settings) -> GRU4RecNetwork:
 
 
 def one_run(net: GRU4RecNetwork, items: np.ndarray) -> torch.Tensor:
-    return net.encode(net.history_batch(Histories.from_lists([items])))[0]
+    return net.encode(net.query_inputs(Query.from_lists([items])))[0]
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 3, 10])
@@ -54,9 +54,9 @@ def test_lanes_with_the_state_carried_equal_one_long_run(steps: int, layers: int
     prefixes = {(tuple(x[:n]), x[n]): one_run(net, x[:n]) for x in LISTS for n in range(1, len(x))}
     seen = []
     for batch in net.batches(split, lanes * steps, np.random.default_rng(0)):
-        states = net.encode(batch)
-        assert len(states) == len(batch.targets)
-        for state, target in zip(states, batch.targets.tolist()):
+        states = net.encode(batch.inputs)
+        assert len(states) == len(batch.targets.items)
+        for state, target in zip(states, batch.targets.items.tolist()):
             near = [
                 key
                 for key, expected in prefixes.items()
@@ -69,31 +69,42 @@ def test_lanes_with_the_state_carried_equal_one_long_run(steps: int, layers: int
     )
 
 
+@pytest.mark.parametrize("settings", [{}, {"layers": 2}, {"embedding": "none", "normalise": True}])
+def test_a_step_reads_one_more_item(settings):
+    """Serving goes on from a state, at the cost of one event, and gets what the whole history gives."""
+    net = network(**settings)
+    items = np.stack([LISTS[0][:5], LISTS[3][:5]])
+    state = net.start(2)
+    for n in range(5):
+        state, output = net.step(state, torch.from_numpy(items[:, n]))
+        whole = torch.stack([one_run(net, row[: n + 1]) for row in items])
+        torch.testing.assert_close(output, whole, rtol=0, atol=1e-12)
+
+
 def test_a_new_epoch_starts_from_nothing():
     net = network(steps=2)
-    first = [net.encode(b) for b in net.batches(everything(), 4, np.random.default_rng(0))]
-    again = [net.encode(b) for b in net.batches(everything(), 4, np.random.default_rng(0))]
+    first = [net.encode(b.inputs) for b in net.batches(everything(), 4, np.random.default_rng(0))]
+    again = [net.encode(b.inputs) for b in net.batches(everything(), 4, np.random.default_rng(0))]
     for a, b in zip(first, again):
         assert torch.equal(a, b)
 
 
 def test_reading_histories_does_not_disturb_the_lanes():
     net = network(steps=2)
-    undisturbed = [net.encode(b) for b in net.batches(everything(), 4, np.random.default_rng(0))]
+    undisturbed = [net.encode(b.inputs) for b in net.batches(everything(), 4, np.random.default_rng(0))]
     for batch, expected in zip(net.batches(everything(), 4, np.random.default_rng(0)), undisturbed):
         one_run(net, LISTS[0])
-        assert torch.equal(net.encode(batch), expected)
+        assert torch.equal(net.encode(batch.inputs), expected)
 
 
 def test_gradients_flow_back_through_the_steps_of_a_batch_only():
     net = network(steps=3, layers=1)
     batches = list(net.batches(everything(), 3, np.random.default_rng(1)))
-    net.carried = []
     for batch in batches[:2]:
-        states = net.encode(batch)
+        states = net.encode(batch.inputs)
     states.sum().backward()
     touched = (net.items.weight.grad.abs().sum(1) > 0).nonzero()[:, 0].tolist()
-    assert set(touched) <= set(batches[1].items.flatten().tolist())
+    assert set(touched) <= set(batches[1].inputs.items.flatten().tolist())
 
 
 @pytest.mark.parametrize("embedding", ["shared", "separate", "none"])

@@ -202,8 +202,8 @@ def test_dropout_of_the_state_is_carried_over():
     m = model("xe", dropout_hidden=0.5)
     network, _ = build(m)
     for batch in network.batches(everything(), LANES, np.random.default_rng(0)):
-        state = network.encode(batch)[:, :WIDTH]
-        torch.testing.assert_close(network.carried[0], state)
+        state = network.encode(batch.inputs)[:, :WIDTH]
+        torch.testing.assert_close(batch.inputs.memory.states[0], state)
         assert (state == 0).any()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.hrm import HRMNetwork, HRMSettings, pool
 
 VECTORS = torch.tensor([[[1.0, -2.0], [3.0, -4.0], [100.0, 100.0]]])
@@ -41,11 +41,11 @@ def network(**settings) -> HRMNetwork:
 
 
 def states(net: HRMNetwork, lists: list[list[int]], users: list[int] | None) -> list[list[float]]:
-    histories = Histories.from_lists(
+    histories = Query.from_lists(
         [np.array(x, dtype=np.int32) for x in lists],
         None if users is None else np.array(users, dtype=np.int32),
     )
-    return net.encode(net.history_batch(histories)).tolist()
+    return net.encode(net.query_inputs(histories)).tolist()
 
 
 def test_two_layers_by_hand():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models import item_knn
 from seqrec.models.item_knn import FAR_BELOW, ItemKNN
 from seqrec.splitting.leave_one_out import leave_one_out
@@ -57,9 +57,7 @@ def test_scores_are_the_obvious_ones(
         for j, similarity in table[item].items():
             expected[j] += decay**age * similarity
     expected += FAR_BELOW * model.popularity
-    scores = model.score(
-        Histories.from_lists([np.array([1], dtype=np.int32), np.array(history, dtype=np.int32)])
-    )
+    scores = model.score(Query.from_lists([np.array([1], dtype=np.int32), np.array(history, dtype=np.int32)]))
     assert scores[1].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
 
 
@@ -79,5 +77,5 @@ def test_items_that_never_occur_together():
     # training: 0 alone and 3 alone
     model.fit(leave_one_out(sequences_of([np.array([0, 1, 2]), np.array([3, 1, 2])], 4)))
     assert len(model.state()["item"]) == 0
-    scores = model.score(Histories.from_lists([np.array([0])]))[0]
+    scores = model.score(Query.from_lists([np.array([0])]))[0]
     assert scores[0] == scores[3] > scores[1] == scores[2] > 0

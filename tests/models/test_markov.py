@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.markov import Markov
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.split import Split
@@ -49,7 +49,7 @@ def test_scores_are_the_counts(lists: list[list[int]], strength: float, liked: i
     model = Markov(strength=strength)
     model.fit(split)
     histories: list[list[int]] = [[], *([5, i] for i in range(7))]
-    scores = model.score(Histories.from_lists([np.array(h, dtype=np.int32) for h in histories]))
+    scores = model.score(Query.from_lists([np.array(h, dtype=np.int32) for h in histories]))
     for row, history in zip(scores.tolist(), histories):
         assert row == pytest.approx(slowly(split, history[-1] if history else None, strength), rel=1e-5)
     assert scores[1:].sum(1).tolist() == pytest.approx([1.0] * 7, rel=1e-5)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.errors import DataError, SettingsError
 from seqrec.models.popularity import Popularity, shares
 from seqrec.models.recent_popularity import RecentPopularity, recent_events
@@ -15,7 +15,7 @@ from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.split import Split
 from seqrec.testing import sequences_of
 
-NOBODY = Histories.from_lists([np.array([0])])
+NOBODY = Query.from_lists([np.array([0])])
 
 
 def split_of(*lists: list[int], times: list[float] | None = None, items: int = 6) -> Split:

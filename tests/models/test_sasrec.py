@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.errors import SettingsError
 from seqrec.models.sasrec import Block, SASRec, SASRecNetwork, SASRecSettings
-from seqrec.nn.batch import Batch
+from seqrec.nn.batch import Inputs
 
 ITEMS, LENGTH = 20, 8
 
@@ -36,7 +36,7 @@ def all_states(net: SASRecNetwork, items: list[int]) -> torch.Tensor:
     # two rows, so that a state for each step is not mistaken for one a row
     rows = torch.tensor([items, items])
     at = torch.arange(2 * n)
-    return net.encode(Batch(rows, torch.ones(2, n, dtype=torch.bool), at, torch.empty(0)))[:n]
+    return net.encode(Inputs(rows, torch.ones(2, n, dtype=torch.bool), at))[:n]
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -75,7 +75,7 @@ def test_one_state_a_row_equals_the_full_last_block(heads: int):
 def test_histories_of_a_batch_get_the_states_of_their_last_items():
     net = network()
     lists = [np.array([3, 1, 4]), np.array([7]), np.arange(12), np.array([5, 5, 5, 5, 5, 5, 5, 5])]
-    states = net.encode(net.history_batch(Histories.from_lists(lists)))
+    states = net.encode(net.query_inputs(Query.from_lists(lists)))
     for state, items in zip(states, lists):
         torch.testing.assert_close(state, all_states(net, items[-LENGTH:].tolist())[-1], rtol=0, atol=1e-12)
 

@@ -12,7 +12,8 @@ import torch
 
 from seqrec import models
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.sequences import Histories, Sequences
+from seqrec.data.query import Query
+from seqrec.data.sequences import Sequences
 from seqrec.errors import SeqrecError, SettingsError, TrainingError
 from seqrec.evaluation import metrics, ranking
 from seqrec.features.schema import FeatureSchema
@@ -20,7 +21,7 @@ from seqrec.models.gru4rec import GRU4Rec
 from seqrec.models.hrm import HRM
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.split import Queries, Split
-from seqrec.testing import awkward_histories, sequences_of, small_log
+from seqrec.testing import awkward_query, sequences_of, small_log
 from seqrec.training import state
 from seqrec.training.negatives import Sampler
 from seqrec.training.objective import Objective
@@ -162,12 +163,12 @@ def test_gru4rec_knows_the_user_of_each_position(lanes, steps):
     network = m.network.double()
     found = 0
     for batch in network.batches(split, lanes * steps, np.random.default_rng(0)):
-        states = network.encode(batch)
-        users = batch.users.flatten()[batch.at]
-        for each, user, target in zip(states, users.tolist(), batch.targets.tolist()):
+        states = network.encode(batch.inputs)
+        users = batch.inputs.users.flatten()[batch.inputs.at]
+        for each, user, target in zip(states, users.tolist(), batch.targets.items.tolist()):
             own = split.sequences.items[split.train_starts[user] : split.train_stops[user]]
             prefixes = [own[:n] for n in range(1, len(own)) if own[n] == target]
-            expected = m.states(Histories.from_lists(prefixes, np.full(len(prefixes), user, dtype=np.int32)))
+            expected = m.states(Query.from_lists(prefixes, np.full(len(prefixes), user, dtype=np.int32)))
             assert torch.isclose(expected, each, rtol=0, atol=1e-9).all(1).any()
             found += 1
     assert found == split.train_positions
@@ -177,7 +178,7 @@ def test_gru4rec_knows_the_user_of_each_position(lanes, steps):
 def test_users_known_and_unknown(name):
     split = leave_one_out(small_log())
     m = make(name, {"user": ["group"], "item": ["item_id", "kind"]}).fit(split, progress=False)
-    history = Histories.from_lists(
+    history = Query.from_lists(
         [np.array([2, 3])] * 4 + [np.empty(0, np.int32)] * 4, np.array([0, 4, 1, -1] * 2, dtype=np.int32)
     )
     scores = m.score(history)
@@ -193,7 +194,7 @@ def test_items_without_ids_are_what_their_attributes_are():
     split = leave_one_out(small_log())
     for name in SMALL:
         m = make(name, {"sequence": ["tags"], "item": ["kind", "tags"]}).fit(split, progress=False)
-        scores = m.score(awkward_histories(split))[2:3]
+        scores = m.score(awkward_query(split))[2:3]
         assert torch.equal(scores[:, 0], scores[:, 30])  # both are k0 and t0
         assert not torch.equal(scores[:, 0], scores[:, 1])
 
@@ -247,7 +248,7 @@ def test_a_saved_model_needs_no_attributes(tmp_path):
     model.save(tmp_path / "model", histories=False)
     loaded = HRM.load(tmp_path / "model")
     assert loaded.features == FeatureSchema.of(EVERYTHING, "")
-    histories = replace(awkward_histories(split), users=None)
+    histories = replace(awkward_query(split), users=None)
     assert torch.equal(loaded.score(histories), model.score(histories))
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.item_knn import FAR_BELOW
 from seqrec.models.vsknn import VSKNN, pieces, ragged
 from seqrec.splitting.leave_one_out import leave_one_out
@@ -68,7 +68,7 @@ def test_scores_are_the_obvious_ones(
     # 4 recent items: their weights are quarters (or thirds), whose sums differ by far more than rounding does
     model = VSKNN(neighbours=neighbours, length=length, recent=4)
     model.fit(split)
-    histories = Histories.from_lists(
+    histories = Query.from_lists(
         [np.array([1]), np.array(history, dtype=np.int32)], np.array([-1, user], dtype=np.int32)
     )
     expected = slowly(split, history, user, model.settings) + FAR_BELOW * model.popularity
@@ -80,7 +80,7 @@ def test_worked_example():
     # 5} with 3/4
     model = VSKNN(recent=4)
     model.fit(leave_one_out(sequences_of([np.array([1, 3, 4, 6, 6]), np.array([2, 5, 6, 6])], ITEMS)))
-    scores = model.score(Histories.from_lists([np.array([0, 1, 2, 3])]))[0].tolist()
+    scores = model.score(Query.from_lists([np.array([0, 1, 2, 3])]))[0].tolist()
     # times the weight of the last item shared: 3 (1) and 2 (3/4)
     assert scores == pytest.approx([0, 1.5, 0.5625, 1.5, 1.5, 0.5625, 0, 0], abs=1e-5)
 
@@ -89,7 +89,7 @@ def test_only_the_latest_sequences_are_looked_at():
     split = leave_one_out(sequences_of([np.array([0, i, 7, 7]) for i in (1, 2, 3)], ITEMS))
     model = VSKNN(sample=2)
     model.fit(split)
-    scores = model.score(Histories.from_lists([np.array([0])]))[0]
+    scores = model.score(Query.from_lists([np.array([0])]))[0]
     # in a log without times, later in the log is later
     assert (scores[[1, 2, 3]] > 0.5).tolist() == [False, True, True]
 
@@ -97,7 +97,7 @@ def test_only_the_latest_sequences_are_looked_at():
 def test_a_known_users_own_sequence_is_no_neighbour():
     model = VSKNN()
     model.fit(leave_one_out(sequences_of([np.array([0, 1, 7, 7]), np.array([0, 2, 7, 7])], ITEMS)))
-    histories = Histories.from_lists([np.array([0])] * 2, np.array([0, -1], dtype=np.int32))
+    histories = Query.from_lists([np.array([0])] * 2, np.array([0, -1], dtype=np.int32))
     of_user, of_nobody = model.score(histories)
     assert (of_user[[1, 2]] > 0.5).tolist() == [False, True]
     assert (of_nobody[[1, 2]] > 0.5).tolist() == [True, True]

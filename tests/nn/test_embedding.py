@@ -14,7 +14,7 @@ from seqrec.data.catalogue import Catalogue
 from seqrec.errors import TrainingError
 from seqrec.features.encoding import Features
 from seqrec.features.schema import FeatureSchema
-from seqrec.nn.batch import Batch
+from seqrec.nn.batch import Inputs
 from seqrec.nn.embedding import FeatureEmbedding, add_users, embedding
 
 ITEMS, WIDTH = 6, 3
@@ -99,26 +99,15 @@ def test_users_are_added_to_the_states():
     states = torch.arange(8.0).view(4, 2)
     mask = torch.tensor([[True, True], [True, False], [False, False], [True, True]])
     at = torch.tensor([1, 2, 4, 7])
-    batch = Batch(
-        torch.zeros(4, 2, dtype=torch.int64),
-        mask,
-        at,
-        torch.empty(0, dtype=torch.int64),
-        users=torch.tensor([2, -1, 0, 1]),
-    )
+    items = torch.zeros(4, 2, dtype=torch.int64)
+    inputs = Inputs(items, mask, at, users=torch.tensor([2, -1, 0, 1]))
     u = users.weight
     # the third history is empty: its state is its user
     expected = torch.stack([states[0] + u[2], states[1], u[0], states[3] + u[1]])
-    torch.testing.assert_close(add_users(states, users, batch), expected)
-    mixed = Batch(
-        batch.items,
-        torch.ones_like(mask),
-        at,
-        batch.targets,
-        users=torch.tensor([[0, 1], [2, 0], [1, 0], [0, 2]]),
-    )
+    torch.testing.assert_close(add_users(states, users, inputs), expected)
+    mixed = Inputs(items, torch.ones_like(mask), at, users=torch.tensor([[0, 1], [2, 0], [1, 0], [0, 2]]))
     torch.testing.assert_close(add_users(states, users, mixed), states + u[torch.tensor([1, 2, 1, 2])])
-    nobody = Batch(batch.items, mask, at, batch.targets)
+    nobody = Inputs(items, mask, at)
     assert add_users(states, users, nobody) is states
 
 

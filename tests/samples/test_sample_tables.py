@@ -359,8 +359,8 @@ def test_ids_that_cannot_be_told_from_signs_are_refused(tmp_path):
         ({"negatives": -1}, "samples.negatives: expected greater than or equal to 0"),
         ({"kind": "popular"}, "samples.kind: expected 'negatives' or 'prob'"),
         ({"recents": 3}, "samples.recents: unknown setting. Did you mean 'recent'"),
-        ({"users": {"age": "label"}}, "columns of different names .'label' stands twice"),
-        ({"item": "x", "items": {"genres": "x"}}, "'last_x' stands twice"),
+        ({"users": {"age": "label"}}, "columns of different names .'label' occurs twice"),
+        ({"item": "x", "items": {"genres": "x"}}, "'last_x' occurs twice"),
     ],
 )
 def test_settings_are_checked(section, message):

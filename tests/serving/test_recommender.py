@@ -68,9 +68,21 @@ def test_seen_items_are_filtered_and_short_lists_end(model):
     assert len(model.recommend([[f"i{n}" for n in range(12)]])) == 0
 
 
+def test_only_what_is_allowed_and_not_denied(model):
+    frame = model.recommend([["i3"], ["i4"]], k=12, allow=["i4", "i5", "i6"], deny=["i6"])
+    assert frame.filter(query=0)["item_id"].to_list()[0] == "i4"
+    assert sorted(frame.filter(query=0)["item_id"]) == ["i4", "i5"]
+    assert frame.filter(query=1)["item_id"].to_list() == ["i5"]  # i4 was seen
+    assert len(model.recommend([["i3"]], allow=[])) == 0
+    assert len(model.recommend([["i3"]], k=12, deny=np.array(["i1", "i2"]))) == 9
+    with pytest.raises(UnknownIdError, match=r"allow has 1 item\(s\) that the model does not know: \['x'\]"):
+        model.recommend([["i3"]], allow=["i4", "x"])
+    assert model.recommend([["i3"]], allow=["i4", "x"], on_unknown="ignore")["item_id"].to_list() == ["i4"]
+
+
 def test_unknown_items(model):
     with pytest.raises(
-        UnknownIdError, match=r"sequence 1 has 1 item\(s\) that the model has never seen: \['x'\]"
+        UnknownIdError, match=r"sequence 1 has 1 item\(s\) that the model does not know: \['x'\]"
     ):
         model.recommend([["i1"], ["i3", "x"]])
     with pytest.warns(UserWarning, match="never seen"):

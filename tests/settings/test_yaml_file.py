@@ -29,7 +29,7 @@ def test_missing_variable_names_itself_and_its_neighbour(tmp_path):
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path):
-    with pytest.raises(SettingsError, match=r"line 3.*'epochs' stands twice"):
+    with pytest.raises(SettingsError, match=r"line 3.*'epochs' occurs twice"):
         yaml_file.read(write(tmp_path, "train:\n  epochs: 1\n  epochs: 2\n"))
 
 

@@ -3,8 +3,7 @@ import gzip
 import polars as pl
 import pytest
 
-from seqrec import sources
-from seqrec.data.interactions import Interactions
+from seqrec import read_log, sources
 from seqrec.errors import DataError
 
 RATINGS = "1::10::5::978300760\n1::20::3::978302109\n2::10::3.5::978301968\n"
@@ -52,7 +51,7 @@ def test_formats_are_detected_and_read(tmp_path, format, compress):
     name, text, expected = CASES[format]
     path = write(tmp_path, name + ".gz" * compress, gzip.compress(text.encode()) if compress else text)
     assert sources.detect(path) == format
-    for log in (Interactions.read(path), Interactions.read(path, format=format)):
+    for log in (read_log(path), read_log(path, format=format)):
         frame = (
             log.frame if "timestamp" in log.frame.columns else log.frame.with_columns(timestamp=pl.lit(None))
         )
@@ -78,7 +77,7 @@ def test_folders(tmp_path):
     with pytest.raises(DataError, match="a folder of no data set that is known"):
         sources.detect(tmp_path)
     write(tmp_path, "x.inter", CASES["recbole"][1])
-    assert len(Interactions.read(tmp_path)) == 2
+    assert len(read_log(tmp_path)) == 2
     write(tmp_path, "ratings.csv", CASES["ml-20m"][1])
     assert sources.detect(tmp_path) == "ml-20m"
 
@@ -104,17 +103,17 @@ def test_folders(tmp_path):
 )
 def test_files_of_another_form_are_refused(tmp_path, format, text, message):
     with pytest.raises(DataError, match=message):
-        Interactions.read(write(tmp_path, "log", text), format=format)
+        read_log(write(tmp_path, "log", text), format=format)
 
 
 def test_formats_know_their_own_options(tmp_path):
     path = write(tmp_path, "ratings.dat", RATINGS)
     with pytest.raises(DataError, match="knows its own delimiter"):
-        Interactions.read(path, delimiter=",")
+        read_log(path, delimiter=",")
     with pytest.raises(DataError, match="fixes its columns"):
-        Interactions.read(path, columns={"user_id": "x"})
+        read_log(path, columns={"user_id": "x"})
     sessions = write(tmp_path, "s.tsv", "Session\tItemId\tTime\n1\t2\t3\n")
-    assert len(Interactions.read(sessions, format="gru4rec", columns={"user_id": "Session"})) == 1
+    assert len(read_log(sessions, format="gru4rec", columns={"user_id": "Session"})) == 1
 
 
 def test_attributes_beside_the_files_of_movielens(tmp_path):
@@ -123,14 +122,14 @@ def test_attributes_beside_the_files_of_movielens(tmp_path):
         tmp_path, "movies.dat", "10::Café, the (1999)::Comedy|Drama\n99::Never rated (2000)::War\n", "latin-1"
     )
     write(tmp_path, "users.dat", "1::F::1::10::02139\n2::M::56::16::70072\n")
-    s = Interactions.read(tmp_path).sequences()
+    s = read_log(tmp_path).sequences()
     assert s.item_catalogue.attributes.rows() == [("Café, the (1999)", "Comedy|Drama"), (None, None)]
     assert s.user_catalogue.attributes["zip_code"].to_list() == ["02139", "70072"]
     csv = tmp_path / "csv"
     csv.mkdir()
     write(csv, "ratings.csv", CASES["ml-20m"][1])
     write(csv, "movies.csv", 'movieId,title,genres\n2,"Jumanji, ""the"" (1995)",Adventure|Children\n')
-    assert Interactions.read(csv).sequences().item_catalogue.attributes["title"].to_list() == [
+    assert read_log(csv).sequences().item_catalogue.attributes["title"].to_list() == [
         'Jumanji, "the" (1995)',
         None,
     ]

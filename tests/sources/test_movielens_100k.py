@@ -2,8 +2,7 @@ import zipfile
 
 import pytest
 
-from seqrec import sources
-from seqrec.data.interactions import Interactions
+from seqrec import read_log, sources
 from seqrec.errors import DataError, DownloadError
 from seqrec.sources import fetch, movielens_100k
 from seqrec.splitting.leave_one_out import leave_one_out
@@ -20,17 +19,14 @@ def offline(monkeypatch, tmp_path):
         raise OSError("no network in tests")
 
     monkeypatch.setattr(fetch.urllib.request, "urlopen", refuse)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("SEQREC_DATA", raising=False)
     monkeypatch.setenv("SEQREC_CACHE", str(tmp_path / "cache"))
 
 
-def no_wheel(target):
-    raise DownloadError("pip download recbole (no network in tests)")
-
-
-@pytest.fixture
-def without_wheel(monkeypatch):
-    monkeypatch.setattr(movielens_100k, "from_wheel", no_wheel)
+def find(md5=movielens_100k.MD5, **options):
+    """As ``movielens_100k.load`` looks for its files."""
+    return fetch.find("ml-100k", ["u.data"], None, None, url=movielens_100k.URL, md5=md5, **options)
 
 
 def test_the_real_files(ml_100k_interactions):
@@ -51,8 +47,9 @@ def test_the_real_files(ml_100k_interactions):
     )
 
 
-def test_the_copy_in_recboles_wheel_gives_the_same_split(ml_100k_interactions, tmp_path):
+def test_the_copy_in_recboles_wheel_gives_the_same_split(ml_100k_interactions, tmp_path, monkeypatch):
     """Its rows are those of u.data in the same order, so that ties fall alike."""
+    monkeypatch.delenv("PIP_NO_INDEX")
     try:
         source = movielens_100k.from_wheel(tmp_path)
     except DownloadError as error:
@@ -66,7 +63,7 @@ def test_the_copy_in_recboles_wheel_gives_the_same_split(ml_100k_interactions, t
     assert (a["genres"] != b["genres"]).sum() == 0
 
 
-def test_where_it_is_looked_for_first(tmp_path, monkeypatch, without_wheel):
+def test_where_it_is_looked_for_first(tmp_path, monkeypatch):
     root = tmp_path / "data"
     (root / "ml-100k").mkdir(parents=True)
     (root / "ml-100k" / "u.data").write_text(U_DATA)
@@ -84,7 +81,7 @@ def test_where_it_is_looked_for_first(tmp_path, monkeypatch, without_wheel):
     assert "the cache" in log.source
 
 
-def test_the_publishers_archive_is_checked_and_cached(tmp_path, monkeypatch, without_wheel):
+def test_the_publishers_archive_is_checked_and_cached(tmp_path, monkeypatch):
     archive = tmp_path / "ml-100k.zip"
     with zipfile.ZipFile(archive, "w") as made:
         made.writestr("ml-100k/u.data", U_DATA)
@@ -94,11 +91,12 @@ def test_the_publishers_archive_is_checked_and_cached(tmp_path, monkeypatch, wit
     with pytest.raises(
         DownloadError, match=r"ml-100k\.zip \(MD5 .*, expected 0e33842e24a9c977be4e0107933c0723: damaged"
     ):
-        sources.load("ml-100k")
+        find()
     assert list((tmp_path / "cache").iterdir()) == []
-    monkeypatch.setattr(movielens_100k, "MD5", fetch.checksum(archive))
-    log = sources.load("ml-100k")
-    assert log.source == "the publisher's https://files.grouplens.org/datasets/movielens/ml-100k.zip"
+    assert (
+        find(fetch.checksum(archive)).source
+        == "the publisher's https://files.grouplens.org/datasets/movielens/ml-100k.zip"
+    )
     assert sorted(p.name for p in (tmp_path / "cache" / "ml-100k").iterdir()) == [
         "README",
         "source.json",
@@ -106,10 +104,11 @@ def test_the_publishers_archive_is_checked_and_cached(tmp_path, monkeypatch, wit
     ]
     assert "from the publisher's" in sources.load("ml-100k").source  # now from the cache
     monkeypatch.setenv("SEQREC_CACHE", str(tmp_path / "cache 2"))
-    assert "unpacked in" in sources.load("ml-100k", data_dir=tmp_path).source  # a zip where the user says
+    monkeypatch.setenv("SEQREC_DATA", str(tmp_path))  # a zip where the user says
+    assert "unpacked in" in find(fetch.checksum(archive)).source
 
 
-def test_a_failure_is_one_line_that_says_what_to_do(tmp_path, without_wheel):
+def test_a_failure_is_one_line_that_says_what_to_do(tmp_path):
     with pytest.raises(DownloadError) as error:
         sources.load("ml-100k", data_dir=tmp_path)
     message = str(error.value)
@@ -128,16 +127,15 @@ def test_a_failure_is_one_line_that_says_what_to_do(tmp_path, without_wheel):
         sources.load("ml-100")
 
 
-def test_a_publisher_that_does_not_answer_is_given_up(monkeypatch, without_wheel):
+def test_a_publisher_that_does_not_answer_is_given_up(monkeypatch):
     import threading
     import time
 
     silent = threading.Event()
     monkeypatch.setattr(fetch.urllib.request, "urlopen", lambda url, timeout: silent.wait(30))
-    monkeypatch.setattr(fetch, "CONNECT_SECONDS", 0.1)
     started = time.monotonic()
     with pytest.raises(DownloadError, match=r"out of reach: no answer within 0\.1 s"):
-        sources.load("ml-100k")
+        find(connect_seconds=0.1)
     silent.set()
     assert time.monotonic() - started < 5
 
@@ -154,17 +152,15 @@ def test_a_publisher_that_does_not_answer_is_given_up(monkeypatch, without_wheel
         ("sleep 30", "no end after 1 s"),
     ],
 )
-def test_what_pip_says_is_passed_on(tmp_path, monkeypatch, program, message):
+def test_what_pip_says_is_passed_on(tmp_path, program, message):
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{program}\n")
     python.chmod(0o755)
-    monkeypatch.setattr(movielens_100k.sys, "executable", str(python))
-    monkeypatch.setattr(movielens_100k, "PIP_SECONDS", 1)
     with pytest.raises(DownloadError, match=message):
-        movielens_100k.from_wheel(tmp_path)
+        movielens_100k.from_wheel(tmp_path, str(python), seconds=1)
 
 
-def test_a_cache_that_cannot_be_written_is_said(tmp_path, without_wheel):
+def test_a_cache_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DownloadError, match="name another with SEQREC_CACHE"):
         sources.load("ml-100k", cache=tmp_path / "file")
@@ -173,4 +169,4 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path, without_wheel):
 def test_read_takes_the_folder_or_the_file(tmp_path):
     (tmp_path / "u.data").write_text(U_DATA)
     for path in (tmp_path, tmp_path / "u.data"):
-        assert Interactions.read(path).frame.columns == ["user_id", "item_id", "timestamp", "rating"]
+        assert read_log(path).frame.columns == ["user_id", "item_id", "timestamp", "rating"]

@@ -1,8 +1,7 @@
 import polars as pl
 import pytest
 
-from seqrec import sources
-from seqrec.data.interactions import Interactions
+from seqrec import read_log, sources
 from seqrec.errors import DataError
 from seqrec.sources import movielens_1m
 from seqrec.splitting.leave_one_out import leave_one_out
@@ -31,7 +30,7 @@ def test_it_is_what_the_plainest_reading_gives(log, expected, ml_1m_sequences):
 def test_the_publishers_file_gives_the_same_order(shared_data, log):
     """On the users whose times are there: ratings.dat, sorted by time with ties in file order, is what
     sequences.tsv.gz says."""
-    ratings = Interactions.read(shared_data / "ml-1m" / "ratings-users-1-to-2999.dat.gz")
+    ratings = read_log(shared_data / "ml-1m" / "ratings-users-1-to-2999.dat.gz")
     assert sources.detect(shared_data / "ml-1m" / "ratings-users-1-to-2999.dat.gz") == "ml-1m"
     catalogue = log.sequences().item_catalogue
     kept = ratings.where(pl.col("item_id").is_in(catalogue.ids.implode())).sequences(item_catalogue=catalogue)

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_sequences import of_items
 
-from seqrec import sources
+from seqrec import read_log, sources
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.interactions import Interactions
 from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError
 from seqrec.experiment import protocol as protocols
@@ -84,7 +83,7 @@ def test_what_was_written_is_read_back(users, recent, negatives, shuffle, data):
     threshold = data.draw(st.sampled_from([None, 2]))
     split = last_n(sequences, n=2, min_rating=threshold)
     paths = data.draw(st.permutations(written(split, recent=recent, negatives=negatives, shuffle=shuffle)))
-    log = Interactions.read(paths)
+    log = read_log(paths)
     assert told(log) == expected(sequences, threshold)
     again = log.sequences()
     assert last_n(again, n=2, min_rating=threshold).hash == split.hash
@@ -101,7 +100,7 @@ def test_with_repeated_items_the_order_is_right_or_refused(users, recent, negati
     found, refusal = None, ""
     try:
         found = told(
-            Interactions.read(
+            read_log(
                 written(last_n(sequences, n=2, min_rating=threshold), recent=recent, negatives=negatives)
             )
         )
@@ -114,7 +113,7 @@ def test_repeated_items_are_read_back_where_histories_tell_them_apart():
     users = [[0, 1, 2, 0, 1, 3, 0, 1, 2, 4, 0, 0, 5], [1, 2, 1, 3, 1, 4, 2]]
     sequences = rated(users, [[5, 5, 1, 5, 5, 1, 5, 5, 5, 5, 1, 5, 5], [1, 5, 5, 5, 1, 5, 5]])
     paths = written(last_n(sequences, n=2, min_rating=2), recent=4)
-    assert told(Interactions.read(paths)) == expected(sequences, 2)
+    assert told(read_log(paths)) == expected(sequences, 2)
 
 
 def test_a_way_that_hides_in_rows_of_label_0_is_found():
@@ -122,7 +121,7 @@ def test_a_way_that_hides_in_rows_of_label_0_is_found():
     that never was."""
     sequences = rated([[0, 1, 1, 0, 0, 1, 2, 1, 0, 0, 3, 0]], [[1, 1, 5, 1, 1, 1, 1, 1, 5, 5, 5, 1]])
     with pytest.raises(DataError, match="the order of user '5' cannot be told: items repeat"):
-        Interactions.read(written(last_n(sequences, n=2, min_rating=2), recent=2))
+        read_log(written(last_n(sequences, n=2, min_rating=2), recent=2))
 
 
 @settings(max_examples=15)
@@ -130,20 +129,20 @@ def test_a_way_that_hides_in_rows_of_label_0_is_found():
 def test_later_histories_tell_of_events_without_rows(users, recent):
     sequences = rated(users, [[5] * len(user) for user in users])
     split = last_n(sequences, n=2)
-    assert told(Interactions.read(written(split, ("train", "test"), recent=recent))) == expected(sequences)
+    assert told(read_log(written(split, ("train", "test"), recent=recent))) == expected(sequences)
 
 
 def test_an_event_without_a_row_has_no_rating_where_others_are_disliked(caplog):
     sequences = rated([[0, 1, 2, 3, 4, 5]], [[5, 1, 5, 5, 5, 5]])
     caplog.set_level(logging.INFO, "seqrec")
-    log = Interactions.read(written(last_n(sequences, n=2, min_rating=2), ("test", "train")))
+    log = read_log(written(last_n(sequences, n=2, min_rating=2), ("test", "train")))
     assert told(log)[5] == [("i0", 5.0), ("i1", 1.0), ("i2", 5.0), ("i3", None), ("i4", 5.0), ("i5", 5.0)]
     assert "1 events have no row" in caplog.text
 
 
 def test_a_test_table_alone_tells_its_own_histories(caplog):
     sequences = rated([list(range(9))], [[5] * 9])
-    log = Interactions.read(written(last_n(sequences, n=2), ("test",), recent=3))
+    log = read_log(written(last_n(sequences, n=2), ("test",), recent=3))
     assert [item for item, _ in told(log)[5]] == ["i4", "i5", "i6", "i7", "i8"]
     assert "1 users have events before those in the tables" in caplog.text
 
@@ -173,7 +172,7 @@ def test_tables_of_every_kind_are_detected_and_read(tmp_path, ending):
             path
         )
     assert ending == "jsonl" or sources.detect(path) == "samples"
-    log = Interactions.read(path, format="samples" if ending == "jsonl" else "auto")
+    log = read_log(path, format="samples" if ending == "jsonl" else "auto")
     assert log.frame.rows() == [(7, 10, 0, 5.0), (7, 11, 1, 1.0), (7, 12, 2, 5.0), (8, 12, 0, 5.0)]
     assert log.items is None
     assert log.users is None
@@ -185,7 +184,7 @@ def test_a_folder_that_spark_wrote_is_a_table(tmp_path):
         (tmp_path / f"{name}.parquet" / "_SUCCESS").touch()
         frame(rows[:1]).write_parquet(tmp_path / f"{name}.parquet" / "part-00000-x.snappy.parquet")
         frame(rows[1:]).write_parquet(tmp_path / f"{name}.parquet" / "part-00001-x.snappy.parquet")
-    log = Interactions.read([tmp_path / "train.parquet", tmp_path / "test.parquet"])
+    log = read_log([tmp_path / "train.parquet", tmp_path / "test.parquet"])
     assert log.frame["item_id"].to_list() == [10, 11, 12, 12]
     prepared = prepare([tmp_path / "train.parquet", tmp_path / "test.parquet"], tmp_path / "prepared")
     assert prepared.items.tolist() == [0, 1, 2, 2]
@@ -197,16 +196,16 @@ def test_other_names_and_types(tmp_path):
     )
     table.write_parquet(tmp_path / "rows.parquet")
     names = {"user_id": "client", "item_id": "sku", "label": "clicked", "recent": "before"}
-    log = Interactions.read(tmp_path / "rows.parquet", format="samples", columns=names)
+    log = read_log(tmp_path / "rows.parquet", format="samples", columns=names)
     assert log.frame.rows() == [("u", 4, 0, 5.0), ("u", 5, 1, 5.0)]
     with pytest.raises(
-        DataError, match=r"'recents' is no column of a table of samples. Did you mean 'recent'"
+        DataError, match=r"'recents' is not a column of a table of samples. Did you mean 'recent'"
     ):
-        Interactions.read(tmp_path / "rows.parquet", format="samples", columns={"recents": "before"})
+        read_log(tmp_path / "rows.parquet", format="samples", columns={"recents": "before"})
     with pytest.raises(DataError, match="no column 'skus' for item_id"):
-        Interactions.read(tmp_path / "rows.parquet", format="samples", columns=names | {"item_id": "skus"})
+        read_log(tmp_path / "rows.parquet", format="samples", columns=names | {"item_id": "skus"})
     with pytest.raises(DataError, match=r"no column for item_id. .*Expected a table of samples"):
-        Interactions.read(
+        read_log(
             tmp_path / "rows.parquet", format="samples", columns={"user_id": "client", "label": "clicked"}
         )
 
@@ -235,7 +234,7 @@ def test_attributes_of_users_and_items(tmp_path):
     ]
     table = pl.DataFrame(rows, schema=names, orient="row")
     table.write_parquet(tmp_path / "train.parquet")
-    log = Interactions.read(tmp_path / "train.parquet")
+    log = read_log(tmp_path / "train.parquet")
     assert log.users.sort("user_id").rows(named=True) == [
         {"user_id": 7, "age": 25, "zip": "02215"},
         {"user_id": 8, "age": 35, "zip": None},
@@ -250,11 +249,11 @@ def test_attributes_of_users_and_items(tmp_path):
         [table[:3].drop("where"), table[:1].with_columns(movie_id=pl.lit("13")).drop("where")]
     ).with_columns(year=pl.lit("1999"))
     items.write_parquet(tmp_path / "item.parquet")
-    given = Interactions.read(tmp_path / "train.parquet", items=tmp_path / "item.parquet").items
+    given = read_log(tmp_path / "train.parquet", items=tmp_path / "item.parquet").items
     assert given.columns == ["item_id", "genre", "year"]
     assert given.rows() == [(10, "A\x01B", 1999), (11, "A\x01B", 1999), (12, "C", 1999), (13, "A\x01B", 1999)]
     with pytest.raises(DataError, match=r"'movie_id': the log's items are Int64. Got 'x'"):
-        Interactions.read(tmp_path / "train.parquet", items=table[:1].with_columns(movie_id=pl.lit("x")))
+        read_log(tmp_path / "train.parquet", items=table[:1].with_columns(movie_id=pl.lit("x")))
 
 
 @pytest.mark.parametrize(
@@ -272,17 +271,17 @@ def test_attributes_of_users_and_items(tmp_path):
 def test_what_cannot_be_told_is_refused(tmp_path, rows, message):
     frame(rows).write_parquet(tmp_path / "train.parquet")
     with pytest.raises(DataError, match=message):
-        Interactions.read(tmp_path / "train.parquet")
+        read_log(tmp_path / "train.parquet")
 
 
 def test_a_single_last_row_of_label_0_is_an_event(tmp_path):
     frame([(1, 7, 10, "0"), (0, 7, 11, "10")]).write_parquet(tmp_path / "train.parquet")
-    assert Interactions.read(tmp_path / "train.parquet").frame["item_id"].to_list() == [10, 11]
+    assert read_log(tmp_path / "train.parquet").frame["item_id"].to_list() == [10, 11]
 
 
 def test_an_item_called_0_is_an_item(tmp_path):
     split = last_n(replace(of_items("abcd"), item_catalogue=Catalogue([0, 1, 2, 3])), n=1)
-    log = Interactions.read(written(split, missing="None"))
+    log = read_log(written(split, missing="None"))
     assert log.frame["item_id"].to_list() == [0, 1, 2, 3]
 
 
@@ -295,7 +294,7 @@ def test_movielens_1m_comes_back_whole(shared_data, tmp_path):
     split = protocol.split.apply(sequences)
     about = write(split, tmp_path, SampleSettings(negatives=1))
     assert about["negatives"] == int((split.train_events & split.positive).sum()) > 30_000
-    log = Interactions.read(
+    log = read_log(
         [tmp_path / f"{name}.parquet" for name in ("test", "train", "validation")],
         items=tmp_path / "item.parquet",
     )

@@ -54,7 +54,7 @@ def test_properties(settings, log):
         assert (queries.history_stops <= queries.targets).all()
         assert (queries.targets < s.offsets[queries.users + 1]).all()
         assert (np.diff(queries.targets) > 0).all()
-        assert np.array_equal(split.histories(queries).users, queries.users)
+        assert np.array_equal(split.query(queries).users, queries.users)
     if "temporal" in settings.name:
         # A session belongs where it ends, and may begin before the cut; a window holds events.
         moments = [
@@ -119,7 +119,7 @@ def test_last_queries_of_users():
 def test_histories_hold_what_is_known():
     s = of_items("abcdef")
     split = replace(leave_one_out(s), test=Queries.until(s, [3, 5], np.array([4])))
-    histories = split.histories(split.test)
+    histories = split.query(split.test)
     assert [s.items[a:b].tolist() for a, b in zip(histories.starts, histories.stops)] == [
         [0, 1, 2],
         [0, 1, 2, 3],
@@ -130,7 +130,7 @@ def test_histories_hold_what_is_known():
 
 def test_histories_say_whose_they_are_and_the_split_who_trained():
     split = user_holdout(of_items(*["abc"] * 6), validation_users=1, test_users=2)
-    assert split.histories(split.test).users.tolist() == split.test.users.tolist()
+    assert split.query(split.test).users.tolist() == split.test.users.tolist()
     assert not split.trained_users[split.test.users].any()
     assert split.trained_users.sum() == 3
     assert split.retrain().trained_users[split.validation.users].all()

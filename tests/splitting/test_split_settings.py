@@ -103,7 +103,8 @@ def test_a_split_with_no_query_is_refused_and_says_why():
         sequences = of_items("abcdefgh", "abc") if settings.arguments else of_items("ab", "ba")
         with pytest.raises(
             DataError,
-            match=rf"split '{settings.name}': expected at least one validation query. Got none.*the longest of 2 sequences has",
+            match=rf"split '{settings.name}': expected at least one validation query. "
+            "Got none.*the longest of 2 sequences has",
         ):
             settings.apply(sequences)
 

@@ -21,6 +21,8 @@ from seqrec.models.hrm import HRM
 from seqrec.models.popularity import Popularity
 from seqrec.storage import s3
 
+MORE_THAN_A_PART = s3.PART + (1 << 20)
+
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,17 +101,16 @@ def test_what_is_written_is_listed_at_once_and_what_is_removed_is_not(s3_bucket)
     assert not storage.exists(f"{s3_bucket}/run/a.txt")
 
 
-@pytest.mark.parametrize("part", [s3.PART, 5 << 20])
-def test_an_error_while_writing_writes_nothing(s3_bucket, s3_server, monkeypatch, part):
+@pytest.mark.parametrize("size", [6 << 20, MORE_THAN_A_PART])
+def test_an_error_while_writing_writes_nothing(s3_bucket, s3_server, size):
     """Neither a small file, sent at once, nor one that is sent in parts: leaving fsspec's own block would
     complete both."""
-    monkeypatch.setattr(s3, "PART", part)
     path = f"{s3_bucket}/model/weights"
     storage.write_text("old", path)
 
     def write_half() -> None:
         with storage.open_write(path) as stream:
-            stream.write(b"x" * (6 << 20))
+            stream.write(b"x" * size)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -119,10 +120,8 @@ def test_an_error_while_writing_writes_nothing(s3_bucket, s3_server, monkeypatch
     assert b"<Upload>" not in uploads(s3_bucket, s3_server)
 
 
-def test_large_files_go_in_parts_and_come_back_whole(faulty, s3_bucket, monkeypatch):
-    monkeypatch.setattr(s3, "PART", 5 << 20)
-    monkeypatch.setattr(s3, "AHEAD", 1 << 20)
-    array = np.random.default_rng(0).integers(0, 1 << 62, (6 << 20) // 8)
+def test_large_files_go_in_parts_and_come_back_whole(faulty, s3_bucket):
+    array = np.random.default_rng(0).integers(0, 1 << 62, MORE_THAN_A_PART // 8)
     storage.write_array(array, f"{s3_bucket}/large.npy")
     assert sum("partNumber" in request for request in faulty.requests) == 2
     np.testing.assert_array_equal(storage.read_array(f"{s3_bucket}/large.npy"), array)
@@ -131,7 +130,6 @@ def test_large_files_go_in_parts_and_come_back_whole(faulty, s3_bucket, monkeypa
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "csv.gz"])
 def test_logs_are_streamed(s3_bucket, monkeypatch, kind):
     monkeypatch.setattr(s3, "AHEAD", 1 << 14)
-    monkeypatch.setattr(files, "BLOCK", 1 << 14)
     frame = pl.DataFrame(
         {"user_id": [f"u{i % 97}" for i in range(5000)], "item_id": [f"i{i % 31}" for i in range(5000)]}
     )
@@ -144,10 +142,10 @@ def test_logs_are_streamed(s3_bucket, monkeypatch, kind):
         else:
             text = frame.write_csv(separator="\t" if kind == "tsv" else ",").encode()
             stream.write(gzip.compress(text) if kind == "csv.gz" else text)
-    batches = list(files.batches(path, kind.removesuffix(".gz")))
+    batches = list(files.batches(path, kind.removesuffix(".gz"), block=1 << 14, rows=1000))
     assert pl.concat(batches).equals(frame)
-    assert len(batches) > 1 or kind == "parquet"  # its rows come a million at a time
-    assert seqrec.Interactions.read(path).frame.select("user_id", "item_id").equals(frame)
+    assert len(batches) > 1
+    assert seqrec.read_log(path).frame.select("user_id", "item_id").equals(frame)
 
 
 # What goes wrong.
@@ -163,7 +161,7 @@ def test_a_wrong_bucket_is_named(s3_bucket):
         lambda: storage.exists(wrong),
         lambda: storage.names(f"{wrong}/x"),
         lambda: storage.remove(f"{wrong}/x"),
-        lambda: seqrec.Interactions.read(f"{wrong}/log.csv"),
+        lambda: seqrec.read_log(f"{wrong}/log.csv"),
         lambda: seqrec.load(f"{wrong}/model"),
         lambda: seqrec.Sequences.load(f"{wrong}/prepared"),
     ):
@@ -279,10 +277,9 @@ def test_faults_that_pass_are_outlasted(faulty, s3_bucket, kind, method):
 
 
 @pytest.mark.parametrize("kind", ["503", "cut request", "lost answer"])
-def test_a_part_of_an_upload_is_tried_again(faulty, s3_bucket, monkeypatch, kind):
-    monkeypatch.setattr(s3, "PART", 5 << 20)
+def test_a_part_of_an_upload_is_tried_again(faulty, s3_bucket, kind):
     fault = faulty.inject(kind, times=2, part="partNumber=2")
-    data = np.random.default_rng(1).bytes(6 << 20)
+    data = np.random.default_rng(1).bytes(MORE_THAN_A_PART)
     with storage.open_write(f"{s3_bucket}/x") as stream:
         stream.write(data)
     assert content(f"{s3_bucket}/x") == data
@@ -298,16 +295,13 @@ def test_a_part_of_an_upload_is_tried_again(faulty, s3_bucket, monkeypatch, kind
         ("cut request", "uploads"),
     ],
 )
-def test_an_upload_that_fails_for_good_leaves_what_was_there(
-    faulty, s3_bucket, s3_server, monkeypatch, kind, part
-):
-    monkeypatch.setattr(s3, "PART", 5 << 20)
+def test_an_upload_that_fails_for_good_leaves_what_was_there(faulty, s3_bucket, s3_server, kind, part):
     storage.write_text("old", f"{s3_bucket}/x")
     fault = faulty.inject(kind, times=1000, method="POST" if part == "uploads" else "PUT", part=part)
 
     def write() -> None:
         with storage.open_write(f"{s3_bucket}/x") as stream:
-            stream.write(bytes(6 << 20))
+            stream.write(bytes(MORE_THAN_A_PART))
 
     with pytest.raises(StorageError, match=r"/x: "):
         write()
@@ -323,7 +317,7 @@ def test_a_server_that_goes_on_failing_is_named(faulty, s3_bucket):
         fault = faulty.inject(kind, times=1000, method="GET")
         for attempt in (
             lambda: content(f"{s3_bucket}/x.parquet"),
-            lambda: seqrec.Interactions.read(f"{s3_bucket}/x.parquet"),
+            lambda: seqrec.read_log(f"{s3_bucket}/x.parquet"),
         ):
             with pytest.raises(StorageError, match=r"x\.parquet: "):
                 attempt()
@@ -334,7 +328,6 @@ def test_a_server_that_goes_on_failing_is_named(faulty, s3_bucket):
 def test_a_log_is_read_through_faults_or_not_at_all(faulty, s3_bucket, monkeypatch, kind):
     """A cut is never taken for the end of the file, nor for a damaged one."""
     monkeypatch.setattr(s3, "AHEAD", 1 << 15)
-    monkeypatch.setattr(files, "BLOCK", 1 << 15)
     frame = pl.DataFrame(
         {
             "user_id": [f"u{i % 97}" for i in range(20_000)],
@@ -347,14 +340,14 @@ def test_a_log_is_read_through_faults_or_not_at_all(faulty, s3_bucket, monkeypat
         stream.write(
             gzip.compress(text) if kind == "csv.gz" else text
         ) if kind != "parquet" else frame.write_parquet(stream)
-    assert seqrec.Interactions.read(path).frame["item_id"].to_list() == frame["item_id"].to_list()
+    assert seqrec.read_log(path).frame["item_id"].to_list() == frame["item_id"].to_list()
     for fails in ("503", "cut answer"):
         fault = faulty.inject(fails, times=4, method="GET", part="log", after=1)
-        assert seqrec.Interactions.read(path).frame["item_id"].to_list() == frame["item_id"].to_list()
+        assert seqrec.read_log(path).frame["item_id"].to_list() == frame["item_id"].to_list()
         assert fault.injected == 4
         faulty.inject(fails, times=1000, method="GET", part="log", after=1)
         with pytest.raises(StorageError, match=r"/log\."):
-            seqrec.Interactions.read(path)
+            seqrec.read_log(path)
 
 
 @pytest.fixture(scope="module")

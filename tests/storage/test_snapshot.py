@@ -128,5 +128,5 @@ def test_sequences_of_format_1_are_read_and_replaced(ring, tmp_path):
     np.testing.assert_array_equal(loaded.items, ring.items)  # who has the old ones open keeps them
     assert len(storage.names(tmp_path)) == 6
     storage.write_json({"format": 9}, tmp_path / "sequences.json")
-    with pytest.raises(DataError, match="expected format 2"):
+    with pytest.raises(DataError, match="expected format 1 or 2"):
         Sequences.load(tmp_path)

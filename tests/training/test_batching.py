@@ -3,7 +3,7 @@ which events it holds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -60,12 +60,12 @@ class Position:
 
 
 def positions(batch: Batch) -> list[Position]:
-    steps = batch.items.shape[1]
-    assert batch.items.shape == batch.mask.shape
-    assert not batch.items[~batch.mask].any()  # padding is item 0
+    steps = batch.inputs.items.shape[1]
+    assert batch.inputs.items.shape == batch.inputs.mask.shape
+    assert not batch.inputs.items[~batch.inputs.mask].any()  # padding is item 0
     return [
-        Position(int(batch.items.ravel()[at]), int(target), int(at) // steps, int(at) % steps)
-        for at, target in zip(batch.at, batch.targets)
+        Position(int(batch.inputs.items.ravel()[at]), int(target), int(at) // steps, int(at) % steps)
+        for at, target in zip(batch.inputs.at, batch.targets.items)
     ]
 
 
@@ -87,7 +87,9 @@ def user_of(split: Split, event: int) -> int:
 
 def same(a: Batch, b: Batch) -> bool:
     return (
-        a.items.shape == b.items.shape and torch.equal(a.items, b.items) and torch.equal(a.targets, b.targets)
+        a.inputs.items.shape == b.inputs.items.shape
+        and torch.equal(a.inputs.items, b.inputs.items)
+        and torch.equal(a.targets.items, b.targets.items)
     )
 
 
@@ -95,17 +97,17 @@ def same(a: Batch, b: Batch) -> bool:
 def test_windows(split, steps, batch_positions, seed):
     trained = []
     for batch in batching.windows(split, steps, batch_positions, np.random.default_rng(seed)):
-        assert batch.items.shape[1] <= steps
+        assert batch.inputs.items.shape[1] <= steps
         assert 0 < batch.positions < batch_positions + steps
-        lengths = batch.mask.sum(1)
+        lengths = batch.inputs.mask.sum(1)
         # padding is on the right
-        assert torch.equal(batch.mask, torch.arange(batch.items.shape[1]) < lengths[:, None])
+        assert torch.equal(batch.inputs.mask, torch.arange(batch.inputs.items.shape[1]) < lengths[:, None])
         assert batch.positions == int(lengths.sum())
         for p in positions(batch):
             assert p.target == p.read + 1
             # a piece is a run of events
-            assert p.step == 0 or int(batch.items[p.row, p.step - 1]) == p.read - 1
-            assert int(batch.users[p.row]) == user_of(split, p.read) == user_of(split, p.target)
+            assert p.step == 0 or int(batch.inputs.items[p.row, p.step - 1]) == p.read - 1
+            assert int(batch.inputs.users[p.row]) == user_of(split, p.read) == user_of(split, p.target)
             trained.append(p.target)
     assert sorted(trained) == trainable(split)
 
@@ -116,7 +118,7 @@ def test_windows_worked_example():
     cuts = []
     for seed in range(60):
         pieces = [
-            batch.items[0][batch.mask[0]].tolist()
+            batch.inputs.items[0][batch.inputs.mask[0]].tolist()
             for batch in batching.windows(split, 3, 1, np.random.default_rng(seed))
         ]
         cuts.append(tuple(sorted(map(tuple, pieces))))
@@ -128,8 +130,8 @@ def test_windows_of_like_length_stand_together():
     split = of_lengths(*[3] * 40, *[60] * 40)
     for batch in batching.windows(split, 64, 500, np.random.default_rng(0)):
         # all but the one batch where short meets long
-        if 2 not in batch.mask.sum(1) or 59 not in batch.mask.sum(1):
-            assert bool(batch.mask.all())
+        if 2 not in batch.inputs.mask.sum(1) or 59 not in batch.inputs.mask.sum(1):
+            assert bool(batch.inputs.mask.all())
 
 
 @given(splits, st.integers(1, 5), st.integers(1, 4), st.sampled_from(["random", "start"]), st.integers(0, 99))
@@ -140,17 +142,17 @@ def test_lanes(split, count, steps, order, seed):
     state = [-1] * count  # the event that each row read last
     rows_before = count
     for batch in batching.lanes(split, count, steps, order, np.random.default_rng(seed)):
-        rows, width = batch.items.shape
+        rows, width = batch.inputs.items.shape
         assert rows <= rows_before  # rows only drop out, at the end, and the others keep their place
         assert width <= steps
         rows_before = rows
-        assert batch.mask[:, 0].all()  # a row without anything left is gone
-        assert not batch.resets[~batch.mask].any()
-        lengths = batch.mask.sum(1)
-        assert torch.equal(batch.mask, torch.arange(width) < lengths[:, None])
+        assert batch.inputs.mask[:, 0].all()  # a row without anything left is gone
+        assert not batch.inputs.resets[~batch.inputs.mask].any()
+        lengths = batch.inputs.mask.sum(1)
+        assert torch.equal(batch.inputs.mask, torch.arange(width) < lengths[:, None])
         assert batch.positions == int(lengths.sum())
         for p in positions(batch):
-            if bool(batch.resets[p.row, p.step]):
+            if bool(batch.inputs.resets[p.row, p.step]):
                 assert p.read in split.train_starts[split.train_stops > split.train_starts]
                 begun.append(p.read)
             else:
@@ -167,16 +169,18 @@ def test_lanes(split, count, steps, order, seed):
 
 @given(splits, st.integers(1, 5), st.integers(1, 4), st.integers(0, 99))
 def test_lanes_tell_the_user_of_each_input(split, count, steps, seed):
-    for batch in batching.lanes(split, count, steps, "random", np.random.default_rng(seed), users=True):
-        assert batch.users.shape == batch.items.shape
-        for row, step in batch.mask.nonzero().tolist():
-            assert int(batch.users[row, step]) == user_of(split, int(batch.items[row, step]))
+    for batch in batching.lanes(
+        split, count, steps, "random", np.random.default_rng(seed), frozenset({"users"})
+    ):
+        assert batch.inputs.users.shape == batch.inputs.items.shape
+        for row, step in batch.inputs.mask.nonzero().tolist():
+            assert int(batch.inputs.users[row, step]) == user_of(split, int(batch.inputs.items[row, step]))
 
 
 def test_lanes_worked_example():
     """The drawing of the docstring, a step at a time: [1 2 3], [4 5] and [6 7 8 9] in two lanes."""
     seen = [
-        (batch.items.tolist(), batch.targets.tolist(), batch.resets.tolist())
+        (batch.inputs.items.tolist(), batch.targets.items.tolist(), batch.inputs.resets.tolist())
         for batch in batching.lanes(of_lengths(3, 2, 4), 2, 1, "start", np.random.default_rng(0))
     ]
     # The lane that goes on longer stands first. After one step [4 5] is over, and its lane takes [6 7 8 9].
@@ -191,10 +195,12 @@ def test_lanes_worked_example():
 def test_lanes_take_sequences_by_the_time_of_their_first_event():
     split = build([(0, 3, 0), (0, 3, 0), (0, 3, 0)], times=np.array([20, 21, 22, 0, 1, 2, 10, 11, 12]))
     (batch,) = batching.lanes(split, 1, 100, "start", np.random.default_rng(0))
-    assert batch.items[0].tolist() == [3, 4, 6, 7, 0, 1]
+    assert batch.inputs.items[0].tolist() == [3, 4, 6, 7, 0, 1]
     orders = {
         tuple(
-            next(iter(batching.lanes(split, 1, 100, "random", np.random.default_rng(seed)))).items[0].tolist()
+            next(iter(batching.lanes(split, 1, 100, "random", np.random.default_rng(seed))))
+            .inputs.items[0]
+            .tolist()
         )
         for seed in range(50)
     }
@@ -204,7 +210,8 @@ def test_lanes_take_sequences_by_the_time_of_their_first_event():
 def test_lanes_are_filled_evenly():
     split = of_lengths(*np.random.default_rng(0).integers(2, 40, 500))
     rows = [
-        batch.items.shape[0] for batch in batching.lanes(split, 16, 1, "random", np.random.default_rng(0))
+        batch.inputs.items.shape[0]
+        for batch in batching.lanes(split, 16, 1, "random", np.random.default_rng(0))
     ]
     assert sum(rows) == split.train_positions
     assert np.mean([r == 16 for r in rows]) > 0.9
@@ -214,22 +221,25 @@ def test_lanes_are_filled_evenly():
 def test_recent(split, width, batch_positions, seed):
     trained = []
     for batch in batching.recent(split, width, batch_positions, np.random.default_rng(seed)):
-        assert batch.items.shape == (batch.positions, width)
+        assert batch.inputs.items.shape == (batch.positions, width)
         assert batch.positions <= batch_positions
-        assert batch.at.tolist() == list(range(batch.positions))  # one state a row
-        for row, target in enumerate(batch.targets.tolist()):
+        assert batch.inputs.at.tolist() == list(range(batch.positions))  # one state a row
+        for row, target in enumerate(batch.targets.items.tolist()):
             user = user_of(split, target)
             before = list(range(target - 1, int(split.train_starts[user]) - 1, -1))[:width]
-            assert batch.items[row][batch.mask[row]].tolist() == before
-            assert batch.mask[row].tolist() == [True] * len(before) + [False] * (width - len(before))
-            assert int(batch.users[row]) == user
+            assert batch.inputs.items[row][batch.inputs.mask[row]].tolist() == before
+            assert batch.inputs.mask[row].tolist() == [True] * len(before) + [False] * (width - len(before))
+            assert int(batch.inputs.users[row]) == user
             trained.append(target)
     assert sorted(trained) == trainable(split)
 
 
 def test_recent_worked_example():
     (batch,) = batching.recent(of_lengths(5), 3, 100, np.random.default_rng(0))
-    rows = {int(t): row[mask].tolist() for t, row, mask in zip(batch.targets, batch.items, batch.mask)}
+    rows = {
+        int(t): row[mask].tolist()
+        for t, row, mask in zip(batch.targets.items, batch.inputs.items, batch.inputs.mask)
+    }
     assert rows == {1: [0], 2: [1, 0], 3: [2, 1, 0], 4: [3, 2, 1]}
 
 
@@ -238,6 +248,13 @@ WALKS = {
     "lanes": lambda split, rng: batching.lanes(split, 3, 4, "random", rng),
     "recent": lambda split, rng: batching.recent(split, 4, 16, rng),
 }
+
+
+@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+def test_an_epoch_says_how_many_positions_it_has(walk):
+    split = of_lengths(*range(2, 22))
+    batches = walk(split, np.random.default_rng(0))
+    assert batches.positions == sum(batch.positions for batch in batches) == split.train_positions
 
 
 @pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
@@ -255,16 +272,16 @@ def test_labels_are_of_the_targets(walk):
     positive = np.arange(events) % 3 != 0
     split = build([(0, 5, 1), (1, 5, 0)], positive=positive)
     for batch in walk(split, np.random.default_rng(0)):
-        assert batch.labels.tolist() == positive[batch.targets].tolist()
+        assert batch.targets.labels.tolist() == positive[batch.targets.items].tolist()
     for batch in walk(of_lengths(5, 6), np.random.default_rng(0)):
-        assert batch.labels is None
+        assert batch.targets.labels is None
 
 
 @pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
 def test_users_without_a_target_are_left_out(walk):
     split = build([(0, 0, 4), (0, 1, 3), (0, 2, 2), (2, 0, 0), (0, 0, 0)])
     (batch,) = walk(split, np.random.default_rng(0))
-    assert batch.targets.tolist() == [9]
+    assert batch.targets.items.tolist() == [9]
 
 
 @pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
@@ -273,15 +290,53 @@ def test_nothing_to_train_on_is_an_error(walk):
         list(walk(build([(0, 1, 3), (0, 0, 2)]), np.random.default_rng(0)))
 
 
+READING = {
+    "windows": lambda split, rng, reads: batching.windows(split, 4, 16, rng, reads),
+    "lanes": lambda split, rng, reads: batching.lanes(split, 3, 4, "random", rng, reads),
+    "recent": lambda split, rng, reads: batching.recent(split, 4, 16, rng, reads),
+}
+
+
+@pytest.mark.parametrize("walk", READING.values(), ids=READING)
+def test_times_and_baskets_are_told_to_those_who_read_them(walk):
+    """An event's item is its number here, so its time and basket can be looked up."""
+    times, baskets = np.arange(11) * 10.0, np.arange(11) // 2
+    split = build([(0, 5, 1), (1, 4, 0)], times=times)
+    split = replace(split, sequences=replace(split.sequences, baskets=baskets))
+    for batch in walk(split, np.random.default_rng(0), frozenset({"times", "baskets"})):
+        i, targets = batch.inputs, batch.targets.items.numpy()
+        assert i.times.shape == i.baskets.shape == i.items.shape
+        assert i.times[i.mask].tolist() == times[i.items[i.mask].numpy()].tolist()
+        assert i.baskets[i.mask].tolist() == baskets[i.items[i.mask].numpy()].tolist()
+        assert i.asked_at.tolist() == times[targets].tolist()  # the moment of the target, and no more of it
+    for batch in walk(split, np.random.default_rng(0), frozenset()):
+        assert batch.inputs.times is batch.inputs.baskets is batch.inputs.asked_at is None
+    with pytest.raises(DataError, match="times: the model reads the times of events"):
+        list(walk(of_lengths(4, 4), np.random.default_rng(0), frozenset({"times"})))
+
+
+def test_queries_tell_times_and_the_moment_they_are_asked_at():
+    split = build([(0, 5, 0), (0, 4, 0)], times=np.arange(9) * 10)
+    query = split.query(Queries.at(split.sequences, np.array([4, 8])))
+    for inputs in (
+        batching.last_states(query, 3, frozenset({"times"})),
+        batching.last_items(query, 3, frozenset({"times"})),
+    ):
+        assert inputs.times[inputs.mask].tolist() == (inputs.items[inputs.mask] * 10).tolist()
+        assert inputs.asked_at.tolist() == [40, 80]
+    with pytest.raises(DataError, match="asked_at: the model reads the moment that it predicts for"):
+        batching.last_states(replace(query, asked_at=None), 3, frozenset({"times"}))
+
+
 def test_batches_move_as_a_whole():
     batch = next(iter(batching.lanes(of_lengths(5, 6), 2, 2, "random", np.random.default_rng(0))))
     moved = batch.to(torch.device("meta"))
     assert {
-        moved.items.device.type,
-        moved.mask.device.type,
-        moved.at.device.type,
-        moved.targets.device.type,
-        moved.resets.device.type,
+        moved.inputs.items.device.type,
+        moved.inputs.mask.device.type,
+        moved.inputs.at.device.type,
+        moved.targets.items.device.type,
+        moved.inputs.resets.device.type,
     } == {"meta"}
-    assert moved.users is None
+    assert moved.inputs.users is None
     assert batch.to(torch.device("cpu")) is batch

@@ -1,7 +1,7 @@
-"""Benchmarks: versioned protocols, runs that resume, one result file a run, a leaderboard made from them.
+"""Benchmarks: runs under versioned protocols, one result file each, and a leaderboard made from these.
 
-python -c "from seqrec import benchmark; benchmark.run('ml-100k-leave-one-out-v1', models=['popularity',
-'gru4rec'])"
+from seqrec import benchmark
+benchmark.run("ml-100k-leave-one-out-v1", models=["popularity", "gru4rec"])
 """
 
 from seqrec.benchmark.results import Result, collect

@@ -1,4 +1,4 @@
-"""The leaderboard: one Markdown page, generated from the result files and from nothing else."""
+"""The leaderboard: one Markdown page, generated from the result files alone."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from seqrec.tables import Table, fraction
 
 HEADER = """# Leaderboard
 
-Generated from the files in `results/` by `seqrec benchmark`; do not edit it. A table belongs to one version of one protocol: numbers of
-different tables are not comparable.
+Generated from the files in `results/` by `seqrec benchmark`; do not edit it. Each table belongs to one
+version of one protocol; do not compare numbers across tables.
 
-- Every query ranks the whole catalogue; among equal scores a target has the worst rank.
-- Numbers are means over seeds, with a 95% interval from {resamples:,} bootstrap resamples of users. ± is the standard deviation over seeds.
-- *vs best*: paired randomisation test on users' values of the first metric against the best row, corrected for all pairs of rows (max-T, for
-  the best is known only from the same data); ≈ is not significantly worse (p ≥ .05).
-- *train s*: wall clock of training with its validation passes. *peak MB*: largest resident memory of one process from the log to the test
-  metrics, in MiB. *positions/s*: targets in the loss a second, mean over epochs.
+- Every query ranks the whole catalogue; among equal scores a target gets the worst rank.
+- Numbers are means over seeds, with a 95% interval from {resamples:,} bootstrap resamples of users. ± is the
+  standard deviation over seeds.
+- *vs best*: paired randomisation test on users' values of the first metric against the best row, corrected
+  for all pairs of rows (max-T, since the same data show which row is best); ≈ means not significantly worse
+  (p ≥ .05).
+- *train s*: wall-clock time of training, validation included. *peak MB*: largest resident memory of one
+  process from the log to the test metrics, in MiB. *positions/s*: targets in the loss per second, mean over
+  epochs.
 """
 
 
@@ -59,21 +62,26 @@ def row_of(row: Row, group: Group) -> dict[str, Any]:
 
 
 def most_ties(runs: Iterable[Result], filter_seen: bool) -> int | None:
-    """The most ties of any run under the headline's filter; None where a run has not counted them (older
-    files count under the filter only)."""
+    """The most ties of any run under the headline's filter; None if a run has not counted them.
+
+    Older result files have counted filtered ties only.
+    """
     counts = [run.get("ties" if filter_seen else "ties_unfiltered") for run in runs]
     return None if None in counts else max(counts)
 
 
 def beside(name: str, filter_seen: bool) -> str:
+    """The column of a metric under the other filter than the headline's."""
     return f"{name} {'unfiltered' if filter_seen else 'filtered'}"
 
 
 def seconds(s: float) -> str:
+    """Seconds as the table shows them."""
     return "< 0.1" if s < 0.1 else f"{s:,.1f}" if s < 10 else f"{s:,.0f}"
 
 
 def p_value(p: float) -> str:
+    """A p value as the table shows it."""
     return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
@@ -92,13 +100,13 @@ def facts(group: Group) -> list[str]:
     first = group.runs[0]
     ties = most_ties(group.runs, group.filter_seen)
     in_all = {
-        None: " Where it says –, they were not counted.",
-        0: " There is none: lists written as top-k files score the same.",
+        None: " – means that they were not counted.",
+        0: " There are none: lists written as top-k files score the same.",
     }
     lines = [
         f"{first['items']:,} candidates, {first['users']:,} users, {first.get('queries', 0):,} test "
         f"queries, split `{first['split_hash']}`; "
-        f"the history is {'filtered' if group.filter_seen else 'not filtered'}.",
+        f"seen items are {'filtered' if group.filter_seen else 'not filtered'}.",
         "*ties*: queries in which a score equal to the target's reaches the first 20 (most of any seed)."
         + in_all.get(ties, ""),
     ]
@@ -108,8 +116,8 @@ def facts(group: Group) -> list[str]:
     for variant in group.variants:
         cold = first.get(f"cold_targets_{variant}") or 0.0
         lines.append(
-            f"*{variant}*: {first.get(f'queries_{variant}', 0):,} queries, {cold:.1%} of them never seen "
-            "in training."
+            f"*{variant}*: {first.get(f'queries_{variant}', 0):,} queries, {cold:.1%} of them never "
+            "seen in training."
         )
     if first.get("retrained"):
         lines.append(
@@ -132,7 +140,7 @@ def table(results: str | Path | Iterable[str | Path | Result], protocol: str | P
     """The table of one protocol (its name, or its YAML file), from all results in a folder.
 
     Raises:
-        DataError: there is no result of that protocol.
+        DataError: there is no result of that protocol, or results do not belong in one table.
     """
     name = read_protocol(protocol).name
     found = groups(r for r in collect(results) if r["protocol"] == name)
@@ -161,6 +169,6 @@ def write(
     """Writes the leaderboard of all results in a folder.
 
     Raises:
-        DataError: results that cannot stand in one table; the message names the file.
+        DataError: results that do not belong in one table; the message names the file.
     """
     storage.write_text(render(results), path)

@@ -13,8 +13,10 @@ LIBRARIES = ("seqrec", "torch", "numpy", "polars", "safetensors")
 
 
 def commit() -> str:
-    """The commit of the code that runs, with ``-dirty`` where its source has changes; the version where it is
-    installed from a package."""
+    """The commit of the running code, with ``-dirty`` if its source has changes.
+
+    Of code that is installed from a package, its version.
+    """
     source = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
@@ -33,7 +35,7 @@ def commit() -> str:
 
 
 def libraries() -> dict[str, str]:
-    """Versions of Python and of what computes."""
+    """Versions of Python and of the libraries that compute."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -44,7 +46,7 @@ def libraries() -> dict[str, str]:
 
 
 def hardware() -> str:
-    """Processor, cores in reach, memory and system, in one line."""
+    """Processor, available cores, memory and system, in one line."""
     name = platform.processor() or platform.machine()
     memory = ""
     try:
@@ -62,7 +64,7 @@ def hardware() -> str:
 def peak_memory_mb() -> float:
     """Largest resident memory of this process so far, in MiB.
 
-    On Linux from /proc: what ``getrusage`` says begins with the memory of the process that started this one.
+    On Linux from /proc: the value of ``getrusage`` starts at that of the parent process.
     """
     try:
         for line in Path("/proc/self/status").read_text().splitlines():

@@ -1,7 +1,7 @@
-"""Result files: one JSON document a run, whole and portable, and the rows of a table made from them.
+"""Result files: one self-contained JSON document a run, and the rows of a table made from them.
 
-Per-query ranks are kept, so that any metric, interval or paired test can be computed later without running
-anything again. They are packed (smallest unsigned type, zlib, base64): 6,040 ranks are about 12 KB.
+Per-query ranks are kept, so that any metric, interval or paired test can be computed later without another
+run. They are packed (smallest unsigned type, zlib, base64): 6,040 ranks are about 12 KB.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ BINS = 5
 
 
 def pack(array: np.ndarray) -> dict[str, Any]:
-    """Whole numbers from 0 on as a JSON value."""
+    """An (n,) array of whole numbers from 0 on as a JSON value."""
     dtype = np.min_scalar_type(int(array.max(initial=0)))
     data = zlib.compress(array.astype(dtype).astype(dtype.newbyteorder("<")).tobytes(), 9)
     return {"dtype": dtype.name, "length": len(array), "zlib_base64": base64.b64encode(data).decode()}
 
 
 def unpack(value: Mapping[str, Any]) -> np.ndarray:
-    """(length,) int64, what ``pack`` was given.
+    """The (length,) int64 array that ``pack`` was given.
 
     Raises:
-        DataError: it is not whole.
+        DataError: the value is damaged or incomplete.
     """
     try:
         data = zlib.decompress(base64.b64decode(value["zlib_base64"]))
@@ -69,8 +69,10 @@ def unpack(value: Mapping[str, Any]) -> np.ndarray:
 
 
 def pack_ranks(ranks: Ranks) -> dict[str, Any]:
-    """Filtered and unfiltered rank, and user, of every query (users as differences, which are small)."""
-    return {
+    """Filtered and unfiltered rank of every target, and user of every query (as differences, which are
+    small); and how many targets each query has, where it is not one."""
+    several = {} if ranks.offsets is None else {"targets": pack(np.diff(ranks.offsets))}
+    return several | {
         "filtered": pack(ranks.filtered),
         "unfiltered": pack(ranks.unfiltered),
         "users": pack(np.diff(ranks.users, prepend=0)),
@@ -78,20 +80,31 @@ def pack_ranks(ranks: Ranks) -> dict[str, Any]:
 
 
 def by_bin(
-    values: np.ndarray, ranks: np.ndarray, names: Iterable[str], bins: int = BINS
+    values: np.ndarray,
+    ranks: np.ndarray,
+    names: Iterable[str],
+    bins: int = BINS,
+    offsets: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
-    """Metrics of the queries in bins of a property, of about as many queries each; what has value 0 is a bin
-    of its own.
+    """Metrics of the queries in bins of a property, with about as many queries each.
+
+    Queries with value 0 are a bin of their own.
 
     Args:
         values: (queries,) the property (history length, training events of the target).
-        ranks: (queries,) headline ranks.
+        ranks: (targets,) headline ranks.
+        offsets: (queries + 1,) where the targets of each query begin; None: each has one.
 
     Returns:
         one dictionary a bin: ``low`` and ``high`` (both included), ``queries``, and each metric.
     """
+    measured = {
+        name: metrics.values(metric, ranks, k, offsets)
+        for name in names
+        for metric, k in [metrics.parse(name)]
+    }
     some = np.sort(values[values > 0])
-    # the last of each bin
+    # the largest value of each bin
     edges = (
         np.unique(some[[-(-len(some) * i // bins) - 1 for i in range(1, bins + 1)]]) if len(some) else some
     )
@@ -104,20 +117,13 @@ def by_bin(
             "high": int(values[inside].max()),
             "queries": int(inside.sum()),
         }
-        result.append(
-            row
-            | {
-                name: float(function(ranks[inside], k).mean())
-                for name in names
-                for function, k in [metrics.parse(name)]
-            }
-        )
+        result.append(row | {name: float(of_queries[inside].mean()) for name, of_queries in measured.items()})
     return result
 
 
 @dataclass(frozen=True)
 class Result:
-    """One run, as its file has it.
+    """One run, as read from its file.
 
     Attributes:
         content: the JSON document.
@@ -131,13 +137,15 @@ class Result:
         return self.content[key]
 
     def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key, or the default."""
         return self.content.get(key, default)
 
     @classmethod
     def read(cls, path: str | Path) -> Result:
-        """
+        """A result from its file.
+
         Raises:
-            DataError: not a result file, or not a whole one.
+            DataError: not a result file, or an incomplete one.
         """
         content = storage.read_json(path)
         missing = (
@@ -155,7 +163,11 @@ class Result:
         return self.get("examples") or self.get("samples") or []
 
     def ranks(self, filter_seen: bool, variant: str = "") -> np.ndarray:
-        """(queries,) int64 ranks."""
+        """(targets,) int64 ranks, from 1.
+
+        Raises:
+            DataError: they are damaged.
+        """
         return unpack(
             self.content[f"ranks_{variant}" if variant else "ranks"][
                 "filtered" if filter_seen else "unfiltered"
@@ -166,19 +178,19 @@ class Result:
         self, filter_seen: bool, cutoffs: Sequence[int] = metrics.CUTOFFS, variant: str = ""
     ) -> UserValues:
         """Every metric by user."""
-        users = np.cumsum(unpack(self.content[f"ranks_{variant}" if variant else "ranks"]["users"]))
-        return comparison.by_user(
-            metrics.from_ranks(self.ranks(filter_seen, variant), tuple(cutoffs), self.get("headline") or ()),
-            users,
-        )
+        packed = self.content[f"ranks_{variant}" if variant else "ranks"]
+        users, offsets = np.cumsum(unpack(packed["users"])), None
+        if "targets" in packed:
+            offsets = np.concatenate([[0], np.cumsum(unpack(packed["targets"]))])
+        ranks, more = self.ranks(filter_seen, variant), self.get("headline") or ()
+        return comparison.by_user(metrics.from_ranks(ranks, tuple(cutoffs), more, offsets), users)
 
 
 def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]:
-    """All result files of a folder (and the folders in it), or of several files and folders, in a stable
-    order.
+    """All results below a folder, or in several files and folders, by protocol, model and seed.
 
     Raises:
-        DataError: a folder or file that does not exist, or a JSON file that is no result.
+        DataError: a folder or file that does not exist, or a JSON file that is not a result.
     """
     found: list[Result] = []
     for entry in [results] if isinstance(results, str | Path) else results:
@@ -196,8 +208,10 @@ def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]
 
 
 def same_settings(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether the settings of two results agree, whichever version wrote them. None is as good as absent:
-    what an older result does not know yet was not set."""
+    """Whether the settings of two results agree, whichever versions wrote them.
+
+    None counts as absent: older results lack settings that were added later.
+    """
     return bool(_set(upgraded(one)) == _set(upgraded(other)))
 
 
@@ -211,6 +225,7 @@ def _set(settings: Any) -> Any:
 
 @lru_cache
 def protocol_of(name: str) -> Protocol | None:
+    """The shipped protocol of this name, if there is one."""
     return read_protocol(name) if name in names() else None
 
 
@@ -219,6 +234,7 @@ class Row:
     """All seeds of one model under one protocol: a row of a table.
 
     Attributes:
+        model: the row's label.
         runs: in the order of their seeds, with the same settings, split and queries.
         filter_seen: whether the protocol's headline is filtered.
     """
@@ -229,21 +245,23 @@ class Row:
 
     @property
     def seeds(self) -> list[int]:
+        """The seeds, ascending."""
         return [run["seed"] for run in self.runs]
 
     def values(self, filter_seen: bool | None = None, variant: str = "") -> UserValues:
-        """By user, the mean over seeds; the headline's filter unless said."""
+        """Every metric by user, mean over seeds; under the headline's filter by default."""
         chosen = self.filter_seen if filter_seen is None else filter_seen
         return comparison.over_seeds([run.values(chosen, variant=variant) for run in self.runs])
 
     @cached_property
     def headline(self) -> UserValues:
+        """Every metric by user, mean over seeds, under the headline's filter."""
         return self.values()
 
     def intervals(
         self, names: Sequence[str], filter_seen: bool | None = None, variant: str = ""
     ) -> dict[str, dict[str, float]]:
-        """Mean over seeds with 95% interval over users, of some metrics."""
+        """Mean over seeds of some metrics, with 95% intervals over users."""
         values = self.values(filter_seen, variant)
         return comparison.intervals(
             UserValues(values.users, values.counts, {name: values.sums[name] for name in names})
@@ -255,7 +273,7 @@ class Row:
         return float(np.std(means, ddof=1)) if len(means) > 1 else None
 
     def mean(self, key: str) -> float | None:
-        """Mean over the runs of a number in the files; None where one has none."""
+        """Mean over the runs of a number in the files; None if a run lacks it."""
         found = [run.get(key) for run in self.runs]
         return None if any(value is None for value in found) else float(np.mean(found))
 
@@ -265,9 +283,12 @@ class Group:
     """All results of one protocol.
 
     Attributes:
+        protocol, title, description: of the protocol.
+        filter_seen: whether the headline metrics filter seen items.
+        headline: names of the metrics in the table.
+        variants: names of other query sets that are measured too.
         rows: best first, by the first headline metric.
         compared: model -> its test against the best.
-        headline: names of the metrics in the table.
     """
 
     protocol: str
@@ -281,6 +302,7 @@ class Group:
 
     @property
     def runs(self) -> list[Result]:
+        """The runs of all rows."""
         return [run for row in self.rows for run in row.runs]
 
     def all_of(self, key: str) -> list[Any]:
@@ -292,11 +314,11 @@ class Group:
 
 
 def groups(results: Iterable[Result]) -> list[Group]:
-    """Results put together by protocol and model.
+    """Results grouped by protocol and model.
 
     Raises:
-        DataError: runs that cannot stand in one table: another split, other candidates, other settings among
-            the seeds of a model, a seed twice.
+        DataError: runs that do not belong in one table: different splits or candidates, different settings
+            for the seeds of a model, or a seed with several files.
     """
     by_protocol: dict[str, dict[str, list[Result]]] = {}
     for result in results:
@@ -305,6 +327,11 @@ def groups(results: Iterable[Result]) -> list[Group]:
 
 
 def group(protocol: str, by_model: dict[str, list[Result]]) -> Group:
+    """The results of one protocol as a group.
+
+    Raises:
+        DataError: as ``groups``.
+    """
     declared = protocol_of(protocol)
     first = next(iter(by_model.values()))[0]
     expected = {key: first[key] for key in ("split_hash", "items", "users", "filter_seen")}
@@ -341,7 +368,7 @@ def group(protocol: str, by_model: dict[str, list[Result]]) -> Group:
         }
     except SettingsError as error:
         raise DataError(
-            f"{protocol}: results that asked different queries cannot stand in one table ({error})"
+            f"{protocol}: results on different queries do not belong in one table ({error})"
         ) from error
     rows.sort(key=lambda row: list(compared).index(row.model))
     return Group(

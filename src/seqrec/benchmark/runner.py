@@ -75,7 +75,7 @@ def read_config(protocol: str, label: str, configs: str | Path | None = None) ->
         if ":" in label or not str(error).startswith("unknown model"):
             raise
         raise SettingsError(
-            f"models: {label!r} is neither a model nor has it settings under "
+            f"models: {label!r} is not a model, and has no settings under "
             f"{protocol}.{did_you_mean(label, labels(protocol, configs) or MODELS)}"
         ) from error
     return Config(model=label)
@@ -92,7 +92,7 @@ def recipe_of(protocol: Protocol, label: str, config: Config) -> Recipe:
     fixed = [f"train.{key}" for key in selection if key in (config.train or {})]
     fixed += ["fit.seed"] if "seed" in config.fit.model_fields_set else []
     if fixed:
-        raise SettingsError(f"{label}: {fixed[0]}: the protocol or the run sets it. Leave it out.")
+        raise SettingsError(f"{label}: {fixed[0]}: set by the protocol or the run. Leave it out.")
     return Recipe(own, config.loss, config.negatives, config.train, config.features, selection)
 
 
@@ -144,11 +144,10 @@ def check_split(
     for result in kept:
         if result["split_hash"] != now:
             raise DataError(
-                f"{result.path}: expected a result of the split that the data of {protocol.name} gives "
-                f"now, {now}. Got one of "
-                f"{result['split_hash']}: the data or the protocol's split has changed. Run all models "
-                "and seeds of this folder with --again "
-                "(again=True) to replace them, remove the file, or name another folder with --results."
+                f"{result.path}: expected a result of the split that the data of {protocol.name} gives now, "
+                f"{now}. Got one of {result['split_hash']}: the data or the protocol's split has changed. "
+                "Run all models and seeds of this folder with --again (again=True) to replace them, remove "
+                "the file, or name another folder with --results."
             )
 
 
@@ -214,7 +213,7 @@ def run(
         if progress:
             print(
                 f"[{number}/{len(runs)}] {declared.name}: {label}, seed "
-                f"{seed}{', done before' if done else ''}",
+                f"{seed}{', already done' if done else ''}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -53,7 +53,7 @@ def examples(ranks: Ranks, split: Split, queries: Queries, filter_seen: bool) ->
     catalogue = split.sequences.item_catalogue
     attributes = catalogue.attributes
     names = attributes["title"] if attributes is not None and "title" in attributes.columns else catalogue.ids
-    histories = split.histories(queries)
+    query, first = split.query(queries), queries.first_targets
     lists = ranks.lists if filter_seen else ranks.lists_unfiltered
 
     def named(items: np.ndarray) -> list[str]:
@@ -63,12 +63,10 @@ def examples(ranks: Ranks, split: Split, queries: Queries, filter_seen: bool) ->
     return [
         {
             "user": str(split.sequences.user_catalogue.ids[int(queries.users[q])]),
-            "history": named(
-                histories.items[max(histories.starts[q], histories.stops[q] - 5) : histories.stops[q]]
-            ),
+            "history": named(query.at(q)[-5:]),
             "recommended": named(lists[q, :5]),
-            "target": named(split.targets(queries)[q : q + 1])[0],
-            "rank": int(ranks.headline(filter_seen)[q]),
+            "target": ", ".join(named(split.targets(queries)[first[q] : first[q + 1]])),
+            "rank": int(ranks.headline(filter_seen)[first[q] : first[q + 1]].min()),
         }
         for q in chosen
     ]
@@ -104,7 +102,8 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     peak = provenance.peak_memory_mb()
 
     test = tested.ranks
-    targets = known.targets(split.test)
+    targets, first = known.targets(split.test), split.test.first_targets
+    popularity = np.add.reduceat(known.item_counts[targets], first[:-1]) // np.diff(first)
     content: dict[str, Any] = {
         "protocol": protocol.name,
         "title": protocol.title,
@@ -142,9 +141,11 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
         "split_hash": split.hash,
         "data": {"name": protocol.data.name, "revision": protocol.data.revision, "source": source_of(source)},
         "by_history_length": results.by_bin(
-            split.histories(split.test).lengths, test.headline(filter_seen), names
+            split.query(split.test).lengths, test.headline(filter_seen), names, offsets=test.offsets
         ),
-        "by_item_popularity": results.by_bin(known.item_counts[targets], test.headline(filter_seen), names),
+        "by_item_popularity": results.by_bin(
+            popularity, test.headline(filter_seen), names, offsets=test.offsets
+        ),
         "examples": examples(test, known, split.test, filter_seen),
         "ranks": results.pack_ranks(test),
     }
@@ -179,7 +180,7 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def source_of(source: str) -> str:
-    """Where the data came from, as ``datasets.fetch`` words it, without the folders of this machine."""
+    """Where the data came from, as ``sources.fetch`` words it, without the folders of this machine."""
     place = source.rpartition(", from ")[2].partition(", unpacked in ")[0]
     return Path(place).name if Path(place).exists() else place
 

@@ -1,5 +1,7 @@
-"""The command line: thin, a file a command. Each reads its options, calls one function and prints what it
-returns."""
+"""The command line, one file per command.
+
+Each command reads its options, calls one function and prints what it returns.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ app = typer.Typer(help=PURPOSE, no_args_is_help=True, add_completion=False)
 
 
 def main() -> None:
-    """Runs the command line; a user's mistake is one line, not a traceback."""
+    """Runs the command line. A user's mistake is one line, not a traceback."""
     warnings.showwarning = lambda message, *_, **__: logging.getLogger("seqrec").warning("%s", message)
     try:
         app()
@@ -30,7 +32,7 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(
-            f"{where}{error.strerror or error}. See to the path, its permissions and the space left on "
+            f"{where}{error.strerror or error}.Check the path, its permissions and the space left on "
             "its disk."
         )
 
@@ -68,7 +70,7 @@ def _start(
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-data_commands = typer.Typer(help="Look at logs, and fetch known data sets.", no_args_is_help=True)
+data_commands = typer.Typer(help="Inspect logs and download known data sets.", no_args_is_help=True)
 data_commands.command("check")(data.check)
 data_commands.command("download")(data.download)
 app.add_typer(data_commands, name="data")

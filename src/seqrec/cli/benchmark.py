@@ -10,25 +10,25 @@ from seqrec.cli.options import DataDir, Write, check_pages, check_write
 
 
 def benchmark(
-    protocol: Annotated[str, typer.Argument(help="A protocol by name, or your own as a YAML file.")],
+    protocol: Annotated[str, typer.Argument(help="Name of a protocol, or a YAML file with your own.")],
     models: Annotated[
         str | None,
-        typer.Option(help="Comma-separated models or variants; all that have settings by default."),
+        typer.Option(help="Comma-separated models or variants. By default all that have settings."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs a model, with seeds 0, 1, ...")] = 3,
-    results: Annotated[str, typer.Option(help="Folder of the result files.")] = "benchmarks/results",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs per model, with seeds 0, 1, ...")] = 3,
+    results: Annotated[str, typer.Option(help="Folder for the result files.")] = "benchmarks/results",
     leaderboard: Annotated[str | None, typer.Option(help="Write the leaderboard here (.md).")] = None,
     report: Annotated[str | None, typer.Option(help="Write the HTML report here.")] = None,
     topk_dir: Annotated[
-        str | None, typer.Option(help="Also write every run's top-k lists into this folder.")
+        str | None, typer.Option(help="Also write the top-k lists of every run to this folder.")
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Run also what is done, and replace its results.")
+        bool, typer.Option("--again", help="Repeat finished runs and replace their results.")
     ] = False,
     data_dir: DataDir = None,
     write: Write = None,
 ) -> None:
-    """Runs models under a protocol, one result file a run; what is there already is not run again."""
+    """Run models under a protocol, with one result file per run. Finished runs are skipped."""
     from seqrec import benchmark as benchmarks
     from seqrec import report as reports
     from seqrec import storage

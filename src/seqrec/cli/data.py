@@ -20,7 +20,7 @@ def check(
     data_dir: DataDir = None,
     write: Write = None,
 ) -> None:
-    """What is in a log, and what to beware of: sizes, ties, repeats, leaks, and whether order matters."""
+    """Report what is in a log: sizes, ties, repeats, leaks, and whether order matters."""
     from seqrec.experiment import data_check as checks
     from seqrec.experiment.data import read_sequences
     from seqrec.experiment.settings import DataSettings
@@ -40,7 +40,7 @@ def download(
     name: Annotated[str, typer.Argument(help="A known data set, such as ml-100k.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Finds or fetches a known data set, and says where it came from and under which terms."""
+    """Find or download a known data set, and report its source and terms of use."""
     from seqrec import sources
 
     log = sources.load(name, data_dir=data_dir)

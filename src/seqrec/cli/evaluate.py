@@ -18,17 +18,15 @@ def evaluate(
         str | None,
         typer.Option("--write-topk", help="Write the 20 best items of each test query (.csv or .parquet)."),
     ] = None,
-    protocol: Annotated[str | None, typer.Option(help="Protocol by which a top-k file is judged.")] = None,
-    unfiltered: Annotated[
-        bool, typer.Option("--unfiltered", help="Do not leave out what a user has seen.")
-    ] = False,
+    protocol: Annotated[str | None, typer.Option(help="Protocol for a top-k file.")] = None,
+    unfiltered: Annotated[bool, typer.Option("--unfiltered", help="Do not filter seen items.")] = False,
     data: Annotated[
-        str | None, typer.Option("--data", help="Where the run's log is now, if not where it was.")
+        str | None, typer.Option("--data", help="Where the run's log is now, if it has moved.")
     ] = None,
     data_dir: DataDir = None,
     write: Write = None,
 ) -> None:
-    """Tests a trained model again, or judges another library's lists on equal terms."""
+    """Test a trained model again, or evaluate the top-k lists of another library under a protocol."""
     from seqrec.experiment import judge
 
     check_write(write)
@@ -36,7 +34,7 @@ def evaluate(
         for option, given in (("--write-topk", write_topk), ("--data", data)):
             if given is not None:
                 raise SettingsError(
-                    f"{option}: expected nothing beside --protocol, which judges a file of lists. Got "
+                    f"{option}: cannot be used with --protocol, which evaluates a file of lists. Got "
                     f"{given!r}. Leave it out."
                 )
         table = judge.judge(folder, protocol, data_dir, False if unfiltered else None)

@@ -16,19 +16,19 @@ def migrate(
     ],
     additions: Annotated[
         list[str] | None,
-        typer.Argument(help="Keys that the file leaves to a command line, as model=GRU4Rec."),
+        typer.Argument(help="Keys that are missing in the file, as model=GRU4Rec."),
     ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Write the run file here instead of printing it.")
     ] = None,
     write: Write = None,
 ) -> None:
-    """Turns another project's run file into one of seqrec, and says what became of each of its keys."""
+    """Convert another project's run file to one of seqrec, and show what each key became."""
     from seqrec import migrate as migrations
     from seqrec import storage
 
     if output is not None and output == file:
-        raise SettingsError(f"--output {output}: expected another file than the one that is read.")
+        raise SettingsError(f"--output {output}: expected a file other than the input.")
     check_write(write)
     if output is not None:
         storage.check_file(output)

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what they mean."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ Columns = Annotated[
     list[str] | None,
     typer.Option(
         "--column",
-        help="Which column is which, as user_id=customer; user_id=0 numbers the columns of a file without "
-        "a header; timestamp= leaves time out. "
-        "Repeatable.",
+        help="Maps a column, as user_id=customer. In a file without a header give its number, user_id=0; "
+        "timestamp= leaves the times out. Repeatable.",
     ),
 ]
 Delimiter = Annotated[
     str | None,
-    typer.Option(help="What separates the columns of a text file; told from the header if nothing is said."),
+    typer.Option(help="Column separator of a text file. By default detected from the header."),
 ]
-Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file; UTF-8 if nothing is said.")]
+Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file. By default UTF-8.")]
 Format = Annotated[
-    str, typer.Option(help="Format of the log; auto tells it from the name and the first line.")
+    str, typer.Option(help="Format of the log. auto detects it from the file's name and first line.")
 ]
 DataDir = Annotated[
     str | None,
-    typer.Option("--data-dir", envvar="SEQREC_DATA", help="Where the files of known data sets are."),
+    typer.Option("--data-dir", envvar="SEQREC_DATA", help="Folder with the files of known data sets."),
 ]
 Write = Annotated[
     str | None, typer.Option("--write", help="Also write the table to this file (.json, .csv or .md).")
@@ -36,7 +35,7 @@ Write = Annotated[
 
 
 def mapping(pairs: list[str] | None) -> dict[str, str | int | None]:
-    """``user_id=customer`` names a column, ``user_id=0`` numbers it, ``timestamp=`` leaves it out."""
+    """The options ``--column`` as a dictionary: a name, a number, or None for a column left out."""
     mapping: dict[str, str | int | None] = {}
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
@@ -49,8 +48,7 @@ def mapping(pairs: list[str] | None) -> dict[str, str | int | None]:
 def data_section(
     source: str, format: str, columns: list[str] | None, data_dir: str | None = None, **more: Any
 ) -> dict[str, Any]:
-    """The ``data`` section for a source that is a file, a prepared folder, or the name of a known data
-    set."""
+    """The section ``data`` of a source: a file, a prepared folder, or the name of a known data set."""
     from seqrec import sources, storage
 
     more |= {"format": format, "columns": mapping(columns)}
@@ -67,19 +65,19 @@ def data_section(
 
 
 def refuse_beside_conf(columns: list[str] | None, **options: Any) -> None:
-    """Refuses what only a log on the command line has use for."""
+    """Refuses options that only apply to a log named on the command line."""
     from seqrec.experiment import data, settings
 
     options |= {"columns": mapping(columns)}
     data.refuse_settings(
         settings.DataSettings.of(options, "data"),
         options,
-        "--conf names a file that says it (data.KEY=VALUE replaces what it says)",
+        "the file of --conf says it (replace it with data.KEY=VALUE)",
     )
 
 
 def check_write(path: str | None, more: tuple[str, ...] = ()) -> None:
-    """That a table can be written there, before there is one."""
+    """Checks, before any work is done, that a table can be written to a path."""
     from seqrec import storage, tables
 
     if path is not None:
@@ -87,7 +85,7 @@ def check_write(path: str | None, more: tuple[str, ...] = ()) -> None:
 
 
 def check_pages(leaderboard: str | None, report: str | None) -> None:
-    """That these can be written, before there is anything to write."""
+    """Checks, before any work is done, that leaderboard and report can be written."""
     from seqrec import storage
 
     for path, ending in ((leaderboard, ".md"), (report, ".html")):

@@ -16,20 +16,20 @@ def prepare(
         list[str] | None,
         typer.Argument(
             metavar="LOG FOLDER | [FOLDER] [section.key=value ...]",
-            help="A log or a known data set, and the folder for sequences and catalogues. With --conf: "
-            "that folder "
-            "(by default sequences in output.folder), and settings that replace those of the file.",
+            help="A log or a known data set, and the output folder. With --conf: the output folder (by "
+            "default sequences in output.folder), and settings that override the file's.",
         ),
     ] = None,
     conf: Annotated[
         str | None,
-        typer.Option("--conf", help="YAML file of a run: its data, split and samples are prepared."),
+        typer.Option("--conf", help="YAML file of a run; prepares its data, split and samples."),
     ] = None,
     samples: Annotated[
         str | None,
         typer.Option(
             "--samples",
-            help="Also write tables of samples here, one row an event: train, validation, test, item.",
+            help="Also write tables of samples to this folder, one row per event: train, validation, "
+            "test, item.",
         ),
     ] = None,
     format: Format = "auto",
@@ -37,12 +37,11 @@ def prepare(
     delimiter: Delimiter = None,
     encoding: Encoding = None,
     data_dir: DataDir = None,
-    duplicates: Annotated[str, typer.Option(help="keep or drop events that stand twice.")] = "keep",
-    min_item_count: Annotated[int, typer.Option(help="Leave out items with fewer events.")] = 0,
-    min_user_count: Annotated[int, typer.Option(help="Leave out users with fewer events.")] = 0,
+    duplicates: Annotated[str, typer.Option(help="Whether to keep or drop duplicate events.")] = "keep",
+    min_item_count: Annotated[int, typer.Option(help="Exclude items with fewer events.")] = 0,
+    min_user_count: Annotated[int, typer.Option(help="Exclude users with fewer events.")] = 0,
 ) -> None:
-    """Turns a log into sequences and catalogues on disk, which everything else opens at once; and into tables
-    of samples, if asked."""
+    """Convert a log to sequences and catalogues on disk, and optionally to tables of samples."""
     from seqrec.experiment import prepare, settings
     from seqrec.settings import yaml_file
 
@@ -61,7 +60,7 @@ def prepare(
         folders = [argument for argument in given if argument not in overrides]
         if len(folders) > 1:
             raise SettingsError(
-                f"expected one folder beside --conf, for the sequences. Got {', '.join(folders)}."
+                f"expected at most one folder with --conf, for the sequences. Got {', '.join(folders)}."
             )
         content = yaml_file.read(conf, overrides)
         if data_dir is not None:

@@ -11,9 +11,7 @@ from seqrec.errors import SettingsError
 
 
 def recommend(
-    source: Annotated[
-        str, typer.Argument(help="A trained model's folder; or a log, on which a model is trained first.")
-    ],
+    source: Annotated[str, typer.Argument(help="Folder of a trained model, or a log to train one on.")],
     sequence: Annotated[
         list[str] | None,
         typer.Option("--sequence", "-s", help="A history: item ids, oldest first, as a,b,c. Repeatable."),
@@ -23,14 +21,14 @@ def recommend(
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     model: Annotated[
-        str | None, typer.Option(help="With a log: which model to train; sasrec if nothing is said.")
+        str | None, typer.Option(help="With a log: the model to train. By default sasrec.")
     ] = None,
     save: Annotated[
-        str | None, typer.Option(help="With a log: keep the trained model in this folder.")
+        str | None, typer.Option(help="With a log: save the trained model to this folder.")
     ] = None,
-    seen: Annotated[bool, typer.Option("--seen", help="Also recommend what is in the history.")] = False,
+    seen: Annotated[bool, typer.Option("--seen", help="Also recommend items of the history.")] = False,
     on_unknown: Annotated[
-        str, typer.Option(help="raise, warn or ignore ids that the model never saw.")
+        str, typer.Option(help="What to do about ids that the model does not know: raise, warn or ignore.")
     ] = "raise",
     format: Format = "auto",
     column: Columns = None,
@@ -44,11 +42,11 @@ def recommend(
         ),
     ] = None,
 ) -> None:
-    """Recommends next items: for histories given by hand, for users, or (with a log) for all its users."""
+    """Recommend the next items for given histories, for users, or (with a log) for all its users."""
     from seqrec.experiment import recommend
 
     if sequence and user:
-        raise SettingsError("--user: expected either --sequence or --user. Got both. Ask twice.")
+        raise SettingsError("--user: expected either --sequence or --user. Got both. Run the command twice.")
     check_write(write, (".parquet",))
     section = data_section(source, format, column, data_dir, delimiter=delimiter, encoding=encoding)
     trained = recommend.open_or_train(source, model, section, save)

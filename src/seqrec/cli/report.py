@@ -14,7 +14,7 @@ def report(
     output: Annotated[str, typer.Option("--output", "-o", help="The HTML page.")] = "report.html",
     leaderboard: Annotated[str | None, typer.Option(help="Also write the leaderboard here (.md).")] = None,
 ) -> None:
-    """Draws result files as one self-contained HTML page."""
+    """Make one self-contained HTML page from result files."""
     from seqrec import report as reports
     from seqrec.benchmark import leaderboard as leaderboards
 

@@ -12,27 +12,27 @@ from seqrec.errors import SettingsError
 
 def train(
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Settings that replace those of the file, as train.epochs=3.")
+        list[str] | None, typer.Argument(help="Settings that override the file's, as train.epochs=3.")
     ] = None,
     conf: Annotated[str | None, typer.Option("--conf", help="YAML file of the run.")] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="Without a file: a log, a prepared folder or a known data set."),
+        typer.Option("--data", help="Without --conf: a log, a prepared folder or a known data set."),
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Without a file: which model.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Without --conf: the model.")] = None,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", help="Folder for the model, its metrics and its checkpoint."),
     ] = None,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Train anew, and replace the run that is in the output folder.")
+        bool, typer.Option("--restart", help="Train from scratch and replace the run in the output folder.")
     ] = False,
     refit: Annotated[
         bool,
         typer.Option(
             "--refit",
-            help="After the test, also fit a model on all events, held-out ones included, which seqrec "
-            "recommend uses.",
+            help="After the test, also fit a model on all events, held-out ones included, for seqrec "
+            "recommend.",
         ),
     ] = False,
     format: Format = "auto",
@@ -41,10 +41,10 @@ def train(
     encoding: Encoding = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Trains a model, tests it, prints its metrics. A run that was stopped goes on from its checkpoint.
+    """Train a model, test it and print its metrics. An interrupted run resumes from its checkpoint.
 
-    A run file of MetaSpore's sequential demo or of RecBole is understood too: it is converted as by seqrec
-    migrate, and the table of what became of its keys is printed.
+    Run files of MetaSpore's sequential demo and of RecBole work too: they are converted as by seqrec migrate,
+    and a table shows what each key became.
     """
     from seqrec import migrate as migrations
     from seqrec.experiment import train as experiments

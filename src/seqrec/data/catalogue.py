@@ -130,8 +130,8 @@ class Numbering:
             self._known = pl.DataFrame({"id": ids.clear(), "index": pl.Series([], dtype=pl.Int32)})
         if ids.dtype != self._known["id"].dtype:
             raise DataError(
-                f"column {ids.name!r}: ids are {self._known['id'].dtype} first and {ids.dtype} later. "
-                "Write all of them alike."
+                f"column {ids.name!r}: ids are {self._known['id'].dtype} first and {ids.dtype} "
+                "later. Use one type."
             )
         numbers = _look_up(ids, self._known)
         if (numbers == UNKNOWN).any():

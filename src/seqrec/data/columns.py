@@ -73,7 +73,7 @@ def resolve(
     for canonical, source in said.items():
         if canonical not in ALIASES:
             raise DataError(
-                f"columns: {canonical!r} is no column of a log.{did_you_mean(canonical, ALIASES)}"
+                f"columns: {canonical!r} is not a column of a log.{did_you_mean(canonical, ALIASES)}"
             )
         if source is None:
             continue
@@ -106,20 +106,23 @@ def resolve(
             near = did_you_mean(canonical, free)
             raise DataError(
                 f"{name}: no column for {canonical}. The file has: "
-                f"{', '.join(found)}.{near if 'Did' in near else ''} "
-                f"Say which it is, for example columns={{{canonical!r}: {free[0]!r}}} (--column "
-                f"{canonical}={free[0]}); of a file without a header "
-                f"by number (--column {canonical}=0)."
+                f"{', '.join(found)}.{near if 'Did' in near else ''} Map one, for example "
+                f"columns={{{canonical!r}: {free[0]!r}}} (--column {canonical}={free[0]}); "
+                f"in a file without a header by number (--column {canonical}=0)."
             )
     return {canonical: chosen[canonical] for canonical in ALIASES if canonical in chosen}
 
 
-def key_of(found: Sequence[str], key: str, name: str) -> str:
+def key_of(found: Sequence[str], key: str, name: str, usual: str | int | None = None) -> str:
     """The column with the ids in a table of attributes, whose columns no setting names.
 
+    Args:
+        usual: what the log calls it.
     Raises:
         DataError: there is none.
     """
+    if isinstance(usual, str) and usual in found:
+        return usual
     try:
         return resolve(found, None, name, required=[key])[key]
     except DataError as error:
@@ -222,7 +225,7 @@ def _ids(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series
             return series.cast(pl.Int64)
         except pl.exceptions.InvalidOperationError as error:
             raise DataError(
-                f"{name}, column {column!r}: an id is beyond 2^63. Read the column as strings."
+                f"{name}, column {column!r}: an id exceeds 2^63. Read the column as strings."
             ) from error
     if series.dtype.is_float():
         whole = (series == series.round()) & (series.abs() < 2.0**53)

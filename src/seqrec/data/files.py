@@ -99,6 +99,8 @@ def batches(
     quote: bool = True,
     names: Sequence[str] | None = None,
     select: Sequence[str] | None = None,
+    block: int = BLOCK,
+    rows: int = ROWS,
 ) -> Iterator[pl.DataFrame]:
     """The rows of a table, some at a time, in file order.
 
@@ -109,17 +111,18 @@ def batches(
         quote: whether ``"`` quotes a field.
         names: the columns of a file without a header; ``["0", "1", ...]`` are made up if this is ``[]``.
         select: the columns to read (all by default).
+        block: bytes of text, rows: of Parquet, that are read at a time.
     Raises:
         DataError: no such file, an empty file, a header with a duplicate column, a row with too few or too
             many fields, an encoding that does not fit, a truncated gzip, broken JSON or Parquet; names the
             file and the row.
     """
     if kind in ("csv", "tsv"):
-        yield from _text_batches(path, kind, delimiter, encoding, quote, names, select)
+        yield from _text_batches(path, kind, delimiter, encoding, quote, names, select, block)
     elif kind == "parquet":
-        yield from _parquet_batches(path, select)
+        yield from _parquet_batches(path, select, rows)
     elif kind == "jsonl":
-        yield from _json_batches(path, encoding, select)
+        yield from _json_batches(path, encoding, select, block)
     else:
         raise DataError(f"kind: expected csv, tsv, parquet or jsonl. Got {kind!r}.")
 
@@ -213,6 +216,7 @@ def _text_batches(
     quote: bool,
     names: Sequence[str] | None,
     select: Sequence[str] | None,
+    block: int,
 ) -> Iterator[pl.DataFrame]:
     line = first_line(path, encoding)
     delimiter = delimiter or delimiter_of(line, kind)
@@ -238,7 +242,7 @@ def _text_batches(
             if len(delimiter) > 1:
                 stream = io.BytesIO(stream.read().replace(delimiter.encode(), HIDDEN_DELIMITER.encode()))
             _skip_to_rows(stream, has_header=names is None)
-            read_options = pyarrow.csv.ReadOptions(block_size=BLOCK, column_names=columns, encoding=encoding)
+            read_options = pyarrow.csv.ReadOptions(block_size=block, column_names=columns, encoding=encoding)
             for batch in pyarrow.csv.open_csv(stream, read_options, parse, convert):
                 rows += len(batch)
                 if len(batch):
@@ -304,8 +308,8 @@ def _bad_encoding(path: str | Path, encoding: str, row: int) -> str:
     other = "latin-1" if encoding.startswith("utf") else "utf-8"
     what = f"{path}, row {row}: not valid {encoding.removesuffix('-sig')} text."
     return (
-        f"{what} Convert the file to UTF-8; or say how it is encoded, if it is of a log, "
-        f"encoding={other!r} (--encoding {other})."
+        f"{what} Convert the file to UTF-8, or for a log give its encoding, encoding={other!r} "
+        f"(--encoding {other})."
     )
 
 
@@ -315,13 +319,13 @@ def _parquet(path: str | Path) -> Iterator[pyarrow.parquet.ParquetFile]:
         try:
             yield pyarrow.parquet.ParquetFile(stream)
         except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path}: not a whole Parquet file ({error}).") from error
+            raise DataError(f"{path}: not a complete Parquet file ({error}).") from error
 
 
-def _parquet_batches(path: str | Path, select: Sequence[str] | None) -> Iterator[pl.DataFrame]:
+def _parquet_batches(path: str | Path, select: Sequence[str] | None, size: int) -> Iterator[pl.DataFrame]:
     rows = 0
     with _parquet(path) as file:
-        for batch in file.iter_batches(ROWS, columns=list(select) if select is not None else None):
+        for batch in file.iter_batches(size, columns=list(select) if select is not None else None):
             rows += len(batch)
             if len(batch):
                 yield pl.DataFrame(pl.from_arrow(batch))
@@ -329,10 +333,12 @@ def _parquet_batches(path: str | Path, select: Sequence[str] | None) -> Iterator
         raise DataError(f"{path}: the file has columns but no events. Expected at least one row.")
 
 
-def _json_batches(path: str | Path, encoding: str, select: Sequence[str] | None) -> Iterator[pl.DataFrame]:
+def _json_batches(
+    path: str | Path, encoding: str, select: Sequence[str] | None, block: int
+) -> Iterator[pl.DataFrame]:
     row = 0
     with open_plain(path) as stream:
-        while lines := stream.readlines(BLOCK):
+        while lines := stream.readlines(block):
             kept = [line for line in lines if line.strip()]
             if not kept:
                 continue

@@ -1,9 +1,9 @@
-"""Rows of a log as validated frames: some at a time from files, or whole from a frame."""
+"""Frames on their way to a log: checked, put together, and the tables of attributes beside them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,25 +11,18 @@ import numpy as np
 import polars as pl
 
 from seqrec.data import columns as log_columns
-from seqrec.data import files
 from seqrec.errors import DataError
 
 Columns = Mapping[str, str | int | None]
 
 
-Paths = str | Path | Sequence[str | Path]
-
-
 Duplicates = Literal["keep", "drop"]
-
-
-KINDS = ("csv", "tsv", "parquet", "jsonl")
 
 
 logger = logging.getLogger(__name__)
 
 
-def _same_columns(frames: list[pl.DataFrame], sources: list[str]) -> None:
+def check_same_columns(frames: list[pl.DataFrame], sources: list[str]) -> None:
     """Refuses files of which one lacks a column of the log that another has."""
     for frame, source in zip(frames, sources):
         for name in log_columns.ALIASES:
@@ -40,63 +33,6 @@ def _same_columns(frames: list[pl.DataFrame], sources: list[str]) -> None:
                     f"columns={{{name!r}: None}} "
                     f"(--column {name}=)."
                 )
-
-
-def log_batches(
-    path: Paths,
-    kind: str,
-    columns: Columns | None = None,
-    delimiter: str | None = None,
-    encoding: str | None = None,
-    features: bool = True,
-) -> Iterator[pl.DataFrame]:
-    """A log's validated rows, some at a time. Ids from text are strings still, since only the whole log tells
-    whether all are integers.
-
-    Args:
-        path: a file, or several, read in order.
-        features: read the columns that are not the log's own, too.
-    """
-    first: pl.DataFrame | None = None
-    paths = [path] if isinstance(path, str | Path) else list(path)
-    for one in paths:
-        for batch in _batches_of_file(one, kind, columns, delimiter, encoding, features):
-            first = batch.clear() if first is None else first
-            _same_columns([first, batch], [str(paths[0]), str(one)])
-            yield batch
-
-
-def _batches_of_file(
-    path: str | Path,
-    kind: str,
-    columns: Columns | None,
-    delimiter: str | None,
-    encoding: str | None,
-    features: bool,
-) -> Iterator[pl.DataFrame]:
-    encoding = encoding or "utf-8"
-    headless = any(isinstance(source, int) for source in (columns or {}).values())
-    names: list[str] | None = [] if headless and kind in ("csv", "tsv") else None
-    mapping: dict[str, str] | None = None
-    if names is None:
-        mapping = log_columns.resolve(files.header(path, kind, delimiter, encoding), columns, str(path))
-    select = None if features or mapping is None else list(dict.fromkeys(mapping.values()))
-    row = 0
-    for batch in files.batches(
-        path, kind, delimiter=delimiter, encoding=encoding, names=names, select=select
-    ):
-        if mapping is None:
-            mapping = log_columns.resolve(batch.columns, columns, str(path))
-        for source in mapping.values():
-            if source not in batch.columns:
-                raise DataError(
-                    f"{path}, row {row + 1}: no {source!r} here or in the rows after it. Every event "
-                    "needs the columns of the first."
-                )
-        yield log_columns.validated(
-            batch, mapping, str(path), kind in ("csv", "tsv"), first_row=row, features=features
-        )
-        row += len(batch)
 
 
 def finished(parts: list[pl.DataFrame], text: bool, name: str) -> pl.DataFrame:
@@ -139,6 +75,36 @@ def aligned(table: pl.DataFrame | None, key: str, ids: pl.Series) -> pl.DataFram
     return pl.DataFrame({key: ids}).join(table, on=key, how="left", maintain_order="left").drop(key)
 
 
+def attributes(
+    table: pl.DataFrame, key: str, dtype: pl.DataType, usual: str | int | None, name: str
+) -> pl.DataFrame:
+    """A table of attributes with its key under the canonical name.
+
+    Args:
+        key: ``item_id`` or ``user_id``.
+        dtype: the log's type of these ids.
+        usual: what the log calls the key, which the table may share.
+        name: what to call the table in messages.
+    Raises:
+        DataError: no column for the key, an id missing or twice, or ids of another type than the log's.
+    """
+    source = log_columns.key_of(table.columns, key, name, usual)
+    ids = log_columns.validated(pl.DataFrame({key: table[source]}), {key: key}, name, text=False)[key]
+    if ids.dtype != dtype:
+        raise DataError(
+            f"{name}, column {source!r}: the log's {key} is {dtype}, here it is {ids.dtype}. Convert one "
+            "of them."
+        )
+    if not ids.is_unique().all():
+        raise DataError(
+            f"{name}, column {source!r}: {key} {ids.filter(ids.is_duplicated())[0]!r} has more than one "
+            "row. Keep one."
+        )
+    return pl.DataFrame(
+        [ids, *(table[c].alias("id_" if c == "id" else c) for c in table.columns if c != source)]
+    )
+
+
 def to_polars(frame: Any, name: str) -> pl.DataFrame:
     """A pandas or polars frame, or a pyarrow table, as a polars frame."""
     if isinstance(frame, pl.LazyFrame):
@@ -147,8 +113,10 @@ def to_polars(frame: Any, name: str) -> pl.DataFrame:
         return frame
     module = type(frame).__module__.split(".")[0]
     if module not in ("pandas", "pyarrow"):
+        hint = " A file is read by seqrec.read_log." if isinstance(frame, str | Path) else ""
         raise DataError(
-            f"{name}: expected a pandas or polars frame, or a pyarrow table. Got {type(frame).__name__}."
+            f"{name}: expected a pandas or polars frame, or a pyarrow table. Got "
+            f"{type(frame).__name__}.{hint}"
         )
     if module == "pandas" and not frame.columns.is_unique:
         raise DataError(

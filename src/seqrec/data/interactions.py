@@ -1,36 +1,31 @@
 """The log: who did what, when. Validated once, here at the door; everything after trusts it.
 
-with Interactions.read("log.csv") or Interactions.from_frame(frame), then .filter(...), then .sequences()
+log = Interactions.from_frame(frame)            # a file: seqrec.read_log("log.csv")
+sequences = log.filter(min_item_count=5).sequences()
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from seqrec import storage
 from seqrec.data import columns as log_columns
-from seqrec.data import files
 from seqrec.data.catalogue import UNKNOWN, Catalogue, Numbering
 from seqrec.data.frames import (
-    KINDS,
     Columns,
     Duplicates,
-    Paths,
-    _same_columns,
     aligned,
+    attributes,
     finished,
-    log_batches,
     report_duplicates,
     to_polars,
     whole_column,
 )
 from seqrec.data.sequences import Sequences, TieOrder
-from seqrec.errors import DataError, did_you_mean
+from seqrec.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,64 +60,6 @@ class Interactions:
         )
 
     @classmethod
-    def read(
-        cls,
-        path: Paths,
-        format: str = "auto",
-        columns: Columns | None = None,
-        duplicates: Duplicates = "keep",
-        delimiter: str | None = None,
-        encoding: str | None = None,
-        items: Any = None,
-        users: Any = None,
-    ) -> Interactions:
-        """Reads a log: CSV, TSV, Parquet or JSON Lines (also gzipped), or the files of a known data set.
-
-        Times are seconds since 1970 or ISO dates. Where all of them can only be milli-, micro- or
-        nanoseconds, or dates such as 20200131, they are converted to seconds, with a warning.
-
-        Args:
-            path: a file, or several of one format that together are the log, read in order; a folder of parts
-                (``part-*.parquet``) is a file.
-            format: ``csv``, ``tsv``, ``parquet``, ``jsonl``, a name of ``seqrec.sources.FORMATS`` (``ml-1m``,
-                ``sasrec``, ``recbole`` ...), or ``auto``: told from the file's name, header and first lines.
-            columns: which column is which, ``{"user_id": "client", "item_id": "sku", "timestamp": "when"}``.
-                What is not said is found by the usual names. ``None`` leaves a column out; integers number
-                the columns of a file without a header.
-            duplicates: what to do with events of the same user, item and time (or position): ``keep`` them or
-                ``drop`` all but the first; how many there were is logged.
-            delimiter, encoding: of a text file, where they are not a comma, tab, ``;`` or ``|``, and UTF-8.
-            items, users: attributes beside the log: a frame, or the path of a table, with a column for the
-                id.
-        Raises:
-            DataError: the input is not what it should be; names the file, the row and the column.
-        """
-        from seqrec import sources
-
-        paths, format, source = opened(path, format)
-        if format in KINDS:
-            parts = list(log_batches(paths, format, columns, delimiter, encoding))
-            log = cls(finished(parts, format in ("csv", "tsv"), source), source=source)
-        elif format in sources.FORMATS:
-            if delimiter or encoding:
-                raise DataError(
-                    f"{source}: format {format!r} knows its own delimiter and encoding. Leave them out, "
-                    "or say format='csv'."
-                )
-            if format == "samples":
-                from seqrec.sources import samples
-
-                log, items = samples.read(paths, columns, items), None
-            else:
-                log = joined([sources.read(one, format, columns) for one in paths], source)
-        else:
-            raise DataError(
-                "format: expected auto or one of the known formats. Got "
-                f"{format!r}.{did_you_mean(format, [*KINDS, *sources.FORMATS])}"
-            )
-        return log.without_duplicates(duplicates).with_attributes(items, users, columns)
-
-    @classmethod
     def from_frame(
         cls,
         frame: Any,
@@ -132,14 +69,21 @@ class Interactions:
         users: Any = None,
         source: str = "a frame",
     ) -> Interactions:
-        """A log from a pandas or polars frame (or a pyarrow table); arguments as ``read``.
+        """A log from a pandas or polars frame (or a pyarrow table).
 
+        Args:
+            columns: which column is which, ``{"user_id": "client", "item_id": "sku", "timestamp": "when"}``.
+                What is not said is found by the usual names. ``None`` leaves a column out.
+            duplicates: what to do with events of the same user, item and time (or position): ``keep`` them or
+                ``drop`` all but the first; how many there were is logged.
+            items, users: attributes beside the log, frames with a column for the id.
+            source: what to call it in messages.
         Raises:
-            DataError: as ``read``.
+            DataError: the frame is not what it should be; names the row and the column.
         """
         frame = to_polars(frame, source)
         if not len(frame):
-            raise DataError(f"{source}: it has no rows. Expected at least one event.")
+            raise DataError(f"{source}: no rows. Expected at least one event.")
         mapping = log_columns.resolve(frame.columns, columns, source)
         return (
             cls(
@@ -155,23 +99,20 @@ class Interactions:
     def with_attributes(
         self, items: Any = None, users: Any = None, columns: Columns | None = None
     ) -> Interactions:
-        """The same log with attributes of its items and users: frames, or paths of files.
+        """The same log with attributes of its items and users.
 
         Args:
+            items, users: frames with a column for the id, or None to leave what there is.
             columns: the log's own names of its ids, which the tables may share.
+        Raises:
+            DataError: a table without ids, with ids of another type than the log's, or with an id twice.
         """
-        tables = ((items, "item_id"), (users, "user_id"))
-        added = [
-            None
-            if table is None
-            else _attributes(table, key, self.frame[key].dtype, (columns or {}).get(key))
-            for table, key in tables
-        ]
-        return replace(
-            self,
-            items=self.items if added[0] is None else added[0],
-            users=self.users if added[1] is None else added[1],
-        )
+        about: dict[str, Any] = {}
+        for kind, table, key in (("items", items, "item_id"), ("users", users, "user_id")):
+            if table is not None:
+                name, usual = f"the table of {key}", (columns or {}).get(key)
+                about[kind] = attributes(to_polars(table, name), key, self.frame[key].dtype, usual, name)
+        return replace(self, **about)
 
     def without_duplicates(self, policy: Duplicates = "drop") -> Interactions:
         """The log without events that repeat the user, item and time (or position) of an earlier row;
@@ -268,102 +209,3 @@ class Interactions:
         return Sequences.from_events(
             users, items, user_catalogue, item_catalogue, **values, tie_order=tie_order, seed=seed
         )
-
-
-def opened(path: Paths, format: str) -> tuple[list[str], str, str]:
-    """The files of a log, their format, and what they are called in messages.
-
-    Raises:
-        DataError: no file, or files of different formats.
-    """
-    from seqrec import sources
-
-    given = [path] if isinstance(path, str | Path) else list(path)
-    if not given:
-        raise DataError("path: expected a file, or several. Got an empty list.")
-    paths = [part for one in given for part in files.parts(one)]
-    places = [storage.resolved(one) for one in paths]
-    for one, place in zip(paths, places):
-        if places.count(place) > 1:
-            raise DataError(
-                f"path: expected each file once. Got {one} twice, so that each of its events would count "
-                "twice. Leave one out."
-            )
-    if format == "auto":
-        found = [sources.detect(one) for one in paths]
-        format = found[0]
-        for one, other in zip(paths, found):
-            if other != format:
-                raise DataError(
-                    f"path: expected files of one format. {paths[0]} is {format}, {one} is {other}. Say "
-                    "the format, or convert one."
-                )
-    return paths, format, ", ".join(map(str, given))
-
-
-def joined(logs: list[Interactions], source: str) -> Interactions:
-    """Several logs as one, their events in that order; what is known of an item or a user in several of them
-    is the first's."""
-    if len(logs) == 1:
-        return logs[0]
-    frames = [log.frame for log in logs]
-    for name in log_columns.IDS:  # ids that are all integers in one file and not in another are text
-        if len({frame[name].dtype for frame in frames if name in frame.columns}) > 1:
-            frames = [
-                frame.with_columns(pl.col(name).cast(pl.String)) if name in frame.columns else frame
-                for frame in frames
-            ]
-    _same_columns(frames, [log.source for log in logs])
-    frame = pl.concat(frames, how="diagonal_relaxed", rechunk=True)
-    about: dict[str, pl.DataFrame | None] = {}
-    for kind, key in (("items", "item_id"), ("users", "user_id")):
-        tables = [
-            table.with_columns(pl.col(key).cast(frame[key].dtype))
-            for log in logs
-            if (table := getattr(log, kind)) is not None
-        ]
-        about[kind] = (
-            pl.concat(tables, how="diagonal_relaxed").unique(key, keep="first", maintain_order=True)
-            if tables
-            else None
-        )
-    return Interactions(frame, **about, source=source, terms=logs[0].terms)
-
-
-def _attributes(table: Any, key: str, dtype: pl.DataType, usual: str | int | None = None) -> pl.DataFrame:
-    """A table of attributes with its key under the canonical name and of the log's id type; ``usual`` is what
-    the log calls the key."""
-    name = f"the table of {key}"
-    if isinstance(table, str | Path):
-        name, kind = str(table), files.kind_of(table) or "csv"
-        raw = files.read(table, kind)
-        frame = (
-            raw
-            if kind in ("parquet", "jsonl")
-            else raw.select(log_columns.typed(raw[c]) for c in raw.columns)
-        )
-        text: pl.DataFrame | None = None if kind in ("parquet", "jsonl") else raw
-    else:
-        frame, text = to_polars(table, name), None
-    source = (
-        usual
-        if isinstance(usual, str) and usual in frame.columns
-        else log_columns.key_of(frame.columns, key, name)
-    )
-    ids = (frame if text is None else text)[source]
-    if dtype.is_integer() and text is not None:
-        ids = log_columns.integers(ids)
-    ids = log_columns.validated(pl.DataFrame({key: ids}), {key: key}, name, text=False)[key]
-    if ids.dtype != dtype:
-        raise DataError(
-            f"{name}, column {source!r}: the log's {key} is {dtype}, here it is {ids.dtype}. Convert one "
-            "of them."
-        )
-    if not ids.is_unique().all():
-        raise DataError(
-            f"{name}, column {source!r}: {key} {ids.filter(ids.is_duplicated())[0]!r} has more than one "
-            "row. Keep one."
-        )
-    return pl.DataFrame(
-        [ids, *(frame[c].alias("id_" if c == "id" else c) for c in frame.columns if c != source)]
-    )

@@ -11,7 +11,6 @@ bytes for its item and 8 for its time, where times are known; the arrays can be 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +20,7 @@ import numpy as np
 from seqrec import storage
 from seqrec.data.catalogue import Catalogue
 from seqrec.errors import DataError
-from seqrec.storage import snapshot
+from seqrec.storage import snapshot, version
 
 COLUMNS = ("times", "ratings", "baskets", "sessions")
 PARTS = (
@@ -141,7 +140,7 @@ class Sequences:
         """
         present = [c for c in COLUMNS if getattr(self, c) is not None]
         about = {
-            "format": FORMAT,
+            **version.stamp(FORMAT),
             "users": self.users,
             "items": len(self.item_catalogue),
             "events": self.events,
@@ -167,11 +166,7 @@ class Sequences:
                 "Prepare the log first."
             )
         about = storage.read_json(marker)
-        if about.get("format") not in (1, FORMAT):
-            raise DataError(
-                f"{marker}: expected format {FORMAT}. Got {about.get('format')!r}: prepare the log again "
-                "with this version."
-            )
+        version.check(about, (1, FORMAT), marker, "prepare the log again with this one")
         files = about.get("files", {})
 
         def path(part: str) -> str:
@@ -193,7 +188,11 @@ class Sequences:
 
 
 def order_of(
-    users: np.ndarray, key: np.ndarray | None, tie_order: TieOrder = "file", seed: int = 0
+    users: np.ndarray,
+    key: np.ndarray | None,
+    tie_order: TieOrder = "file",
+    seed: int = 0,
+    block_events: int = BLOCK,
 ) -> np.ndarray:
     """The rows of a log, user by user, each user's by rising key.
 
@@ -205,6 +204,7 @@ def order_of(
             the file is the order).
         tie_order: rows with the same key stay in ``file`` order, or are put in a ``random`` order drawn with
             ``seed``.
+        block_events: about so many are sorted at a time, users whole; random orders depend on it.
     Returns:
         (events,) int32 (int64 from 2^31 events on).
     """
@@ -214,7 +214,7 @@ def order_of(
     order = np.empty(len(users), dtype=np.int32 if len(users) < 2**31 else np.int64)
     first, done, block = 0, 0, 0
     while first < len(ends):
-        last = max(first + 1, int(np.searchsorted(ends, done + BLOCK, side="right")))
+        last = max(first + 1, int(np.searchsorted(ends, done + block_events, side="right")))
         whole = first == 0 and last == len(ends)
         rows = np.arange(len(users)) if whole else np.flatnonzero((users >= first) & (users < last))
         # shuffled first, and then sorted stably: rows with equal keys stay shuffled
@@ -239,71 +239,3 @@ def _stable_order(users: np.ndarray, key: np.ndarray | None) -> np.ndarray:
         if span * (int(users.max()) + 1) < 2**62:
             return np.argsort(users * np.int64(span) + (key - low), kind="stable")
     return np.lexsort((key, users))
-
-
-@dataclass(frozen=True)
-class Histories:
-    """What is known before each of n predictions: a ragged view, flat with starts and stops.
-
-    History i is ``items[starts[i] : stops[i]]``. Histories may overlap: a view of the sequences costs
-    nothing.
-
-    Attributes:
-        items: (m,) int32 item indices that the views point into.
-        starts, stops: (n,) int64.
-        users: (n,) int32 index of the user, -1 for one that is not in the log; None where nobody is known.
-    """
-
-    items: np.ndarray
-    starts: np.ndarray
-    stops: np.ndarray
-    users: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        return self.stops - self.starts
-
-    def select(self, rows: np.ndarray) -> Histories:
-        """The histories of some rows, in that order."""
-        return Histories(
-            self.items, self.starts[rows], self.stops[rows], None if self.users is None else self.users[rows]
-        )
-
-    def recent(self, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """The last ``width`` items of each history, latest first.
-
-        ``[[1, 2, 3, 4, 5], [7]]`` with width 3 gives items ``[[5, 4, 3], [7, 0, 0]]`` and mask ``[[T, T, T],
-        [T, F, F]]``.
-
-        Returns:
-            (n, width) int64 items, 0 where there is none; (n, width) bool mask.
-        """
-        at = self.stops[:, None] - 1 - np.arange(width)
-        mask = at >= self.starts[:, None]
-        return self.items[np.where(mask, at, 0)].astype(np.int64) * mask, mask
-
-    def padded(self, longest: int) -> tuple[np.ndarray, np.ndarray]:
-        """The last ``longest`` items of each history, oldest first, padded on the right to the longest of
-        them.
-
-        ``[[1, 2, 3], [7]]`` gives items ``[[1, 2, 3], [7, 0, 0]]`` and lengths ``[3, 1]``.
-
-        Returns:
-            (n, steps) int64 items, 0 where padded; (n,) int64 lengths, at most ``longest``.
-        """
-        lengths = np.minimum(self.lengths, longest)
-        steps = np.arange(max(1, int(lengths.max(initial=1))))
-        at = (self.stops - lengths)[:, None] + steps
-        mask = steps < lengths[:, None]
-        return self.items[np.where(mask, at, 0)].astype(np.int64) * mask, lengths
-
-    @classmethod
-    def from_lists(cls, lists: Sequence[np.ndarray], users: np.ndarray | None = None) -> Histories:
-        """Histories of their own from item indices, one array a history."""
-        lengths = np.fromiter((len(x) for x in lists), dtype=np.int64, count=len(lists))
-        stops = np.cumsum(lengths)
-        items = np.concatenate([*lists, np.zeros(1, np.int32)]).astype(np.int32)
-        return cls(items, stops - lengths, stops, users)

@@ -51,7 +51,7 @@ def measure(
     ranks: Ranks, filter_seen: bool, cutoffs: Iterable[int] = metrics.CUTOFFS, names: Iterable[str] = ()
 ) -> Intervals:
     """All metrics at these cut-offs, and those of these names, with intervals over users."""
-    values = metrics.from_ranks(ranks.headline(filter_seen), tuple(cutoffs), names)
+    values = ranks.metrics(filter_seen, tuple(cutoffs), names)
     return comparison.intervals(comparison.by_user(values, ranks.users))
 
 
@@ -79,8 +79,8 @@ def evaluate(
     """
     if not len(queries):
         raise DataError(
-            f"split {split.settings.get('name')!r}: expected at least one {role} query. Got none. Take a split "
-            "that holds events out, such as leave_one_out."
+            f"split {split.settings.get('name')!r}: expected at least one {role} query. Got none. Take a "
+            "split that holds events out, such as leave_one_out."
         )
     names = list(names)
     at = sorted({*cutoffs, *(metrics.parse(name)[1] for name in names)})

@@ -1,10 +1,10 @@
-"""Top-k files: the lists a model recommends, written for others to judge, and the lists of other libraries,
-judged on equal terms.
+"""Top-k files: a model's recommended lists for others to judge, and other libraries' lists to be judged here.
 
 A file is CSV or Parquet (by its ending) with a row a recommended item:
 
     user_id, item_id, rank               raw ids as in the log; rank from 1
-    user_id, position, item_id, rank     where a user has several targets: position is the target's place in the user's sequence, from 0
+    user_id, position, item_id, rank     where a user has several targets: position is the (first) target's
+                                         place in the user's sequence, from 0
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def suffix_of(path: str | Path) -> str:
 
 
 def positions(sequences: Sequences, queries: Queries) -> np.ndarray:
-    """(queries,) place of each target in its user's sequence, from 0."""
-    return queries.targets - sequences.offsets[queries.users]
+    """(queries,) place of each (first) target in its user's sequence, from 0."""
+    return queries.targets[queries.first_targets[:-1]] - sequences.offsets[queries.users]
 
 
 def frame(lists: np.ndarray, split: Split, queries: Queries | None = None) -> pl.DataFrame:
@@ -125,8 +125,9 @@ class Scored:
     """What an imported list is worth on a split.
 
     Attributes:
-        ranks: (queries,) int64 rank of each target in its list; number of items + 1 for a miss.
+        ranks: (targets,) int64 rank of each target in its list; number of items + 1 for a miss.
         users: (queries,) int64 user of each query.
+        offsets: (queries + 1,) int64 where the targets of each query begin; None: each has one.
         longest: the largest rank in the file: metrics beyond it would be understated and are not given.
         without_list: queries for which the file has no list, counted as misses.
         unknown_users: rows whose user (and position) is no query of this split; left out.
@@ -139,10 +140,13 @@ class Scored:
     without_list: int
     unknown_users: int
     unknown_items: int
+    offsets: np.ndarray | None = None
 
     def metrics(self, cutoffs: tuple[int, ...] = metrics.CUTOFFS) -> dict[str, np.ndarray]:
         """A value a query for every metric at the cut-offs up to the longest list."""
-        return metrics.from_ranks(self.ranks, tuple(k for k in cutoffs if k <= self.longest))
+        return metrics.from_ranks(
+            self.ranks, tuple(k for k in cutoffs if k <= self.longest), offsets=self.offsets
+        )
 
 
 def score(
@@ -184,8 +188,7 @@ def score(
                 ", ".join(map(str, ids.head(3).to_list())) for ids in (catalogue.ids, table[column])
             )
             raise DataError(
-                f"{source}: no {column} is known. Expected ids as in the log, such as {known_ids}. Got "
-                f"{given}."
+                f"{source}: no known {column}. Expected ids as in the log, such as {known_ids}. Got {given}."
             )
     place = table["rank"].to_numpy()
     if len(place) and place.min() < 1:
@@ -195,25 +198,25 @@ def score(
         )
 
     # Row -> query: targets are events in ascending order, so the target's event number finds the query.
-    offset = s.offsets[np.maximum(user, 0)]
+    first, offset = queries.targets[queries.first_targets[:-1]], s.offsets[np.maximum(user, 0)]
     if "position" in table.columns:
         event = offset + table["position"].to_numpy()
         event = np.where((event >= offset) & (event < s.offsets[np.maximum(user, 0) + 1]), event, -1)
     else:
         target_of = np.full(s.users, -1, dtype=np.int64)
-        target_of[queries.users] = queries.targets
+        target_of[queries.users] = first
         event = target_of[np.maximum(user, 0)]
-    query = np.minimum(np.searchsorted(queries.targets, event), max(0, len(queries) - 1))
+    query = np.minimum(np.searchsorted(first, event), max(0, len(queries) - 1))
     known = (
-        (user >= 0) & (event >= 0) & (queries.targets[query] == event)
+        (user >= 0) & (event >= 0) & (first[query] == event)
         if len(queries)
         else np.zeros(len(user), dtype=bool)
     )
 
     if len(known) and not known.any():
         raise DataError(
-            f"{source}: no row is of a query of this split. Expected its users and, in a column position, "
-            "the target's place, from 0."
+            f"{source}: no row belongs to a query of this split. Expected its users and, in a column "
+            "position, the target's place, from 0."
         )
     rows = np.flatnonzero(known)
     query, item, place = query[rows], item[rows], place[rows]
@@ -239,7 +242,7 @@ def score(
     if (row := first_repeat(query, distinct)) is not None:
         raise DataError(f"{source}: {name(row)}: item {raw_item[int(row)]} is recommended twice.")
     if filter_seen and len(rows):
-        seen_query, seen_item = distinct_seen(split.histories(queries))
+        seen_query, seen_item = distinct_seen(split.query(queries))
         span = len(s.item_catalogue)
         seen = (item >= 0) & np.isin(query.astype(np.int64) * span + item, seen_query * span + seen_item)
         if seen.any():
@@ -249,11 +252,19 @@ def score(
                 f"({seen.sum()} such rows). "
                 "This protocol filters the whole history: filter it, or score without the filter."
             )
-    ranks = np.full(len(queries), len(s.item_catalogue) + 1, dtype=np.int64)
-    hit = split.targets(queries)[query] == item if len(rows) else np.zeros(0, dtype=bool)
-    ranks[query[hit]] = place[hit]
+    targets, span = split.targets(queries), len(s.item_catalogue)
+    ranks = np.full(len(targets), span + 1, dtype=np.int64)
+    # Each target's place is where its query's list has its item.
+    number = np.repeat(np.arange(len(queries)), np.diff(queries.first_targets))
+    wanted = number * span + targets
+    listed = np.where(item >= 0, query.astype(np.int64) * span + item, -1)
+    order = np.argsort(listed, kind="stable")
+    if len(order):
+        at = order[np.minimum(np.searchsorted(listed[order], wanted), len(order) - 1)]
+        hit = listed[at] == wanted
+        ranks[hit] = place[at[hit]]
     if split.cold_targets_miss:
-        ranks[split.item_counts[split.targets(queries)] == 0] = len(s.item_catalogue) + 1
+        ranks[split.item_counts[targets] == 0] = span + 1
     return Scored(
         ranks,
         queries.users,
@@ -261,6 +272,7 @@ def score(
         without_list=len(queries) - len(np.unique(query)),
         unknown_users=len(user) - len(rows),
         unknown_items=int((item < 0).sum()),
+        offsets=queries.offsets,
     )
 
 
@@ -284,7 +296,7 @@ def first_repeat(group: np.ndarray, value: np.ndarray) -> int | None:
 
 
 def ties_within(ranks: Ranks, filter_seen: bool = True, k: int = LONGEST_LIST) -> int:
-    """Queries in which an item with exactly the target's score decides whether, or where, the target is in
+    """Targets for which an item with exactly the target's score decides whether, or where, they are in
     the top k.
 
     The protocol's rank is the worst among equals; a list puts equals in some order. Where this is 0, the two

@@ -1,8 +1,13 @@
-"""Ranking metrics for one relevant item a query, as pure functions of its rank (1 is best), and measures of
-whole lists.
+"""Ranking metrics as pure functions of the ranks of right answers (1 is best); measures of whole lists.
 
-With a single relevant item every ideal list has it first, so the ideal DCG is 1 and there is one NDCG.
-``precision`` divides by k.
+A query has one right answer or, with offsets, several: the ranks of query i are
+``ranks[offsets[i] : offsets[i + 1]]``. With one, every ideal list has it first, so the ideal DCG is 1.
+
+    hits@k       how many of the n right answers are among the first k
+    recall       hits / n                                  precision    hits / k
+    hit_rate     1 if there is a hit, else 0               mrr          1 / the best rank within k, else 0
+    map          sum over hits of (hits up to its rank / its rank) / min(n, k)
+    ndcg         sum over hits of 1 / log2(rank + 1), over that of the ideal list, min(n, k) hits at its top
 """
 
 from __future__ import annotations
@@ -19,43 +24,88 @@ from seqrec.settings import names
 CUTOFFS = (1, 5, 10, 20)
 
 
-def recall(ranks: np.ndarray, k: int) -> np.ndarray:
-    """1 if the target is among the first k, else 0. With one relevant item this is the hit rate."""
-    return (ranks <= k).astype(np.float64)
+Metric = Callable[..., np.ndarray]
+"""``metric(ranks, k)`` gives (queries,) values; ``metric(ranks, k, offsets)`` those of queries with several
+right answers."""
 
 
-def precision(ranks: np.ndarray, k: int) -> np.ndarray:
-    """1/k if the target is among the first k, else 0."""
-    return (ranks <= k) / k
+def _sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """(queries,) sums of the (targets,) values of each query."""
+    return np.add.reduceat(values, offsets[:-1]) if len(values) else np.zeros(0)
 
 
-def mrr(ranks: np.ndarray, k: int) -> np.ndarray:
-    """1/rank if the target is among the first k, else 0 (reciprocal rank)."""
-    return np.where(ranks <= k, 1.0 / ranks, 0.0)
+def recall(ranks: np.ndarray, k: int, offsets: np.ndarray | None = None) -> np.ndarray:
+    """(queries,) share of the right answers that are among the first k. With one it is the hit rate."""
+    hits = (ranks <= k).astype(np.float64)
+    return hits if offsets is None else _sums(hits, offsets) / np.diff(offsets)
 
 
-def average_precision(ranks: np.ndarray, k: int) -> np.ndarray:
-    """Average precision at k; with one relevant item it equals the reciprocal rank."""
-    return mrr(ranks, k)
+def precision(ranks: np.ndarray, k: int, offsets: np.ndarray | None = None) -> np.ndarray:
+    """(queries,) share of the first k that are right answers."""
+    hits = ranks <= k
+    return hits / k if offsets is None else _sums(hits.astype(np.float64), offsets) / k
 
 
-def ndcg(ranks: np.ndarray, k: int) -> np.ndarray:
-    """1 / log2(rank + 1) if the target is among the first k, else 0 (Jarvelin and Kekalainen, 2002; gains of
-    1)."""
-    return np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)
+def hit_rate(ranks: np.ndarray, k: int, offsets: np.ndarray | None = None) -> np.ndarray:
+    """(queries,) 1 if a right answer is among the first k, else 0."""
+    hits = (ranks <= k).astype(np.float64)
+    return hits if offsets is None else (_sums(hits, offsets) > 0).astype(np.float64)
 
 
-BY_NAME: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+def mrr(ranks: np.ndarray, k: int, offsets: np.ndarray | None = None) -> np.ndarray:
+    """(queries,) 1 / rank of the first right answer, 0 if it is not among the first k (reciprocal rank)."""
+    first = ranks if offsets is None or not len(ranks) else np.minimum.reduceat(ranks, offsets[:-1])
+    return np.where(first <= k, 1.0 / first, 0.0)
+
+
+def average_precision(ranks: np.ndarray, k: int, offsets: np.ndarray | None = None) -> np.ndarray:
+    """(queries,) average precision at k. With one right answer it is the reciprocal rank."""
+    if offsets is None:
+        return mrr(ranks, k)
+    n = np.diff(offsets)
+    query = np.repeat(np.arange(len(n)), n)
+    order = np.lexsort((ranks, query))
+    number = np.arange(len(ranks)) - np.repeat(offsets[:-1], n) + 1  # of hits up to it
+    of_hits = np.where(ranks[order] <= k, number / ranks[order], 0.0)
+    return _sums(of_hits, offsets) / np.minimum(n, k)
+
+
+def ndcg(ranks: np.ndarray, k: int, offsets: np.ndarray | None = None) -> np.ndarray:
+    """(queries,) discounted cumulative gain at k over that of an ideal list (Jarvelin and Kekalainen, 2002;
+    gains of 1)."""
+    gains = np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)
+    if offsets is None:
+        return gains
+    ideal = np.cumsum(1.0 / np.log2(np.arange(2, k + 2)))
+    return _sums(gains, offsets) / ideal[np.minimum(np.diff(offsets), k) - 1]
+
+
+BY_NAME: dict[str, Metric] = {
     "precision": precision,
     "recall": recall,
-    "hit_rate": recall,
+    "hit_rate": hit_rate,
     "map": average_precision,
     "ndcg": ndcg,
     "mrr": mrr,
 }
 
 
-def parse(name: str) -> tuple[Callable[[np.ndarray, int], np.ndarray], int]:
+def values(metric: Metric, ranks: np.ndarray, k: int, offsets: np.ndarray | None = None) -> np.ndarray:
+    """(queries,) a metric of (targets,) ranks.
+
+    Raises:
+        SettingsError: a metric from outside the package gives something else.
+    """
+    found = np.asarray(metric(ranks, k) if offsets is None else metric(ranks, k, offsets), dtype=np.float64)
+    queries = len(ranks) if offsets is None else len(offsets) - 1
+    if found.shape != (queries,):
+        raise SettingsError(
+            f"metric {names.reference(metric)}: expected a value a query, ({queries},). Got {found.shape}."
+        )
+    return found
+
+
+def parse(name: str) -> tuple[Metric, int]:
     """``"ndcg@10"`` -> (function, 10). One from outside the package is named ``package.module:function@10``,
     or as an installed package offers it (entry points of the group ``seqrec.metrics``).
 
@@ -74,20 +124,16 @@ def parse(name: str) -> tuple[Callable[[np.ndarray, int], np.ndarray], int]:
 
 
 def from_ranks(
-    ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS, more: Iterable[str] = ()
+    ranks: np.ndarray,
+    cutoffs: tuple[int, ...] = CUTOFFS,
+    more: Iterable[str] = (),
+    offsets: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Every metric at every cut-off, and more by name, a value a query: ``{"ndcg@10": (queries,),
+    """Every metric of (targets,) ranks at every cut-off, and more by name: ``{"ndcg@10": (queries,) values,
     ...}``."""
-    values = {f"{name}@{k}": function(ranks, k) for name, function in BY_NAME.items() for k in cutoffs}
-    for name in more:
-        if name not in values:
-            function, k = parse(name)
-            values[name] = np.asarray(function(ranks, k), dtype=np.float64)
-            if values[name].shape != ranks.shape:
-                raise SettingsError(
-                    f"metric {name!r}: expected a value a query, {ranks.shape}. Got {values[name].shape}."
-                )
-    return values
+    wanted = {f"{name}@{k}": (metric, k) for name, metric in BY_NAME.items() for k in cutoffs}
+    wanted |= {name: parse(name) for name in more if name not in wanted}
+    return {name: values(metric, ranks, k, offsets) for name, (metric, k) in wanted.items()}
 
 
 def coverage(lists: np.ndarray, items: int) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from seqrec import storage
 from seqrec.data.interactions import Interactions
@@ -11,6 +10,8 @@ from seqrec.data.sequences import Sequences
 from seqrec.errors import SettingsError
 from seqrec.experiment import protocol as protocols
 from seqrec.experiment.settings import DataSettings, RunSettings
+from seqrec.sources import reading
+from seqrec.sources.options import ReadOptions
 from seqrec.splitting import Split, SplitSettings
 
 
@@ -31,7 +32,7 @@ def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
     """
     prepared = prepared_folder(data)
     if prepared is not None:
-        refuse_settings(data, [*OF_FILES, *OF_READING], f"{prepared} was prepared already, which decided it")
+        refuse_settings(data, [*OF_FILES, *OF_READING], f"{prepared} is already prepared, which fixed it")
     elif data.name is not None:
         refuse_settings(data, OF_FILES, f"{data.name} is a known data set, which has its own")
     if prepared is not None:
@@ -44,7 +45,7 @@ def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
     return interactions.sequences(tie_order=data.tie_order, seed=data.tie_seed), interactions.source
 
 
-OF_FILES = ("format", "columns", "delimiter", "encoding", "items", "users")
+OF_FILES = tuple(name for name in ReadOptions.model_fields if name != "duplicates")
 
 
 OF_READING = ("duplicates", "min_item_count", "min_user_count", "tie_order", "tie_seed")
@@ -62,7 +63,7 @@ def refuse_settings(data: DataSettings, names: Iterable[str], why: str) -> None:
             DataSettings.model_fields[name].get_default(call_default_factory=True),
         )
         if value != usual:
-            raise SettingsError(f"data.{name}: expected nothing, since {why}. Got {value!r}. Leave it out.")
+            raise SettingsError(f"data.{name}: cannot be given, since {why}. Got {value!r}. Leave it out.")
 
 
 def read_log(data: DataSettings) -> Interactions:
@@ -71,13 +72,7 @@ def read_log(data: DataSettings) -> Interactions:
         from seqrec import sources
 
         return sources.load(data.name, data_dir=data.folder).without_duplicates(data.duplicates)
-    return Interactions.read(data.path or "", **reading(data))
-
-
-def reading(data: DataSettings) -> dict[str, Any]:
-    """The arguments of a reader of logs."""
-    names = ("format", "duplicates", "delimiter", "encoding", "items", "users")
-    return {"columns": data.columns or None} | {name: getattr(data, name) for name in names}
+    return reading.read_log(data.path or "", data)
 
 
 def read_split(run: RunSettings) -> tuple[Split, str, bool]:

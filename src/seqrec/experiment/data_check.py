@@ -150,7 +150,7 @@ def ties(s: Sequences) -> Iterator[Finding]:
 def repeats(s: Sequences) -> Iterator[Finding]:
     user = np.repeat(np.arange(s.users), s.lengths)
     pairs = len(distinct(user * len(s.item_catalogue) + s.items))
-    yield Finding("repeats", 1 - pairs / s.events, "share of events whose item the user had before")
+    yield Finding("repeats", 1 - pairs / s.events, "share of events whose item the user has taken before")
     duplicates = None
     if s.times is not None:
         duplicates = s.events - len(distinct(moments(s, s.times) * len(s.item_catalogue) + s.items))
@@ -199,7 +199,7 @@ def order(s: Sequences, seed: int) -> Iterator[Finding]:
     only_ties = None if s.times is None else shuffled(s.items, moments(s, np.floor(s.times)), rng)
     for n in (2, 3):
         before, after = common_ngrams(s.items, user, n), common_ngrams(everything, user, n)
-        yield Finding(f"{n}grams", before, f"different runs of {n} items that at least {SUPPORT} users have")
+        yield Finding(f"{n}grams", before, f"different {n}-grams of items that at least {SUPPORT} users have")
         yield Finding(
             f"{n}grams_lost",
             1 - after / before if before else None,
@@ -238,22 +238,22 @@ def common_ngrams(items: np.ndarray, user: np.ndarray, n: int, support: int = SU
 def warnings(value: dict[str, Any]) -> Iterator[str]:
     if (value["ties"] or 0) > 0.05:
         yield (
-            "Many events share their second: results depend on the order of ties. Say which rule was "
-            "used, and compare with a random order."
+            "Many events share their second: results depend on the order of ties. "
+            "State the rule, and compare with a random order."
         )
     if value["first_time"] is None:
-        yield "No times: splits by time are not possible, and leaks of the future cannot be measured."
+        yield "No times: splits in time are impossible, and leaks from the future cannot be measured."
     if value["duplicates"]:
-        yield "Some events are exact copies: keep or drop them on purpose."
+        yield "Some events are exact duplicates: decide whether to keep or drop them."
     if (value["repeats"] or 0) > 0.1:
         yield (
-            "Users come back to items: a filter of seen items hides right answers; look at results "
-            "without it."
+            "Users return to items: filtering seen items hides right answers; "
+            "also look at unfiltered results."
         )
     if (value.get("leave_one_out.later") or 0) > 0.05:
-        yield "Leave-one-out trains on events later than those it tests: look at a split in time as well."
+        yield "Leave-one-out trains on events later than those it tests: also use a split in time."
     if value["2grams_lost"] is not None and value["2grams_lost"] < 0.5:
         yield (
-            "Shuffling loses less than half of the common 2-grams: order says little here, and "
+            "Shuffling loses less than half of the common 2-grams: order matters little here, and "
             "sequential models may gain little."
         )

@@ -70,8 +70,8 @@ def evaluate(
     if data_path is not None:
         if "path" not in content.get("data", {}):
             raise SettingsError(
-                f"--data: {folder} is a run on a known data set or a protocol, not on a log. Say with "
-                "--data-dir where its files are."
+                f"--data: {folder} is a run on a known data set or a protocol, not on a log. "
+                "Give the folder of its files with --data-dir."
             )
         content["data"]["path"] = data_path
     run = RunSettings.of(content, "")
@@ -107,7 +107,7 @@ def judge(
     rows = [{"metric": name, "value": value} for name, value in intervals.items()]
     notes = [
         f"{scored.without_list:,} of {len(scored.ranks):,} queries have no list and count as misses.",
-        f"Rows left out: {scored.unknown_users:,} of users that are not asked. Items not in the "
+        f"Rows ignored: {scored.unknown_users:,} of users without a query. Items not in the "
         f"catalogue: {scored.unknown_items:,}.",
     ]
     return Table(f"{topk_path} under {protocol_name}", ["metric", "value"], rows, notes=notes)

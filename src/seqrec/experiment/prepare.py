@@ -8,7 +8,7 @@ from typing import Any
 from seqrec import storage
 from seqrec.data.sequences import Sequences
 from seqrec.errors import SettingsError
-from seqrec.experiment.data import prepared_folder, read_sequences, read_split, reading
+from seqrec.experiment.data import prepared_folder, read_sequences, read_split
 from seqrec.experiment.settings import DataSettings, RunSettings
 from seqrec.samples import tables
 from seqrec.samples.tables import SampleSettings
@@ -24,7 +24,7 @@ def prepare(data: DataSettings, folder: str | Path) -> Sequences:
         return preparing.prepare(
             data.path,
             folder,
-            **reading(data),
+            data,
             **ties,
             min_item_count=data.min_item_count,
             min_user_count=data.min_user_count,

@@ -61,8 +61,8 @@ class DataSettings(Settings):
         found = next((path for path in tried if storage.exists(path)), None)
         if found is None:
             raise DataError(
-                f"data.name: expected a log at {' or '.join(tried)}. Got none. Put it beside the "
-                "protocol's file, or say where it is with --data-dir."
+                f"data.name: expected a log at {' or '.join(tried)}. Got none. "
+                "Put it next to the protocol's file, or give its folder with --data-dir."
             )
         return found
 
@@ -138,11 +138,10 @@ def checked(split: Split, expected: str | None, name: str) -> Split:
     if expected is not None and split.hash != expected:
         s = split.sequences
         raise DataError(
-            f"{name}: expected data that gives the split {expected}. Got {split.hash} from {s.users} "
-            f"users, {len(s.item_catalogue)} items, "
-            f"{s.events} events. The data is another revision, order or selection; results on it would "
-            "not be comparable. Use the data that "
-            "the protocol names, or write a protocol of your own."
+            f"{name}: expected data that gives the split {expected}. Got {split.hash} from {s.users} users, "
+            f"{len(s.item_catalogue)} items, {s.events} events. The data is another revision, order or "
+            "selection; results on it would not be comparable. Use the data that the protocol names, or "
+            "write your own protocol."
         )
     return split
 
@@ -171,11 +170,10 @@ def read_protocol(name: str | Path) -> Protocol:
 def read_sequences(data: DataSettings, ties: TieOrder, data_dir: str | None) -> tuple[Sequences, str]:
     """The sequences of a protocol's data, and where they came from."""
     from seqrec import sources
-    from seqrec.data.interactions import Interactions
-    from seqrec.sources import movielens_1m
+    from seqrec.sources import movielens_1m, reading
 
     if "." in data.name:
-        log = Interactions.read(data.log_path(data_dir))
+        log = reading.read_log(data.log_path(data_dir))
     else:
         log = sources.load(data.name, data_dir=data_dir)
     if data.form == "benchmark":

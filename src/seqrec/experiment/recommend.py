@@ -37,7 +37,7 @@ def open_or_train(
             for option, given in (("model", model_name), ("save", save)):
                 if given:
                     raise SettingsError(
-                        f"{option}: expected nothing, since {source} is a trained model. Got {given!r}. "
+                        f"{option}: cannot be given, since {source} is a trained model. Got {given!r}. "
                         "Leave it out, or name a log."
                     )
             refuse_settings(DataSettings.of(data, "data"), OF_FILES, f"{source} is a trained model")

@@ -20,13 +20,15 @@ from seqrec.models.model import Model
 from seqrec.samples.tables import SampleSettings
 from seqrec.settings import yaml_file
 from seqrec.settings.base import Settings
+from seqrec.sources.options import ReadOptions
 from seqrec.splitting import SplitSettings
+from seqrec.training import loss as losses
 from seqrec.training.options import FitSettings
 
 log = logging.getLogger("seqrec")
 
 
-class DataSettings(Settings):
+class DataSettings(ReadOptions):
     """Which log. Give ``name`` (a known data set) or ``path`` (a file, or a folder that ``seqrec prepare``
     wrote)."""
 
@@ -37,22 +39,10 @@ class DataSettings(Settings):
     folder: str | None = None
     """Where the files of the named data set are; by default it is looked for as ``seqrec data download``
     does."""
-    format: str = "auto"
-    """Format of the log."""
-    columns: dict[str, str | int | None] = Field(default_factory=dict)
-    """Which column of the file is which: ``{user_id: customer, item_id: sku, timestamp: bought_at}``; numbers
-    from 0 where the file has no header, null leaves a column out. Of tables of samples also label and
-    recent."""
-    delimiter: str | None = None
-    """What separates the columns of a text file; None tells it from the header."""
-    encoding: str | None = None
-    """Encoding of a text file; UTF-8 if nothing is said."""
     items: str | None = None
     """A table of item attributes (titles, genres ...) with a column of item ids."""
     users: str | None = None
     """A table of user attributes with a column of user ids."""
-    duplicates: Literal["keep", "drop"] = "keep"
-    """What becomes of events that stand twice (same user, item and time)."""
     min_item_count: int = Field(0, ge=0)
     """Items with fewer events are left out."""
     min_user_count: int = Field(0, ge=0)
@@ -129,8 +119,8 @@ class RunSettings(Settings):
             storage.check_file(self.evaluate.topk, lists.SUFFIXES)
         if self.output.refit and self.output.folder is None:
             raise SettingsError(
-                "output.refit: expected output.folder, where the model that is fitted on all events is "
-                "saved. Got none."
+                "output.refit: expected output.folder, to save the model that is fitted on all "
+                "events. Got none."
             )
         return self.recipe().make()
 
@@ -157,8 +147,8 @@ class RunSettings(Settings):
             if given or self.split is not None:
                 extra = "split" if self.split is not None else f"data.{sorted(given)[0]}"
                 raise SettingsError(
-                    f"{extra}: the protocol {self.protocol} says which data and split. Leave {extra} out, "
-                    "or leave protocol out."
+                    f"{extra}: the protocol {self.protocol} already gives data and split. "
+                    f"Leave out {extra}, or the protocol."
                 )
         elif (self.data.name is None) == (self.data.path is None):
             raise SettingsError(
@@ -167,15 +157,15 @@ class RunSettings(Settings):
 
 
 def upgraded(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of a run.json, or the settings of a result file, of any version, as this one has it: seed,
-    device and precision were settings of training once."""
-    moved = {
-        name: value
-        for name, value in (content.get("train") or {}).items()
-        if name in FitSettings.model_fields
-    }
+    """A run.json, or the settings of a result file, as this version writes it, whichever version did.
+
+    Seed, device and precision were settings of training once, and a loss listed the options of all losses.
+    """
+    if isinstance(loss := content.get("loss"), dict):
+        content = {**content, "loss": losses.upgraded(loss)}
+    train = dict(content.get("train") or {})
+    moved = {name: train.pop(name) for name in FitSettings.model_fields if name in train}
     if not moved:
         return content
-    train = {name: value for name, value in content["train"].items() if name not in moved}
     content = {**content, "train": train, "fit": moved | content.get("fit", {})}
     return content if train else {name: value for name, value in content.items() if name != "train"}

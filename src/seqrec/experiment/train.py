@@ -9,7 +9,7 @@ describes it.
     negatives: {in_batch: true}
     train: {epochs: 20}
     fit: {seed: 1, device: cpu}
-    features: {item: [item_id, genres], user: [gender, age]}    # or the path of a schema; or nothing: ids only
+    features: {item: [item_id, genres], user: [gender, age]}  # or the path of a schema; without it, ids only
     evaluate: {metrics: [recall@20, ndcg@20], filter_seen: false}
     output: {folder: runs/my-run}
 

@@ -1,2 +1,1 @@
-"""What is known beside the sequences: feature schemas and their encoding for models, and tables of samples
-for other trainers."""
+"""What is known besides the sequences: feature schemas, and their encoding for models."""

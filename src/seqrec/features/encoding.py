@@ -5,10 +5,10 @@
     i1    Drama             film              [ 3  4  0 ]         [  1   1  0 ]
     i2    (none)            series            [ 5  0  0 ]         [  1   0  0 ]
 
-The values of a side are numbered from 1, feature by feature; 0 stands where there is none. A feature's values
-weigh one together, so that the weighted sum of their vectors is the sum over features of the mean over a
-cell's values; what is unknown adds nothing. Values are compared as text. A cell has several values if it is a
-list, or text with ``|`` or ``\\x01`` between them; of a cross it has every combination.
+The values of a side are numbered from 1, feature by feature; 0 marks an empty slot. The weights of a
+feature's values add up to one, so that the weighted sum of their vectors is the sum over features of the mean
+over a cell's values; unknown values add nothing. Values are compared as text. A cell has several values if it
+is a list, or text with ``|`` or ``\\x01`` between them; a cross has every combination.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ from seqrec.features.schema import CROSS, ITEM_ID, USER_ID, FeatureSchema
 MANY_NUMBERS = 1000
 """Distinct numbers in a column beyond which they are measures, not categories."""
 OWN_VALUES = 0.9
-"""Distinct values a row beyond which a column names its rows (a title), and says no more than an id does
-..."""
+"""Distinct values a row beyond which a column names its rows (a title) and says no more than an id."""
 FEW_ROWS = 100
-"""... unless the rows are few."""
+"""Up to this many rows, ``OWN_VALUES`` is not applied."""
 SEPARATORS = ("\x01", "|")
 
 
@@ -70,7 +69,8 @@ class Features:
     """The three sides of a schema over the catalogues of a log.
 
     Attributes:
-        item_is_sequence: items of the history are read by the same features by which they are scored.
+        user, sequence, item: the sides: users, items of a history, items that are scored.
+        item_is_sequence: items of the history have the same features as those that are scored.
     """
 
     user: Side
@@ -80,8 +80,11 @@ class Features:
 
     @classmethod
     def of(cls, schema: FeatureSchema, users: Catalogue, items: Catalogue) -> Features:
-        """Raises:
-        SettingsError: a column that the attributes do not have, or one that is no category; names the side.
+        """The features that a schema names, from the catalogues' attributes.
+
+        Raises:
+            SettingsError: a column that the attributes do not have, or one that is not categorical; names
+                the side.
         """
         of_user = {name: _cells(users, name, "user") for name in schema.user if name != USER_ID}
         of_item = {
@@ -102,7 +105,7 @@ class Features:
 
     @classmethod
     def from_arrays(cls, schema: FeatureSchema, arrays: dict[str, np.ndarray]) -> Features:
-        """Takes back what ``arrays`` gave."""
+        """The inverse of ``arrays``, from its (rows, slots) arrays by name."""
         sides = ("user", "sequence", "item")
         tables = {
             side: (arrays[f"{side}.index"], arrays[f"{side}.weight"]) if f"{side}.index" in arrays else None
@@ -139,7 +142,7 @@ class Features:
         return cls(Side(users), Side(True), Side(True), item_is_sequence=True)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything, as named arrays."""
+        """The values and weights of every side, (rows, slots) arrays by name."""
         found: dict[str, np.ndarray] = {}
         for name in ("user", "sequence", "item"):
             side: Side = getattr(self, name)
@@ -168,7 +171,7 @@ def _column(catalogue: Catalogue, column: str, side: str) -> pl.DataFrame:
     attributes = catalogue.attributes
     if attributes is None:
         raise SettingsError(
-            f"{where}: no column {column!r}, as the {of}s have no attributes. Give a table of them "
+            f"{where}: no column {column!r}, as the {of}s have no attributes. Give a table of attributes "
             f"(data.{of}s), or leave it out."
         )
     if column not in attributes.columns:
@@ -214,15 +217,15 @@ def _refuse_what_is_no_category(series: pl.Series, cells: pl.DataFrame, where: s
         raise SettingsError(f"{where}: column {series.name!r} is empty. Leave it out.")
     if series.dtype.is_numeric() and distinct > MANY_NUMBERS:
         raise SettingsError(
-            f"{where}: column {series.name!r} has {distinct:,} different numbers; expected at most "
-            f"{MANY_NUMBERS:,}, as each has its own vector. "
+            f"{where}: column {series.name!r} has {distinct:,} different numbers; "
+            f"expected at most {MANY_NUMBERS:,}, as each has its own vector. "
             "Bin it into a few classes first."
         )
     if rows > FEW_ROWS and distinct > OWN_VALUES * rows:
         raise SettingsError(
             f"{where}: column {series.name!r} has {distinct:,} different values in {rows:,} {of}s, so it "
-            f"says little more than {of}_id does; "
-            "expected values that many share. Bin it into a few classes, or leave it out."
+            f"says little more than {of}_id does; expected values that many share. "
+            "Bin it into a few classes, or leave it out."
         )
 
 

@@ -1,12 +1,11 @@
-"""A feature schema: which columns a model reads of the user, of each item of the history, and of the item
-that it scores.
+"""A feature schema: the columns a model reads of the user, of each item of the history and of scored items.
 
-    user: [gender, age, gender#age]     columns of the user attributes; user_id stands for a vector of each user's own
-    sequence: [item_id]                 columns of the item attributes: what is read of each item of the history
-    item: [item_id, genres]             columns of the item attributes: what makes the vector of an item
+    user: [gender, age, gender#age]    columns of the user attributes; user_id: each user has a vector
+    sequence: [item_id]                columns of the item attributes, read of each item of the history
+    item: [item_id, genres]            columns of the item attributes, summed to the vector of an item
 
-``a#b`` crosses two or more columns: each pair of values is a value. The project that this one began from
-wrote the same in four text files, which ``from_origin`` reads as they are.
+``a#b`` crosses two or more columns: each combination of values is a value. ``from_origin`` reads the four
+text files in which MetaSpore's demo, the origin of this project, has the same.
 """
 
 from __future__ import annotations
@@ -36,6 +35,8 @@ ORIGIN_HISTORY = ("recent_movie_ids", "recent_movie_genres", "last_movie", "last
 
 
 class FeatureSchema(Settings):
+    """Which features a model reads of users, of items of a history and of items that it scores."""
+
     user: list[str] = Field(default_factory=list)
     """What is known of the user: columns of the user attributes, and ``user_id``."""
     sequence: list[str] = Field(default_factory=lambda: [ITEM_ID], min_length=1)
@@ -62,7 +63,7 @@ class FeatureSchema(Settings):
             if len(set(parts)) < len(parts):
                 raise ValueError(f"different columns in a cross ({name!r} repeats one)")
             if tuple(sorted(parts)) in seen:
-                raise ValueError(f"each feature once ({name!r} stands twice)")
+                raise ValueError(f"each feature once ({name!r} occurs twice)")
             seen.add(tuple(sorted(parts)))
         return names
 
@@ -71,7 +72,8 @@ class FeatureSchema(Settings):
         """From a YAML file, on any storage.
 
         Raises:
-            DataError: no such file.  SettingsError: an unknown key, or a feature that cannot be.
+            DataError: no such file.
+            SettingsError: an unknown key, or an invalid feature.
         """
         return cls.of(yaml_file.read(path), str(path))
 
@@ -91,7 +93,9 @@ class FeatureSchema(Settings):
         them, and become the column of the item attributes that they were made from.
 
         Raises:
-            DataError: no such file.  SettingsError: a line that cannot be read, or a column that ``column_schema`` does not have; names both.
+            DataError: no such file.
+            SettingsError: a line that cannot be read, or a column that ``column_schema`` does not have; names
+                file and line.
         """
         columns = [_column(line, where) for where, line in _lines(column_schema)]
         sides: dict[str, list[str]] = {"user": [], "sequence": [], "item": []}
@@ -105,9 +109,7 @@ class FeatureSchema(Settings):
                             f"{where}: {part!r} is no column of {column_schema}.{did_you_mean(part, columns)}"
                         )
                     if part == "label":
-                        raise SettingsError(
-                            f"{where}: the label is what is learnt, and no feature. Take it out."
-                        )
+                        raise SettingsError(f"{where}: the label is the target, not a feature. Remove it.")
                 of_history = [part in ORIGIN_HISTORY for part in parts]
                 if any(of_history) and not all(of_history):
                     raise SettingsError(
@@ -124,7 +126,7 @@ class FeatureSchema(Settings):
 
 
 def _lines(path: str | Path) -> list[tuple[str, str]]:
-    """The lines that say something, each after the place where it stands."""
+    """Lines that are not empty or comments, each with its place."""
     with storage.open_read(path) as stream:
         text = stream.read().decode("utf-8-sig")
     stripped = [line.strip() for line in text.splitlines()]

@@ -1,11 +1,10 @@
-"""Run files of other projects become this project's: every key is accounted for, and nothing in such a file
-is ever imported or run.
+"""Converts run files of other projects; every key is accounted for, and nothing in them is imported or run.
 
-    origin.py     MetaSpore's sequential demo (HRM and GRU4Rec), which this project began from
+    origin.py     MetaSpore's sequential demo (HRM and GRU4Rec), the origin of this project
     recbole.py    RecBole
 
-The run file that comes out describes the nearest run that this project has; the table says what became of
-each key, its notes what differs.
+The converted file describes the closest run that this project has. The table shows what each key became; its
+notes say what differs.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ PROJECTS: dict[str, Any] = {"MetaSpore": origin, "RecBole": recbole}
 
 
 def recognise(content: Mapping[str, Any]) -> str | None:
-    """Whose run file this is: a name of ``PROJECTS``, or None for one of this project and for what is
-    nobody's that is known."""
+    """The project that a run file belongs to: a name of ``PROJECTS``; None for this or an unknown project."""
     if any(isinstance(content.get(section), dict) for section in RunSettings.model_fields):
         return None
     hits = {name: len(project.KNOWN.keys() & content.keys()) for name, project in PROJECTS.items()}
@@ -43,7 +41,7 @@ def read(
     """This project's run file for another project's file.
 
     Args:
-        additions: ``key=value`` each, keys of the file's own kind that replace what it says or leaves unsaid
+        additions: ``key=value`` each: keys of the other project that replace or complete those of the file
             (RecBole takes ``model`` and ``dataset`` on its command line).
         environment: where variables come from; by default the process's.
 
@@ -65,17 +63,16 @@ def migrate(
 ) -> Migration:
     """This project's run file for the content of another project's.
 
-    Variables (``${NAME}``, ``${NAME:-default}``, and ``$NAME`` as envsubst knows it) stay variables in paths,
-    and are filled in elsewhere.
+    Variables (``${NAME}``, ``${NAME:-default}``, and ``$NAME`` as in envsubst) stay variables in paths, and
+    are filled in elsewhere.
 
     Args:
         source: the file's name, for messages.
-        repeats: keys that stand in it more than once.
+        repeats: keys that occur in it more than once.
         environment: where variables come from; by default the process's.
 
     Raises:
-        SettingsError: it is of no kind that is known, or names a class or a model that is not, or a value is
-            out of range.
+        SettingsError: an unknown kind of file, class or model, or a value out of range.
     """
     kind = recognise(content)
     if kind is None:
@@ -90,9 +87,7 @@ def migrate(
     try:
         RunSettings.of(migration.run, "").check()
     except SettingsError as error:
-        raise SettingsError(
-            f"{source or 'content'}: what it says has no counterpart here: {error}"
-        ) from error
+        raise SettingsError(f"{source or 'content'}: cannot be converted: {error}") from error
     return migration
 
 

@@ -1,5 +1,4 @@
-"""A run file in the making: keys are taken from a foreign file one by one, and it is written down what became
-of each."""
+"""A run file in the making: keys of a foreign file are converted one by one, and each result is recorded."""
 
 from __future__ import annotations
 
@@ -21,13 +20,13 @@ BARE_VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 
 @dataclass(frozen=True)
 class Migration:
-    """What came out.
+    """The result of a migration.
 
     Attributes:
-        run: the content of this project's run file; its paths may have variables in them.
-        rows: a dictionary a key of the foreign file: key, value, and what became of it.
-        warnings: what a reader of the table should know: what was misspelt, what is not understood, what
-            differs.
+        title: what was migrated.
+        run: the content of this project's run file; its paths may contain variables.
+        rows: a dictionary for each key of the foreign file: key, value, and what it became.
+        warnings: notes on the table: what was misspelt, what is unknown, what differs.
     """
 
     title: str
@@ -36,6 +35,7 @@ class Migration:
     warnings: list[str]
 
     def table(self) -> Table:
+        """What each key became, with the warnings as notes."""
         return Table(
             self.title, ["key", "value", "became"], self.rows, notes=self.warnings, formats={"value": str}
         )
@@ -43,7 +43,10 @@ class Migration:
     def yaml(self) -> str:
         """The run file, with the warnings on top."""
         comment = "\n".join(f"# {line}" for line in [self.title, *self.warnings])
-        return f"{comment}\n{yaml.safe_dump(self.run, sort_keys=False, default_flow_style=None, width=140, allow_unicode=True)}"
+        run = yaml.safe_dump(
+            self.run, sort_keys=False, default_flow_style=None, width=140, allow_unicode=True
+        )
+        return f"{comment}\n{run}"
 
     def filled(
         self, overrides: Iterable[str] = (), environment: Mapping[str, str] | None = None
@@ -51,7 +54,7 @@ class Migration:
         """The run with its variables filled in and overrides applied, as ``yaml_file.read`` would give it.
 
         Raises:
-            SettingsError: a variable without a value or a default, or an override that is none.
+            SettingsError: a variable that is not set and has no default, or an invalid override.
         """
         filled: dict[str, Any] = yaml_file.fill(
             self.run, os.environ if environment is None else environment, self.title
@@ -62,13 +65,14 @@ class Migration:
 
 
 class Draft:
-    """
+    """A migration in progress.
+
     Args:
-        kind: whose file it is.
-        content: the file, as it is.
-        known: every key that such a file may have -> its name here, where that is another (a misspelling,
-            say).
-        repeats: keys that stand more than once.
+        kind: the project that the file belongs to.
+        source: the file's name, for messages.
+        content: of the file.
+        known: every key that such a file may have -> its canonical name (of a misspelling, say).
+        repeats: keys that occur more than once.
         environment: where variables come from; by default the process's.
     """
 
@@ -94,24 +98,25 @@ class Draft:
         for key, value in content.items():
             name = known.get(key, key)
             if name != key:
-                self.warn(f"{key}: understood as {name}.")
+                self.warn(f"{key}: taken as {name}.")
             if name in self.spelt and value != self.given[self.spelt[name]]:
-                self.warn(f"{self.spelt[name]} and {key} mean the same and differ; the latter counts.")
+                self.warn(f"{self.spelt[name]} and {key} mean the same but differ; the latter counts.")
             if name in self.spelt:
                 self.became[self.spelt[name]] = f"as {key}"
             self.content[name], self.spelt[name] = _braced(value), key
 
     def _repeat(self, repeat: yaml_file.Repeat) -> None:
         if all(value == repeat.values[0] for value in repeat.values):
-            self.warn(f"{repeat.key} stands {len(repeat.values)} times with the same value; once is enough.")
+            self.warn(f"{repeat.key} occurs {len(repeat.values)} times with the same value; keep one.")
         else:
             given = ", ".join(repr(value) for value in repeat.values)
             self.warn(
-                f"{repeat.key} stands {len(repeat.values)} times with different values ({given}); the "
-                "last counts, as for any reader of YAML."
+                f"{repeat.key} occurs {len(repeat.values)} times with different values ({given}); the "
+                "last counts, as usual in YAML."
             )
 
     def warn(self, text: str) -> None:
+        """Adds a note to the table."""
         self.warnings.append(text)
 
     def __contains__(self, key: str) -> bool:
@@ -126,7 +131,7 @@ class Draft:
         """The value with its variables filled in, or the default.
 
         Raises:
-            SettingsError: a variable without a value.
+            SettingsError: a variable that is not set.
         """
         value = self.content.get(key)
         return (
@@ -146,8 +151,7 @@ class Draft:
     def move(
         self, key: str, place: str, convert: Callable[[Any], Any] | None = None, default: Any = None
     ) -> None:
-        """``section.key`` of the run is the value of a key, converted, or else the default (None sets
-        nothing).
+        """Sets ``section.key`` of the run to the converted value of a key, or to the default unless None.
 
         Raises:
             SettingsError: the value cannot be converted.
@@ -156,9 +160,7 @@ class Draft:
         if value is None:
             if default is not None:
                 self.put(place, default)
-            self.say(
-                key, "nothing, as it says nothing" if default is None else f"{place} = {_shown(default)}"
-            )
+            self.say(key, "nothing: it has no value" if default is None else f"{place} = {_shown(default)}")
             return
         if convert is not None:
             try:
@@ -173,24 +175,23 @@ class Draft:
         self.say(key, f"{place} = {_shown(value)}")
 
     def say(self, key: str, text: str) -> None:
-        """Writes down what became of a key, if the file has it."""
+        """Records what a key became, if the file has it."""
         if key in self.spelt:
             self.became[self.spelt[key]] = text
 
     def drop(self, why: str, *keys: str) -> None:
+        """Records that keys have no effect, and why."""
         for key in keys:
             self.say(key, f"dropped: {why}")
 
     def finished(self) -> Migration:
+        """The migration, with a warning for each unknown key."""
         rows = []
         for key, value in self.given.items():
             if key not in self.became:
-                self.became[key] = "not understood"
+                self.became[key] = "unknown"
                 hint = did_you_mean(key, [name for name in self.known.values() if name not in self.spelt])
-                self.warn(
-                    f"{key}: not understood, nothing is done with "
-                    f"it.{hint if hint.startswith(' Did') else ''}"
-                )
+                self.warn(f"{key}: unknown, and ignored.{hint if hint.startswith(' Did') else ''}")
             rows.append({"key": key, "value": _shown(value), "became": self.became[key]})
         run = {
             section: self.run[section]
@@ -202,12 +203,12 @@ class Draft:
 
 
 def _shown(value: Any) -> str:
-    """A value as YAML has it, in one line."""
+    """A value as YAML, in one line."""
     return yaml.safe_dump(value, default_flow_style=True, width=10_000).strip().removesuffix("\n...").strip()
 
 
 def _braced(value: Any) -> Any:
-    """``$NAME``, which envsubst knows too, as ``${NAME}``."""
+    """A value with ``${NAME}`` for every ``$NAME``, as envsubst accepts both."""
     if isinstance(value, str):
         return BARE_VARIABLE.sub(r"${\1}", value)
     if isinstance(value, list):

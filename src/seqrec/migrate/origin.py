@@ -1,15 +1,17 @@
-"""Run files of MetaSpore's sequential demo (github meta-soul/MetaSpore, demo/sequential): HRM and GRU4Rec on
-tables of samples.
+"""Run files of MetaSpore's sequential demo: HRM and GRU4Rec on tables of samples.
 
-Facts about them, read from that demo and not to be seen in its files:
+The demo is github meta-soul/MetaSpore, demo/sequential. What its run files do not say, read from its code:
 
-- scripts read class paths out of the file and import them; here the class's name says which model is meant, and that is all;
-- the tables hold ten recent items a row; HRM's has ``num_negs`` sampled negatives a positive, and GRU4Rec's none (the others of the batch serve);
-- HRM's loss is the mean over rows of binary cross-entropy, GRU4Rec's is BPR; both normalise their vectors and divide by ``tau``;
-- all embeddings are trained by FTRL, whatever else there is by Adam; HRM has nothing else, so its Adam trains nothing;
-- ``sparse_init_var`` is handed to a function that takes a standard deviation;
+- scripts import class paths that the file names; here the class's name only says which model is meant;
+- the tables hold ten recent items a row. HRM's have ``num_negs`` sampled negatives for each positive,
+  GRU4Rec's have none: the other items of the batch serve as negatives;
+- HRM's loss is the mean over rows of binary cross-entropy, GRU4Rec's is BPR; both normalise their vectors
+  and divide by ``tau``;
+- FTRL trains all embeddings, Adam everything else. HRM has nothing else, so its Adam trains nothing;
+- ``sparse_init_var`` is passed to a function that takes a standard deviation;
 - ``item_embedding_size``, ``milvus_*`` and ``experiment_name`` reach no model;
-- precision, recall, MAP and NDCG are measured over each user's last three events, those rated above 2, and what a user has seen is not left out.
+- precision, recall, MAP and NDCG are measured over those of each user's last three events that are rated
+  above 2, and seen items are not filtered out.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ CLASSES: dict[str, str | None] = {
     "TwoTowerRetrievalEstimator": None,
     "PyTorchAgent": None,
 }
-"""The last part of a class path -> which model it is; None for classes that serve any."""
+"""The last part of a class path -> its model; None for classes of any model."""
 
 SCHEMAS = ("column_schema", "user_combine_schema", "seq_combine_schema", "item_combine_schema")
 SPARK = (
@@ -106,7 +108,7 @@ def convert(draft: Draft) -> None:
     """Fills the draft.
 
     Raises:
-        SettingsError: an unknown class, or it cannot be told which model is meant.
+        SettingsError: an unknown class, a missing path, or no way to tell which model is meant.
     """
     model = which_model(draft)
     _data(draft)
@@ -135,16 +137,17 @@ def convert(draft: Draft) -> None:
     draft.put("evaluate", {"metrics": metrics, "filter_seen": False})
     draft.say("retrieval_item_count", f"evaluate.metrics = {', '.join(metrics)}")
     _output(draft)
-    draft.drop("Spark's; there is no cluster here", *SPARK)
-    draft.drop("Milvus; `seqrec recommend` searches the item vectors itself", *MILVUS)
+    draft.drop("of Spark; there is no cluster here", *SPARK)
+    draft.drop("of Milvus; `seqrec recommend` searches the item vectors itself", *MILVUS)
 
 
 def which_model(draft: Draft) -> str:
-    """ "hrm" or "gru4rec": by its classes, else by the keys that only one of them has, else by what the run
-    is called.
+    """The model of a run, "hrm" or "gru4rec".
+
+    Told by its classes, else by the keys that only one of them has, else by the names of the run.
 
     Raises:
-        SettingsError: an unknown class, or no sign, or signs of both.
+        SettingsError: an unknown class, or signs of neither model or of both.
     """
     named: dict[str, str] = {}  # model -> what says so
     for key in ("two_tower_module_class", "two_tower_agent_class", "two_tower_estimator_class"):
@@ -155,7 +158,7 @@ def which_model(draft: Draft) -> str:
         name = str(path).rpartition(".")[2]
         if name not in CLASSES:
             raise SettingsError(
-                f"{key}: the class {path!r} is none that is known (classes are not imported).{_classes(name)}"
+                f"{key}: the class {path!r} is unknown (classes are not imported).{_classes(name)}"
             )
         model = CLASSES[name]
         draft.say(
@@ -179,13 +182,12 @@ def which_model(draft: Draft) -> str:
         return next(iter(named))
     if named:
         raise SettingsError(
-            f"{draft.source}: expected the run of one model. {named['hrm']} is of HRM, {named['gru4rec']} "
-            "of GRU4Rec."
+            f"{draft.source}: expected the run of one model. {named['hrm']} is of HRM, "
+            f"{named['gru4rec']} of GRU4Rec."
         )
     raise SettingsError(
-        f"{draft.source}: which model it is cannot be told. Expected HRM (with pooling_type_layer_1) or "
-        "GRU4Rec (with gru_hidden_dim), "
-        "or experiment_name: hrm or gru4rec."
+        f"{draft.source}: cannot tell which model it is. Expected HRM (with pooling_type_layer_1) or "
+        "GRU4Rec (with gru_hidden_dim), or experiment_name: hrm or gru4rec."
     )
 
 
@@ -206,10 +208,7 @@ def _data(draft: Draft) -> None:
     validation = _validation_table(draft)
     if validation is not None:
         paths.insert(1, validation)
-        draft.warn(
-            f"{validation} lies beside the training table and is read too: its events are those that "
-            "validate."
-        )
+        draft.warn(f"{validation} is next to the training table and is read as well: its events validate.")
     draft.put("data", {"path": paths, "format": "samples"})
     if "item_path" in draft:
         draft.put("data.items", draft.text("item_path"))
@@ -223,15 +222,14 @@ def _data(draft: Draft) -> None:
 
 
 def _validation_table(draft: Draft) -> str | None:
-    """The table that ``seqrec prepare --samples`` writes beside those of training and test, where there is
-    one."""
+    """The validation table that ``seqrec prepare --samples`` writes next to the training table, if any."""
     folder, slash, name = (draft.text("train_path") or "").rpartition("/")
     path = f"{folder}{slash}validation.parquet"
     if name != "train.parquet":
         return None
     try:
         return path if storage.exists(yaml_file.fill(path, draft.environment, "train_path")) else None
-    # as in _schema: what cannot be read now is not there, and training will say why it cannot read the rest
+    # as in _schema: what cannot be read now counts as absent; training will say why it cannot read the rest
     except (SeqrecError, OSError):
         return None
 
@@ -247,15 +245,15 @@ def _hrm(draft: Draft) -> None:
     negatives = int(found[1]) if found else 10
     if not found:
         draft.warn(
-            "How many negatives the training table has for a positive is not to be seen in train_path "
-            "(num_negs_N): ten are taken."
+            "train_path does not show how many negatives the training table has for each positive "
+            "(num_negs_N): 10 is assumed."
         )
     draft.put("loss", {"name": "bce"})
     draft.put("negatives", {"count": negatives, "alpha": 0.75, "shared": False})
     draft.warn(
-        f"The table's negatives are left aside: {negatives} a positive are drawn afresh in every epoch, "
-        "by popularity to the power 0.75. "
-        f"batch_size counts positives here, each with its negatives, and counted all rows there."
+        f"The table's negatives are not used: {negatives} for each positive are drawn anew in every epoch, "
+        "by popularity to the power 0.75. batch_size counts positives here, each with its negatives; there "
+        "it counts all rows."
     )
     draft.drop("HRM has no recurrent layers", *OF_GRU4REC)
 
@@ -272,8 +270,8 @@ def _gru4rec(draft: Draft) -> None:
     draft.move("loss_type", "loss.name", {"bpr": "bpr", "top1": "top1"}.__getitem__)
     draft.put("negatives", {"count": 0, "in_batch": True})
     draft.warn(
-        "Whole histories are read ten events at a time with the state carried on, not rows of ten recent "
-        "items each."
+        "Whole histories are read, ten events at a time with the state carried over, instead of rows of "
+        "ten recent items."
     )
     draft.drop("GRU4Rec pools nothing", *OF_HRM)
 
@@ -292,20 +290,20 @@ def _training(draft: Draft, model: str) -> None:
     if any(key in draft for key in ftrl):
         draft.put("train.tables", {"optimizer": "ftrl"})
         draft.warn(
-            "train.tables trains the embeddings by FTRL, as there. Without it AdamW trains everything, "
-            "which learnt faster where we compared them."
+            "train.tables trains the embeddings with FTRL, as there. Without it AdamW trains everything, "
+            "which learnt faster in our comparison."
         )
     for key, name in ftrl.items():
         draft.move(key, f"train.tables.{name}")
     if model == "hrm" and "tables" in draft.run["train"]:
-        draft.drop("all that HRM learns are tables, which FTRL trains", "adam_learning_rate")
+        draft.drop("HRM has embedding tables only, which FTRL trains", "adam_learning_rate")
     else:
         draft.move("adam_learning_rate", "train.learning_rate")
     draft.drop(
         "rows are always shuffled here" if model == "hrm" else "users are always shuffled here",
         "shuffle_training_dataset",
     )
-    draft.warn("Epochs are at most as many as said: the best by validation is kept.")
+    draft.warn("training_epochs is a maximum: the epoch that validates best is kept.")
 
 
 def _output(draft: Draft) -> None:
@@ -314,13 +312,11 @@ def _output(draft: Draft) -> None:
         draft.put("output", {"folder": folder.rstrip("/")})
         draft.say("model_out_path", "output.folder")
     if "model_in_path" in draft:
-        draft.warn("model_in_path: training from an older model is not done here; the run starts anew.")
+        draft.warn("model_in_path: training cannot continue from an older model here; it starts afresh.")
     if "model_export_path" in draft:
-        draft.warn(
-            "model_export_path: nothing is exported; the model is saved in the folder model of output.folder."
-        )
+        draft.warn("model_export_path: nothing is exported; the model is saved in output.folder, as model/.")
     draft.drop(
-        "there is none",
+        "it has no value",
         *(key for key in ("model_in_path", "model_export_path", "model_out_path") if key not in draft),
     )
     draft.drop("see the notes", *(key for key in ("model_in_path", "model_export_path") if key in draft))
@@ -342,12 +338,12 @@ def _schema(draft: Draft, model: str) -> None:
         files = {name: yaml_file.fill(path, draft.environment, name) for name, path in paths.items()}
         absent = next((path for path in files.values() if not storage.exists(path)), None)
         problem = None if absent is None else f"{absent} does not exist"
-    # no credentials, no such bucket, no library for s3: it is reported, and ids alone are a schema
+    # no credentials, no such bucket, no library for s3: reported, and ids alone are features
     except (SeqrecError, OSError) as error:
         problem = " ".join(f"{type(error).__name__}: {error}".split())
     if problem is not None:
         draft.warn(
-            f"The schema files were not read ({problem}); ids alone are features. Name others under features."
+            f"The schema files were not read ({problem}); only ids are features. Name others under features."
         )
         for key in keys:
             draft.say(key, "not read, see the notes")
@@ -358,8 +354,8 @@ def _schema(draft: Draft, model: str) -> None:
     features: dict[str, Any] = {"user": schema.user, "sequence": schema.sequence, "item": schema.item}
     if model == "gru4rec" and features["user"]:
         draft.warn(
-            f"user_combine_schema ({', '.join(features['user'])}): GRU4Rec has no user tower there, so it "
-            "is not used."
+            f"user_combine_schema ({', '.join(features['user'])}): not used, as GRU4Rec has no user tower "
+            "there."
         )
         features["user"] = []
     if features in (
@@ -370,4 +366,4 @@ def _schema(draft: Draft, model: str) -> None:
     else:
         draft.put("features", features)
     for key in keys:
-        draft.say(key, "features" if "features" in draft.run else "ids alone, so no features are named")
+        draft.say(key, "features" if "features" in draft.run else "only ids, so no features are named")

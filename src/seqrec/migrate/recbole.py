@@ -1,14 +1,13 @@
-"""Run files of RecBole (Zhao et al., CIKM 2021 and 2022; keys and defaults as of version 1.2.1) for the
-models that there are here too.
+"""Run files of RecBole, for the models that this project has too.
 
-What such a file leaves unsaid is RecBole's default, not this project's. Facts about RecBole that its files do
-not show:
+(Zhao et al., CIKM 2021 and 2022; keys and defaults as of version 1.2.1.) Missing keys have RecBole's
+defaults, not this project's. What its files do not show:
 
-- sequential models never leave out what a user has seen; the others do unless ``repeatable``;
+- sequential models never filter seen items; the others do unless ``repeatable``;
 - a batch counts single targets, each with at most MAX_ITEM_LIST_LENGTH events before it;
 - ``CE`` is the softmax over all items; ``BPR`` has ``sample_num`` negatives a target, drawn for it alone;
 - minimum counts are applied until nothing changes;
-- training ends after ``stopping_step`` validations without a better value, one more than is counted here;
+- training ends after ``stopping_step`` validations without a better value, one more than counted here;
 - weight decay is added to the gradient (L2), not to the weights.
 """
 
@@ -64,7 +63,7 @@ FIXED: dict[str, dict[str, Any]] = {
     "HRM": {"shared": True},
     "GRU4Rec": {"embedding": "shared", "item_bias": False},
 }
-"""Model -> what is so in RecBole and an option here."""
+"""Model -> settings here that RecBole does not let one choose."""
 LOSSES = {"CE": "softmax", "BPR": "bpr"}
 DEFAULT_LOSS = {"FPMC": "BPR", "HRM": "CE", "GRU4Rec": "CE", "SASRec": "CE"}
 LEARNERS = {"adam": "adamw", "adamw": "adamw", "adagrad": "adagrad"}
@@ -84,7 +83,7 @@ FIELDS = {
 }
 
 NOTHING_TO_SET = {
-    "there is nothing like it to set here": (
+    "there is no such setting here": (
         *(
             "worker",
             "state",
@@ -115,7 +114,7 @@ NOTHING_TO_SET = {
         ),
         *("enable_scaler", "gpu_id", "filter_inter_by_user_or_item", "reg_weight", "seq_len", "config_file"),
     ),
-    "columns are found by what they are for": (
+    "columns are chosen by their use": (
         "load_col",
         "unload_col",
         "unused_col",
@@ -146,7 +145,7 @@ NO_COUNTERPART = {
     "layer_norm_eps": None,
     "initializer_range": None,
 }
-"""Key -> the value with which it says nothing (None: any key that is there says something)."""
+"""Key -> the value with which it has no effect (None: it always has one)."""
 HANDLED = (
     *("model", "dataset", "data_path", *FIELDS, "user_inter_num_interval", "item_inter_num_interval"),
     *(
@@ -194,8 +193,8 @@ def convert(draft: Draft) -> None:
     """Fills the draft.
 
     Raises:
-        SettingsError: no model or one that there is not here, no data set, or a value that cannot be
-            converted.
+        SettingsError: no model, or one that this project does not have, no data set, or a value that cannot
+            be converted.
     """
     model = _model(draft)
     _data(draft)
@@ -219,29 +218,27 @@ def convert(draft: Draft) -> None:
         draft.drop(why, *keys)
     for key, silent in NO_COUNTERPART.items():
         if key in draft and draft.value(key) != silent:
-            draft.say(key, "dropped: nothing like it here")
-            draft.warn(f"{key}: {draft.value(key)}: there is nothing like it here; the run goes without.")
+            draft.say(key, "dropped: no counterpart here")
+            draft.warn(f"{key}: {draft.value(key)}: no counterpart here; the run does without it.")
         else:
-            draft.drop("nothing to do", key)
+            draft.drop("has no effect", key)
     used = {key for key in draft.spelt if draft.spelt[key] in draft.became}
-    draft.drop(f"not of {model}", *(key for key in KNOWN if key not in used))
-    draft.warn("What the file does not say is RecBole's default where there is such a setting here.")
+    draft.drop(f"not a key of {model}", *(key for key in KNOWN if key not in used))
+    draft.warn("Missing keys have RecBole's defaults, where this project has the setting.")
 
 
 def _model(draft: Draft) -> str:
     name = draft.value("model")
     if name is None:
         raise SettingsError(
-            f"{draft.source}: model: missing (RecBole takes it on its command line). Say it beside the "
+            f"{draft.source}: model: missing (RecBole takes it on its command line). Add it after the "
             "file: model=GRU4Rec."
         )
     by_lower = {known.lower(): known for known in MODELS}
     if str(name).lower() not in by_lower:
         hint = did_you_mean(str(name), MODELS)
         known = "" if hint.startswith(" Known") else f" Known: {', '.join(MODELS)}."
-        raise SettingsError(
-            f"model: {name!r} of RecBole is not among the models that are here too.{hint}{known}"
-        )
+        raise SettingsError(f"model: this project has no counterpart to RecBole's {name!r}.{hint}{known}")
     model = by_lower[str(name).lower()]
     draft.put("model", {"name": MODELS[model]})
     draft.say("model", f"model.name = {MODELS[model]}")
@@ -252,7 +249,7 @@ def _data(draft: Draft) -> None:
     name, folder = draft.text("dataset"), draft.text("data_path")
     if name is None:
         raise SettingsError(
-            f"{draft.source}: dataset: missing (RecBole takes it on its command line). Say it beside the "
+            f"{draft.source}: dataset: missing (RecBole takes it on its command line). Add it after the "
             "file: dataset=ml-100k."
         )
     if folder is None and name in sources.DATASETS:
@@ -273,7 +270,7 @@ def _data(draft: Draft) -> None:
     for key, meaning in FIELDS.items():
         draft.say(
             key,
-            f"data.columns.{meaning} = {draft.value(key)}" if meaning in columns else "as it is called here",
+            f"data.columns.{meaning} = {draft.value(key)}" if meaning in columns else "the same name here",
         )
     for key, place in (
         ("item_inter_num_interval", "data.min_item_count"),
@@ -283,12 +280,12 @@ def _data(draft: Draft) -> None:
             least, most = interval(draft.value(key), key)
             if least > 1:
                 draft.put(place, least)
-            draft.say(key, f"{place} = {least}" if least > 1 else "dropped: leaves nothing out")
+            draft.say(key, f"{place} = {least}" if least > 1 else "dropped: excludes nothing")
             if most is not None:
                 draft.warn(f"{key}: there is no upper bound here; only the lower one counts.")
     if "data" in draft.run and {"min_item_count", "min_user_count"} <= draft.run["data"].keys():
         draft.warn(
-            "Minimum counts are applied once here, items first; RecBole repeats them until nothing changes."
+            "Minimum counts are applied once here, items first; RecBole applies them until nothing changes."
         )
 
 
@@ -296,7 +293,7 @@ def interval(text: Any, key: str) -> tuple[int, int | None]:
     """``"[5,inf)"`` -> (5, None): the least and the largest whole number of an interval, None without end.
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: the text is not an interval.
     """
     found = re.fullmatch(r"\s*([\[(])\s*([\d.]+|-?inf)\s*,\s*([\d.]+|inf)\s*([\])])\s*", str(text))
     if found is None:
@@ -340,13 +337,13 @@ def _split(draft: Draft) -> None:
             "targets": "successive",
         }
         draft.warn(
-            "The log is cut at two moments, so that no event of training is later than one of test; "
+            "The log is cut at two moments in time, so that no training event is later than a test event; "
             "RecBole cuts by the number of events."
         )
     else:
         split = {"name": "leave_one_out"}
         draft.warn(
-            f"eval_args: there is no split like {how} in the order {order} here; each user's last event "
+            f"eval_args: no split here corresponds to {how} in the order {order}; each user's last event "
             "tests, the one before validates."
         )
     draft.put("split", split)
@@ -354,8 +351,8 @@ def _split(draft: Draft) -> None:
     for mode in set(modes.values()) if isinstance(modes, dict) else {modes}:
         if mode != "full":
             draft.warn(
-                f"eval_args: mode {mode} ranks a few sampled items; here every item is ranked, and "
-                "metrics are lower for it."
+                f"eval_args: mode {mode} ranks a few sampled items; here every item is ranked, so "
+                "metrics are lower."
             )
     for key in ("eval_args", "eval_setting"):
         draft.say(key, f"split.name = {split['name']}")
@@ -382,7 +379,7 @@ def _loss(draft: Draft, model: str) -> None:
         draft.say(key, f"negatives.count = {negatives['count']}, negatives.alpha = {alpha:g}")
     if sampling.get("dynamic"):
         draft.warn(
-            "train_neg_sample_args: dynamic sampling is not done here; negatives are drawn by their "
+            "train_neg_sample_args: there is no dynamic sampling here; negatives are drawn by their "
             "probability alone."
         )
 
@@ -393,7 +390,7 @@ def _training(draft: Draft) -> None:
     draft.move("learning_rate", "train.learning_rate", default=0.001)
     learner = str(draft.value("learner", "adam")).lower()
     if learner not in LEARNERS:
-        draft.warn(f"learner: there is no {learner} here; adamw stands in.")
+        draft.warn(f"learner: there is no {learner} here; adamw is used instead.")
     draft.put("train.optimizer", LEARNERS.get(learner, "adamw"))
     draft.say("learner", f"train.optimizer = {draft.run['train']['optimizer']}")
     draft.move("weight_decay", "train.weight_decay", default=0.0)

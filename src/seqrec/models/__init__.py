@@ -50,9 +50,14 @@ def load(folder: str | Path, device: str = "auto") -> Model:
         DataError: the folder holds no whole model, or one whose class cannot be had here.
         SettingsError: this machine has no such device.
     """
-    found = artifact.read(folder)
-    try:
-        cls = get(found.name)
-    except SettingsError as error:
-        raise DataError(f"{folder}: {error}") from error
-    return cls.of(found, device)
+    from seqrec.training.device import choose_device
+
+    def make(found: artifact.Contents) -> Model:
+        try:
+            cls = get(found.name)
+        except SettingsError as error:
+            raise DataError(str(error)) from error
+        return cls.of(found, where)
+
+    where = choose_device(device)
+    return artifact.load(folder, make)

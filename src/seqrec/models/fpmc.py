@@ -17,17 +17,16 @@ mean of the users' vectors; any other loss.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.neural import NeuralModel
-from seqrec.nn.batch import Batch
-from seqrec.nn.encoder import Encoder
+from seqrec.nn.batch import Batches, Inputs
+from seqrec.nn.embedding import rows_of
+from seqrec.nn.encoder import Encoder, ItemRows
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training import batching
@@ -43,7 +42,7 @@ class FPMCSettings(Settings):
 
 
 class FPMCNetwork(Encoder):
-    knows_users = True
+    reads = frozenset({"users"})
 
     def __init__(self, settings: FPMCSettings, items: int, users: int):
         super().__init__()
@@ -54,22 +53,22 @@ class FPMCNetwork(Encoder):
         for table in (self.users, self.last_items, self.items):
             nn.init.normal_(table.weight, std=settings.initial_std)
 
-    def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Iterator[Batch]:
+    def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
         return batching.recent(split, self.settings.recent, positions, rng)
 
-    def history_batch(self, histories: Histories) -> Batch:
-        return batching.last_items(histories, self.settings.recent)
+    def query_inputs(self, query: Query) -> Inputs:
+        return batching.last_items(query, self.settings.recent)
 
-    def encode(self, batch: Batch) -> Tensor:
-        assert batch.users is not None
-        known = batch.users.ge(0)[:, None]
-        user = torch.where(known, self.users(batch.users.clamp(min=0)), self.users.weight.mean(0))
-        mask = batch.mask[:, :, None]
-        last = (self.last_items(batch.items) * mask).sum(1) / mask.sum(1).clamp(min=1)
+    def encode(self, inputs: Inputs) -> Tensor:
+        assert inputs.users is not None
+        known = inputs.users.ge(0)[:, None]
+        user = torch.where(known, self.users(inputs.users.clamp(min=0)), self.users.weight.mean(0))
+        mask = inputs.mask[:, :, None]
+        last = (self.last_items(inputs.items) * mask).sum(1) / mask.sum(1).clamp(min=1)
         return torch.cat([user, last], 1)
 
-    def item_vectors(self, items: Tensor | None = None) -> Tensor:
-        return self.items.weight if items is None else self.items(items)
+    def item_vectors(self, items: ItemRows = None) -> Tensor:
+        return rows_of(self.items, items)
 
 
 class FPMC(NeuralModel):

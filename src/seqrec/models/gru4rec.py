@@ -8,10 +8,11 @@ Recommendations, CIKM 2018 (arXiv 1706.03847).
 
 Two ways to train it:
 
-- as its authors do (``steps=1``): session-parallel mini-batches. Every lane reads one session, one item an update; the hidden state is carried over
-  and reset where a new session begins; gradients do not flow back in time;
-- in the modern form (``steps`` above 1): gradients flow back through that many steps, the state still carried from one window to the next, so that
-  the network always knows the whole history.
+- as its authors do (``steps=1``): session-parallel mini-batches. Every lane reads one session, one item an
+  update; the hidden state is carried over and reset where a new session begins; gradients do not flow back
+  in time;
+- in the modern form (``steps`` above 1): gradients flow back through that many steps, the state still
+  carried from one window to the next, so that the network always knows the whole history.
 
 With a feature schema e and o are sums of vectors: the id's own, where the schema names it, and those of the
 attributes' values. What it names of the user is a vector u, added to the state as it leaves the network, P
@@ -25,7 +26,6 @@ coasts on also in an update that only reads the item.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -34,18 +34,19 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.features.encoding import Features
 from seqrec.models.gru4rec_fused import OnePass
 from seqrec.models.neural import NeuralModel
-from seqrec.nn.batch import Batch
+from seqrec.nn.batch import Batch, Batches, Inputs
 from seqrec.nn.dropout import dropout
-from seqrec.nn.embedding import add_users, embedding
-from seqrec.nn.encoder import Encoder
+from seqrec.nn.embedding import add_users, embedding, rows_of
+from seqrec.nn.encoder import Encoder, ItemRows
 from seqrec.nn.recurrence import GRULayer
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training import batching
+from seqrec.training.loss import SampledSoftmax
 from seqrec.training.negatives import Distinct, Sampler
 from seqrec.training.objective import Objective
 from seqrec.training.one_table import OneTable
@@ -121,8 +122,7 @@ class GRU4RecNetwork(Encoder):
         if self.users is not None:
             for vectors in self.users.parameters():
                 start(vectors)
-        self.knows_users = self.users is not None
-        self.carried: list[Tensor] = []
+        self.reads = frozenset({"users"} if self.users is not None else ())
         self.input_width = s.width
 
     @property
@@ -130,49 +130,65 @@ class GRU4RecNetwork(Encoder):
         """Whether a history is read by the very vectors with which states are compared."""
         return self.input_items is None and not self.settings.normalise
 
-    def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Iterator[Batch]:
-        self.carried = []
+    def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
         count = max(1, positions // self.settings.steps)
-        return batching.lanes(
-            split, count, self.settings.steps, self.settings.order, rng, users=self.knows_users
-        )
+        return batching.lanes(split, count, self.settings.steps, self.settings.order, rng, self.reads)
 
-    def history_batch(self, histories: Histories) -> Batch:
-        return batching.last_states(histories, self.settings.longest)
+    def query_inputs(self, query: Query) -> Inputs:
+        return batching.last_states(query, self.settings.longest)
 
-    def encode(self, batch: Batch) -> Tensor:
-        x = (self.items if self.input_items is None else self.input_items)(batch.items.T)
-        return self.read(x[..., : self.settings.width] if self.settings.embedding == "shared" else x, batch)
+    def encode(self, inputs: Inputs) -> Tensor:
+        return self.read(self.input_vectors(inputs.items.T), inputs)
 
-    def read(self, x: Tensor, batch: Batch) -> Tensor:
-        """The states of a batch whose input vectors are looked up, x (steps, rows, inputs): time first."""
+    def input_vectors(self, items: Tensor) -> Tensor:
+        """(...) items -> (..., inputs) what the first layer reads."""
+        x = (self.items if self.input_items is None else self.input_items)(items)
+        return x[..., : self.settings.width] if self.settings.embedding == "shared" else x
+
+    def read(self, x: Tensor, inputs: Inputs) -> Tensor:
+        """The states of inputs whose vectors are looked up, x (steps, rows, inputs): time first."""
         s = self.settings
-        rows, steps = batch.items.shape
+        rows, steps = inputs.items.shape
         x = dropout(x, s.dropout_embedding, self.training)
-        in_lanes = batch.resets is not None
+        carried = None if inputs.memory is None else inputs.memory.states
         for n, layer in enumerate(self.layers):
-            h0 = self.carried[n][:rows] if in_lanes and n < len(self.carried) else x.new_zeros(rows, s.hidden)
-            states = layer(x, h0, None if batch.resets is None else batch.resets.T)
+            h0 = carried[n][:rows] if carried and n < len(carried) else x.new_zeros(rows, s.hidden)
+            states = layer(x, h0, None if inputs.resets is None else inputs.resets.T)
             x = dropout(states, s.dropout_hidden, self.training)
-            if in_lanes:
+            if carried is not None:
                 # Session-parallel training carries the state after dropout over, as the authors' code does.
-                self.carried[n : n + 1] = [(x if s.steps == 1 else states)[-1].detach()]
+                carried[n : n + 1] = [(x if s.steps == 1 else states)[-1].detach()]
         x = x.reshape(rows * steps, -1)
-        if steps > 1 or len(batch.at) < rows:
+        if steps > 1 or len(inputs.at) < rows:
             # at counts rows first, x is time first
-            x = x.index_select(0, batch.at % steps * rows + batch.at // steps)
+            x = x.index_select(0, inputs.at % steps * rows + inputs.at // steps)
         if self.project is not None:
             x = self.project(x)
         if self.users is not None:
-            x = add_users(x, self.users, batch, s.dropout_embedding if self.training else 0.0)
-        if s.normalise:
-            x = F.normalize(x, dim=1)
-        if s.temperature != 1:
-            x = x / s.temperature
-        return x
+            x = add_users(x, self.users, inputs, s.dropout_embedding if self.training else 0.0)
+        return self.scaled(x)
 
-    def item_vectors(self, items: Tensor | None = None) -> Tensor:
-        v = self.items.weight if items is None else self.items(items)
+    def scaled(self, x: Tensor) -> Tensor:
+        """(positions, width) states as they are compared with item vectors."""
+        if self.settings.normalise:
+            x = F.normalize(x, dim=1)
+        return x if self.settings.temperature == 1 else x / self.settings.temperature
+
+    def start(self, rows: int) -> list[Tensor]:
+        """(rows, hidden) zeros of each layer: the state before any event."""
+        like = next(self.parameters())
+        return [like.new_zeros(rows, self.settings.hidden) for _ in self.layers]
+
+    def step(self, state: list[Tensor], items: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Reads one more item of each history: see ``seqrec.nn.encoder.Streaming``. Users are unknown."""
+        x, after = self.input_vectors(items)[None], []
+        for layer, h0 in zip(self.layers, state, strict=True):
+            x = layer(x, h0)
+            after.append(x[0])
+        return after, self.scaled(x[0] if self.project is None else self.project(x[0]))
+
+    def item_vectors(self, items: ItemRows = None) -> Tensor:
+        v = rows_of(self.items, items)
         if self.settings.normalise:
             vectors, bias = v.split((self.settings.width, v.shape[-1] - self.settings.width), -1)
             v = torch.cat([F.normalize(vectors, dim=-1), bias], -1)
@@ -186,10 +202,12 @@ class SessionParallel(OneTable):
     encoder: GRU4RecNetwork
 
     def takes_one_pass(self, batch: Batch) -> bool:
+        """Whether this batch has no use for anything that the single pass leaves out."""
         s, network = self.encoder.settings, self.encoder
         return (
-            self.settings.name == "sampled_softmax"
-            and batch.labels is None
+            isinstance(self.of_scores, SampledSoftmax)
+            and batch.targets.labels is None
+            and batch.inputs.memory is not None
             and not self.bfloat16
             and s.steps == s.layers == s.temperature == 1
             and isinstance(network.items, nn.Embedding)
@@ -202,16 +220,13 @@ class SessionParallel(OneTable):
     def _loss(self, batch: Batch, drawn: Distinct | None) -> Tensor:
         if drawn is None or not self.takes_one_pass(batch):
             return super()._loss(batch, drawn)
-        network, rows = self.encoder, len(batch.items)
+        inputs, memory, network = batch.inputs, batch.inputs.memory, self.encoder
+        assert memory is not None
         layer, table = network.layers[0], network.items
-        h0 = (
-            network.carried[0][:rows]
-            if network.carried
-            else table.weight.new_zeros(rows, network.settings.hidden)
-        )
+        h0 = (memory.states or network.start(len(inputs.items)))[0][: len(inputs.items)]
         weights = table.weight, layer.weight_ih, layer.bias_ih, layer.weight_hh, layer.bias_hh
-        loss, states = OnePass.apply(*weights, h0, batch.resets, drawn)
-        network.carried = [states]
+        loss, states = OnePass.apply(*weights, h0, inputs.resets, drawn)
+        memory.states = [states]
         return loss
 
 

@@ -22,7 +22,6 @@ negative sampling.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -31,13 +30,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.features.encoding import Features
 from seqrec.models.neural import NeuralModel
-from seqrec.nn.batch import Batch
+from seqrec.nn.batch import Batches, Inputs
 from seqrec.nn.dropout import dropout
-from seqrec.nn.embedding import embedding
-from seqrec.nn.encoder import Encoder
+from seqrec.nn.embedding import embedding, rows_of
+from seqrec.nn.encoder import Encoder, ItemRows
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training import batching
@@ -90,7 +89,7 @@ class HRMNetwork(Encoder):
         super().__init__()
         s = self.settings = settings
         f = features or Features.ids_only(users=s.user_vectors)
-        self.knows_users = bool(f.user)
+        self.reads = frozenset({"users"} if f.user else ())
         self.items = embedding(items, s.width, f.item)
         one_table = s.shared and f.item_is_sequence
         self.input_items = (
@@ -102,27 +101,27 @@ class HRMNetwork(Encoder):
                 for vectors in table.parameters():
                     nn.init.normal_(vectors, std=s.initial_std)
 
-    def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Iterator[Batch]:
+    def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
         return batching.recent(split, self.settings.recent, positions, rng)
 
-    def history_batch(self, histories: Histories) -> Batch:
-        return batching.last_items(histories, self.settings.recent)
+    def query_inputs(self, query: Query) -> Inputs:
+        return batching.last_items(query, self.settings.recent)
 
-    def encode(self, batch: Batch) -> Tensor:
+    def encode(self, inputs: Inputs) -> Tensor:
         s = self.settings
-        x = pool((self.input_items or self.items)(batch.items), batch.mask, s.pool_items)
+        x = pool((self.input_items or self.items)(inputs.items), inputs.mask, s.pool_items)
         x = dropout(x, s.dropout, self.training)
-        if self.users is not None and batch.users is not None:
-            known = batch.users >= 0
-            u = self.users(batch.users.clamp(min=0))
-            x = pool(torch.stack([u, x], 1), torch.stack([known, batch.mask.any(1)], 1), s.pool_user)
+        if self.users is not None and inputs.users is not None:
+            known = inputs.users >= 0
+            u = self.users(inputs.users.clamp(min=0))
+            x = pool(torch.stack([u, x], 1), torch.stack([known, inputs.mask.any(1)], 1), s.pool_user)
             x = dropout(x, s.dropout, self.training)
         if s.normalise:
             x = F.normalize(x, dim=1)
         return x / s.temperature
 
-    def item_vectors(self, items: Tensor | None = None) -> Tensor:
-        v = self.items.weight if items is None else self.items(items)
+    def item_vectors(self, items: ItemRows = None) -> Tensor:
+        v = rows_of(self.items, items)
         return F.normalize(v, dim=-1) if self.settings.normalise else v
 
 

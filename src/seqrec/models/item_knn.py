@@ -1,7 +1,7 @@
 """Item-kNN: items that occur in the sequences of the same users as the items of the history.
 
-    similarity(i, j) = |U_i n U_j| / (sqrt(|U_i| |U_j|) + shrinkage)              cosine of the items' columns of users
-    score(j | history) = sum_i decay^(age of i) similarity(i, j)                  over the ``neighbours`` items nearest to each i
+    similarity(i, j) = |U_i n U_j| / (sqrt(|U_i| |U_j|) + shrinkage)   cosine of the items' columns of users
+    score(j | history) = sum_i decay^(age of i) similarity(i, j)       over the ``neighbours`` nearest to i
 
 U_i are the users whose training events include i. (Sarwar, Karypis, Konstan, Riedl: Item-based Collaborative
 Filtering Recommendation Algorithms, WWW 2001, section 3.1.1; Deshpande, Karypis: Item-Based Top-N
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
 from seqrec.settings.base import Settings
@@ -128,13 +128,14 @@ class ItemKNN(Model):
             split.sequences.users,
         )
 
-    def score(self, histories: Histories) -> torch.Tensor:
-        recent, mask = histories.recent(self.settings.recent)
+    def score(self, query: Query) -> torch.Tensor:
+        events, mask = query.recent(self.settings.recent)
+        recent = query.items(events, mask)
         row, age = np.nonzero(mask)
         items, n = recent[row, age], len(self.popularity)
         pairs, index = np.unique(row * n + items, return_inverse=True)
         weights = np.bincount(index, weights=self.settings.decay**age, minlength=len(pairs))
-        weighted = sparse(pairs // n, pairs % n, weights, (len(histories), n))
+        weighted = sparse(pairs // n, pairs % n, weights, (len(query), n))
         return torch.sparse.mm(weighted, self.similarities).to_dense() + FAR_BELOW * torch.from_numpy(
             self.popularity
         )

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
 from seqrec.settings.base import Settings
@@ -51,9 +51,10 @@ class Markov(Model):
         self.offsets = np.searchsorted(pairs, np.arange(catalogue + 1) * catalogue)
         self.successors, self.counts = (pairs % catalogue).astype(np.int32), counts.astype(np.float32)
 
-    def score(self, histories: Histories) -> torch.Tensor:
-        last, known = histories.recent(1)
-        scores = np.tile(self.settings.strength * self.popularity, (len(histories), 1))
+    def score(self, query: Query) -> torch.Tensor:
+        events, known = query.recent(1)
+        last = query.items(events, known)
+        scores = np.tile(self.settings.strength * self.popularity, (len(query), 1))
         for row in np.flatnonzero(known[:, 0]):
             of_last = slice(self.offsets[last[row, 0]], self.offsets[last[row, 0] + 1])
             scores[row, self.successors[of_last]] += self.counts[of_last]

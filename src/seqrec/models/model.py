@@ -18,11 +18,13 @@ import torch
 
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.interactions import Interactions
-from seqrec.data.sequences import Histories, Sequences
+from seqrec.data.query import Query
+from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError, SeqrecError, SettingsError, TrainingError
 from seqrec.evaluation import evaluation
 from seqrec.evaluation.evaluation import Evaluation
 from seqrec.models.signature import documentation_of, signature_of
+from seqrec.scoring import CELLS, ROWS, Scores
 from seqrec.serving import artifact, recommender
 from seqrec.settings import names
 from seqrec.settings.base import Settings
@@ -80,8 +82,8 @@ class Model(ABC):
         """
 
     @abstractmethod
-    def score(self, histories: Histories) -> torch.Tensor:
-        """(histories, items) float32 score of every item as the next one, in the order of the histories."""
+    def score(self, query: Query) -> torch.Tensor:
+        """(queries, items) float32 score of every item as the next one, which belongs to the caller."""
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
@@ -123,7 +125,7 @@ class Model(ABC):
         split = self._as_split(data)
         if not split.train_events.any():
             raise TrainingError(
-                "data: expected at least one training event. Got none; look at the split's cut or filters."
+                "data: expected at least one training event. Got none; check the split's cut and the filters."
             )
         self.item_catalogue, self.sequences = split.sequences.item_catalogue, split.sequences
         self._fit_report, begin = None, time.perf_counter()
@@ -215,12 +217,21 @@ class Model(ABC):
         users: Any = None,
         k: int = 10,
         filter_seen: bool = True,
+        allow: Any = None,
+        deny: Any = None,
         on_unknown: str = "raise",
     ) -> pl.DataFrame:
         """The best next items for anyone's history, or for users of the training data. See
         ``seqrec.serving.recommender.recommend``."""
         return recommender.recommend(
-            self, sequences, users=users, k=k, filter_seen=filter_seen, on_unknown=on_unknown
+            self,
+            sequences,
+            users=users,
+            k=k,
+            filter_seen=filter_seen,
+            allow=allow,
+            deny=deny,
+            on_unknown=on_unknown,
         )
 
     def save(self, folder: str | Path, histories: bool = True) -> None:
@@ -258,15 +269,18 @@ class Model(ABC):
             DataError: the folder holds no whole model, or one of another class.
             SettingsError: this machine has no such device.
         """
-        found = artifact.read(folder)
-        if found.name not in (cls.reference(), cls.name):
-            raise DataError(f"{folder}: expected a {cls.name} model. Got {found.name!r}.")
-        return cls.of(found, device)
+        where = choose_device(device)
+        return artifact.load(folder, lambda found: cls.of(found, where))
 
     @classmethod
-    def of(cls, found: artifact.Contents, device: str = "auto") -> Self:
-        """The model that was taken apart for saving."""
-        where = choose_device(device)
+    def of(cls, found: artifact.Contents, device: torch.device) -> Self:
+        """The model that was taken apart for saving.
+
+        Raises:
+            DataError: it is one of another class.
+        """
+        if found.name not in (cls.reference(), cls.name):
+            raise DataError(f"expected a {cls.name} model. Got {found.name!r}.")
         model = cls(**found.configuration)
         model.item_catalogue, model.sequences, model.known_stops = (
             found.item_catalogue,
@@ -274,7 +288,7 @@ class Model(ABC):
             found.known_stops,
         )
         model.load_state(found.state, len(found.item_catalogue), found.users)
-        model.to(where)
+        model.to(device)
         model.fit_report, model.provenance = FitReport.from_json(found.fit_report), found.provenance
         return model
 
@@ -288,10 +302,12 @@ class Model(ABC):
             "user": None if self.sequences is None else self.sequences.user_catalogue,
         }
 
-    def score_chunks(self, histories: Histories, chunk: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Scores of a few histories at a time, ones of like length together: yields (rows, (rows, items)
-        scores)."""
-        order = np.argsort(histories.lengths, kind="stable")
-        for begin in range(0, len(order), chunk):
-            rows = order[begin : begin + chunk]
-            yield rows, self.score(histories.select(rows))
+    def score_blocks(self, query: Query, rows: int = ROWS) -> Iterator[Scores]:
+        """The scores of a few histories at a time, fewer where the catalogue is large: see
+        ``seqrec.scoring``."""
+        items = 0 if self.item_catalogue is None else len(self.item_catalogue)
+        at_once = max(1, min(rows, CELLS // max(1, items)))
+        order = np.argsort(query.lengths, kind="stable")
+        for begin in range(0, len(order), at_once):
+            some = order[begin : begin + at_once]
+            yield Scores.whole(some, self.score(query.select(some)))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.errors import SeqrecError, SettingsError
 from seqrec.evaluation import metrics, ranking
 from seqrec.features.encoding import Features
@@ -23,13 +23,15 @@ from seqrec.features.schema import USER_ID, FeatureSchema
 from seqrec.models.model import Model
 from seqrec.nn.embedding import FeatureEmbedding
 from seqrec.nn.encoder import Encoder
+from seqrec.scoring import CELLS, ROWS, Scores
 from seqrec.serving import artifact
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training import device as devices
 from seqrec.training import losses, settings, trainer
+from seqrec.training.loss import Loss, loss_of
 from seqrec.training.negatives import NegativesSettings, Sampler
-from seqrec.training.objective import LossSettings, Objective
+from seqrec.training.objective import Objective
 from seqrec.training.options import FitOptions, FitSettings
 from seqrec.training.settings import TrainSettings
 
@@ -49,55 +51,62 @@ class EncoderScorer:
 
     name: str
     network: Encoder
-    popularity: np.ndarray | None
+    popularity: np.ndarray
     trained_users: np.ndarray | None
     longest_chunk: int
 
     def numbering(self) -> dict[str, Catalogue | None]:
         return {}
 
-    def _known(self, histories: Histories) -> Histories:
+    def _known(self, query: Query) -> Query:
         """The same, users whose vectors were not trained as unknown (-1)."""
-        if histories.users is None or self.trained_users is None:
-            return histories
-        known = self.trained_users[histories.users.clip(min=0)]
-        return replace(histories, users=np.where(known, histories.users, -1).astype(np.int32))
+        if query.users is None or self.trained_users is None:
+            return query
+        known = self.trained_users[query.users.clip(min=0)]
+        return replace(query, users=np.where(known, query.users, -1).astype(np.int32))
 
-    def states(self, histories: Histories) -> torch.Tensor:
-        """(histories, width) the state after each history."""
+    def states(self, query: Query) -> torch.Tensor:
+        """(queries, width) the state after each history."""
         device = next(self.network.parameters()).device
-        return self.network.encode(self.network.history_batch(self._known(histories)).to(device))
+        return self.network.encode(self.network.query_inputs(self._known(query)).to(device))
 
-    def item_vectors(self) -> torch.Tensor:
-        if self.network.training:
-            self.network.eval()
-        return self.network.item_vectors()
-
-    def score(self, histories: Histories, vectors: torch.Tensor) -> torch.Tensor:
-        """(histories, items) scores."""
-        if not len(histories):
-            return vectors.new_empty(0, len(vectors))
-        scores = losses.scores(self.states(histories), vectors)
-        empty = histories.lengths == 0
-        if empty.any():  # nothing is known, unless the network knows the user
-            users = self._known(histories).users
-            unknown = empty if users is None or not self.network.knows_users else empty & (users < 0)
-            if unknown.any() and self.popularity is not None:
-                scores[torch.from_numpy(unknown)] = torch.from_numpy(self.popularity).to(scores)
-        return scores
+    def unknown(self, query: Query) -> torch.Tensor:
+        """(rows,) the queries of which nothing is known: an empty history, and a user who says nothing."""
+        empty = query.lengths == 0
+        users = self._known(query).users
+        if users is not None and "users" in self.network.reads:
+            empty &= users < 0
+        return torch.from_numpy(np.flatnonzero(empty))
 
     @torch.no_grad()
-    def score_chunks(self, histories: Histories, chunk: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Item vectors are computed once; a chunk holds fewer histories where they are long, so memory stays
-        flat."""
-        vectors = self.item_vectors()
-        order = np.argsort(histories.lengths, kind="stable")
+    def score_blocks(self, query: Query, rows: int = ROWS) -> Iterator[Scores]:
+        """Scores of a few histories at a time, fewer where they are long, so that memory stays flat."""
+        self.network.eval()
+        width = self.network.item_vectors(slice(0, 1)).shape[1]
+        # Few vectors are computed once; of many each block's own, which are no copy if the table is plain.
+        table = self.network.item_vectors() if len(self.popularity) * width <= CELLS else None
+        order = np.argsort(query.lengths, kind="stable")
         begin = 0
         while begin < len(order):
-            rows = order[begin : begin + chunk]
-            rows = rows[: max(16, self.longest_chunk // max(1, int(histories.lengths[rows[-1]])))]
-            yield rows, self.score(histories.select(rows), vectors)
-            begin += len(rows)
+            some = order[begin : begin + rows]
+            longest = max(1, int(query.lengths[some[-1]]))
+            some = some[: max(16, self.longest_chunk // longest)]
+            yield self._scores(query.select(some), some, table)
+            begin += len(some)
+
+    def _scores(self, query: Query, rows: np.ndarray, table: torch.Tensor | None) -> Scores:
+        states, unknown, items = self.states(query), self.unknown(query), len(self.popularity)
+
+        @torch.no_grad()
+        def block(begin: int, end: int) -> torch.Tensor:
+            vectors = self.network.item_vectors(slice(begin, end)) if table is None else table[begin:end]
+            scores = losses.scores(states, vectors)
+            if len(unknown):
+                scores[unknown] = torch.from_numpy(self.popularity[begin:end]).to(scores)
+            return scores
+
+        edges = np.arange(0, items, max(1, CELLS // len(rows)))
+        return Scores(rows, np.append(edges, items), block)
 
 
 class NeuralModel(Model):
@@ -108,7 +117,7 @@ class NeuralModel(Model):
     """
 
     sections = {
-        "loss": "The name of a loss, or ``LossSettings``, or a dictionary of them.",
+        "loss": "The name of a loss, a dictionary with its name and options, or a ``Loss``.",
         "negatives": "``NegativesSettings`` or a dictionary, for the losses that sample.",
         "train": "``TrainSettings`` or a dictionary. Seed, device and precision are arguments of ``fit``.",
         "features": "Which attributes of items and users are read beside the ids: a ``FeatureSchema``, a "
@@ -127,7 +136,7 @@ class NeuralModel(Model):
     def __init__(
         self,
         *,
-        loss: str | dict[str, Any] | LossSettings | None = None,
+        loss: str | dict[str, Any] | Loss | None = None,
         negatives: dict[str, Any] | NegativesSettings | None = None,
         train: dict[str, Any] | TrainSettings | None = None,
         features: dict[str, Any] | str | Path | FeatureSchema | None = None,
@@ -136,11 +145,7 @@ class NeuralModel(Model):
         super().__init__(**settings)
         if isinstance(loss, str):
             loss = {"name": loss}
-        self.loss = (
-            loss
-            if isinstance(loss, LossSettings)
-            else LossSettings.of({**self.default_loss, **(loss or {})}, "loss")
-        )
+        self.loss = loss_of(loss if isinstance(loss, Loss) else {**self.default_loss, **(loss or {})})
         self.negatives = (
             negatives
             if isinstance(negatives, NegativesSettings)
@@ -151,7 +156,7 @@ class NeuralModel(Model):
             if isinstance(train, TrainSettings)
             else TrainSettings.of({**self.default_train, **(train or {})}, "train")
         )
-        if self.loss.name != "softmax" and not self.negatives.count and not self.negatives.in_batch:
+        if self.loss.draws and not self.negatives.count and not self.negatives.in_batch:
             raise SettingsError(
                 f"negatives.count: the loss {self.loss.name} needs negatives. Got 0 and in_batch=False. "
                 "Set one of them."
@@ -183,8 +188,8 @@ class NeuralModel(Model):
             network: Encoder = self.Network(self.settings, items, users)
         elif self.feature_values is None:
             raise SeqrecError(
-                f"{self.name} does not know the attributes yet that its features name. Call fit, or load "
-                "a saved model."
+                f"{self.name} does not have the attributes of its features yet. "
+                "Call fit, or load a saved model."
             )
         else:
             network = self.Network(self.settings, items, users, self.feature_values)
@@ -213,6 +218,7 @@ class NeuralModel(Model):
 
     def scorer(self, network: Encoder) -> EncoderScorer:
         """Scores of this model by that network."""
+        assert self.popularity is not None
         tells = self.features is not None and set(self.features.user) - {USER_ID}
         return EncoderScorer(
             self.name, network, self.popularity, None if tells else self.trained_users, self.longest_chunk
@@ -287,7 +293,7 @@ class NeuralModel(Model):
         self.network.eval()
 
     @classmethod
-    def of(cls, found: artifact.Contents, device: str = "auto") -> Self:
+    def of(cls, found: artifact.Contents, device: torch.device) -> Self:
         # before fits had options of their own these were settings of training
         train = dict(found.configuration.get("train", {}))
         moved = {name: train.pop(name) for name in FitSettings.model_fields if name in train}
@@ -301,17 +307,20 @@ class NeuralModel(Model):
         self.network.to(device)
 
     @torch.no_grad()
-    def states(self, histories: Histories) -> torch.Tensor:
-        """(histories, width) the state after each history."""
-        return self.scorer(self.network).states(histories)
+    def states(self, query: Query) -> torch.Tensor:
+        """(queries, width) the state after each history."""
+        return self.scorer(self.network).states(query)
 
     @torch.no_grad()
-    def score(self, histories: Histories) -> torch.Tensor:
-        scorer = self.scorer(self.network)
-        return scorer.score(histories, scorer.item_vectors())
+    def score(self, query: Query) -> torch.Tensor:
+        found = torch.empty(len(query), len(self.network.item_vectors()))
+        for some in self.score_blocks(query):
+            for begin, end in some.blocks:
+                found[torch.from_numpy(some.rows), begin:end] = some.block(begin, end).cpu()
+        return found
 
-    def score_chunks(self, histories: Histories, chunk: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        return self.scorer(self.network).score_chunks(histories, chunk)
+    def score_blocks(self, query: Query, rows: int = ROWS) -> Iterator[Scores]:
+        return self.scorer(self.network).score_blocks(query, rows)
 
 
 def _warn_of_repeats(ranks: np.ndarray, split: Split) -> bool:

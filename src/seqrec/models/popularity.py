@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.model import Model
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
@@ -44,8 +44,8 @@ class Popularity(Model):
             split.sequences.items[liked_events(split)], minlength=len(split.sequences.item_catalogue)
         ).astype(np.float32)
 
-    def score(self, histories: Histories) -> torch.Tensor:
-        return torch.from_numpy(self.counts).repeat(len(histories), 1)
+    def score(self, query: Query) -> torch.Tensor:
+        return torch.from_numpy(self.counts).repeat(len(query), 1)
 
     def state(self) -> dict[str, np.ndarray]:
         return {"counts": self.counts}

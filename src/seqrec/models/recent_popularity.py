@@ -5,9 +5,10 @@
 where the second part, below 1, only decides between items that are equally popular lately. Which events are
 recent:
 
-- where times are known, the latest ``share`` of all training events (and those of the same second as the first of them), or those in the ``days``
-  before the last one;
-- in a log with order only, the last ``share`` of each user's training events (at least one), counted from the user's end.
+- where times are known, the latest ``share`` of all training events (and those of the same second as the
+  first of them), or those in the ``days`` before the last one;
+- in a log with order only, the last ``share`` of each user's training events (at least one), counted from
+  the user's end.
 
 (Ji, Sun, Zhang, Li: A Re-visit of the Popularity Baseline in Recommender Systems, SIGIR 2020, who show how
 far popularity in a window of time is ahead of popularity over everything. Difference: one window for all
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.errors import DataError
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
@@ -50,7 +51,7 @@ def recent_events(split: Split, share: float, days: float | None) -> np.ndarray:
         return train & (times >= first)
     if days is not None and times is None:
         raise DataError(
-            f"recent_popularity: days={days} needs times, and this log has order only. Use share instead."
+            f"recent_popularity: days={days} needs times, but this log has none. Use share instead."
         )
     lengths = split.train_stops - split.train_starts
     recent = np.ceil(share * lengths).astype(np.int64)
@@ -74,8 +75,8 @@ class RecentPopularity(Model):
         )
         self.scores = (recent + shares(items[liked], catalogue).astype(np.float64)).astype(np.float32)
 
-    def score(self, histories: Histories) -> torch.Tensor:
-        return torch.from_numpy(self.scores).repeat(len(histories), 1)
+    def score(self, query: Query) -> torch.Tensor:
+        return torch.from_numpy(self.scores).repeat(len(query), 1)
 
     def state(self) -> dict[str, np.ndarray]:
         return {"scores": self.scores}

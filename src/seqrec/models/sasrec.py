@@ -2,10 +2,10 @@
 
 Kang and McAuley: Self-Attentive Sequential Recommendation, ICDM 2018 (arXiv 1808.09781).
 
-    x_t = e(i_t) + p_t                                   equation 1 (scaled by sqrt(width), as in the authors' code)
-    x  <- x + dropout(attention(norm(x)))                equations 2 to 4, section III.B
-    x  <- x + dropout(feedforward(norm(x)))              equation 5
-    score(j | history) = e(j) . norm(x_t)                equation 6, one item table for input and output
+    x_t = e(i_t) + p_t                           equation 1 (e scaled by sqrt(width), as in the authors' code)
+    x  <- x + dropout(attention(norm(x)))        equations 2 to 4, section III.B
+    x  <- x + dropout(feedforward(norm(x)))      equation 5
+    score(j | history) = e(j) . norm(x_t)        equation 6, one item table for input and output
 
 Differences from the paper: any loss (the full softmax by default, where the paper has binary cross-entropy
 with one negative); windows are padded on the right, so the position of an item counts from the start of its
@@ -19,7 +19,6 @@ attributes' values. What it names of the user is a vector added to the state, no
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -28,13 +27,13 @@ import torch.nn.functional as F
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.features.encoding import Features
 from seqrec.models.neural import NeuralModel
-from seqrec.nn.batch import Batch
+from seqrec.nn.batch import Batches, Inputs
 from seqrec.nn.dropout import dropout
-from seqrec.nn.embedding import add_users, embedding
-from seqrec.nn.encoder import Encoder
+from seqrec.nn.embedding import add_users, embedding, rows_of
+from seqrec.nn.encoder import Encoder, ItemRows
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training import batching
@@ -80,11 +79,13 @@ class SASRecSettings(Settings):
 
 
 def rotate(x: Tensor, turns: Tensor | None) -> Tensor:
-    """Rotates pairs of dimensions (i, i + size / 2) by an angle that grows with the position (RoFormer, Su et
-    al., 2021, equation 34).
+    """Rotates pairs of dimensions (i, i + size / 2) by an angle that grows with the position.
+
+    (RoFormer, Su et al., 2021, equation 34.)
 
     Args:
-        x: (rows, heads, steps, size).  turns: (2, ..., steps, size / 2) cosines and sines, or None to leave x as it is.
+        x: (rows, heads, steps, size).
+        turns: (2, ..., steps, size / 2) cosines and sines, or None to leave x as it is.
     """
     if turns is None:
         return x
@@ -152,7 +153,7 @@ class SASRecNetwork(Encoder):
         self.input_items = None if f.item_is_sequence else embedding(items, s.width, f.sequence, self.items)
         self.places = nn.Embedding(s.length, s.width) if s.positions == "learned" else None
         self.users = embedding(users, s.width, f.user) if f.user else None
-        self.knows_users = self.users is not None
+        self.reads = frozenset({"users"} if self.users is not None else ())
         for table in (self.items, self.input_items, self.places, self.users):
             if table is not None:
                 for vectors in table.parameters():
@@ -165,15 +166,15 @@ class SASRecNetwork(Encoder):
         self.blocks = nn.ModuleList(Block(s) for _ in range(s.blocks))
         self.norm = nn.LayerNorm(s.width)
 
-    def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Iterator[Batch]:
+    def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
         return batching.windows(split, self.settings.length, positions, rng)
 
-    def history_batch(self, histories: Histories) -> Batch:
-        return batching.last_states(histories, self.settings.length)
+    def query_inputs(self, query: Query) -> Inputs:
+        return batching.last_states(query, self.settings.length)
 
-    def encode(self, batch: Batch) -> Tensor:
-        rows, steps = batch.items.shape
-        x = (self.input_items or self.items)(batch.items) * math.sqrt(self.settings.width)
+    def encode(self, inputs: Inputs) -> Tensor:
+        rows, steps = inputs.items.shape
+        x = (self.input_items or self.items)(inputs.items) * math.sqrt(self.settings.width)
         if self.places is not None:
             x = x + self.places.weight[:steps]
         turns = None if self.places is not None else self.turns[:, :steps]
@@ -181,19 +182,19 @@ class SASRecNetwork(Encoder):
         for block in self.blocks[:-1]:
             x = block(x, turns)
         # one state a row is wanted: the last block computes no other
-        if len(batch.at) == rows and not self.training:
-            x = self.blocks[-1](x, turns, batch.at)
+        if len(inputs.at) == rows and not self.training:
+            x = self.blocks[-1](x, turns, inputs.at)
         else:
-            x = self.blocks[-1](x, turns).reshape(rows * steps, -1)[batch.at]
+            x = self.blocks[-1](x, turns).reshape(rows * steps, -1)[inputs.at]
         x = self.norm(x)
         return (
             x
             if self.users is None
-            else add_users(x, self.users, batch, self.settings.dropout if self.training else 0.0)
+            else add_users(x, self.users, inputs, self.settings.dropout if self.training else 0.0)
         )
 
-    def item_vectors(self, items: Tensor | None = None) -> Tensor:
-        return self.items.weight if items is None else self.items(items)
+    def item_vectors(self, items: ItemRows = None) -> Tensor:
+        return rows_of(self.items, items)
 
 
 class SASRec(NeuralModel):

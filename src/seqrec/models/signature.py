@@ -1,5 +1,5 @@
-"""What ``help`` and ``inspect`` say of a model: its settings are fields of a class, its constructor takes them
-as keywords, and here they are written out."""
+"""What ``help`` and ``inspect`` say of a model: its constructor takes the fields of its settings as keywords,
+and here they are written out."""
 
 from __future__ import annotations
 

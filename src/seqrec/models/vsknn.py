@@ -1,23 +1,24 @@
-"""VSKNN, sequence-aware nearest neighbours: what is in the training sequences that share their items with the
-latest of the history.
+"""VSKNN, sequence-aware nearest neighbours: what the sequences most like the end of the history hold.
 
 Ludewig, Jannach: Evaluation of Session-based Recommendation Algorithms, UMUAI 2018 (arXiv 1803.09587),
 section 3.2 (V-SkNN).
 
-    similarity(h, s) = sum_i w(i) [i in s]                      w falls linearly: 1 for the last of the n items of h, 1/n for the first
-    score(j | h) = sum_s similarity(h, s) w(i*(h, s)) [j in s]  over the ``neighbours`` most similar s; i* is the last item of h that is in s
+    similarity(h, s) = sum_i w(i) [i in s]
+    score(j | h) = sum_s similarity(h, s) w(i*(h, s)) [j in s]      over the ``neighbours`` most similar s
+
+w falls linearly: 1 for the last of the n items of h, 1/n for the first. i* is the last item of h that s has.
 
 Neighbours are looked for among the ``sample`` latest sequences that share an item. As in VMIS-kNN (Kersbergen
 et al.: Serenade, SIGMOD 2022), an index keeps for each item the latest ``sample`` sequences only, so that a
 query's work does not grow with the log.
 
 Differences from the paper:
-- a sequence here is all that a user did, not a session: it is cut where the session of the log changes (where a log has sessions) and into pieces
-  of at most ``length`` events, counted from its end, each a neighbour of its own; only the last ``recent``
-  items of a history are compared;
+- a sequence here is all that a user did, not a session: it is cut where the session of the log changes (where
+  a log has sessions) and into pieces of at most ``length`` events, counted from its end, each a neighbour of
+  its own; only the last ``recent`` items of a history are compared;
 - a known user's own training pieces are no neighbours: they would only recommend what was seen;
-- among equally similar sequences the latest are taken (by the time of their last event; in a log with order only, by how near they are to their
-  user's end);
+- among equally similar sequences the latest are taken (by the time of their last event; in a log with order
+  only, by how near they are to their user's end);
 - popularity, scaled far below any score, orders the items that no neighbour has.
 """
 
@@ -27,7 +28,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.models.item_knn import FAR_BELOW
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
@@ -93,10 +94,11 @@ class VSKNN(Model):
             s.users,
         )
 
-    def score(self, histories: Histories) -> torch.Tensor:
-        recent, mask = histories.recent(self.settings.recent)
-        users = np.full(len(histories), -1) if histories.users is None else histories.users
-        scores = np.empty((len(histories), len(self.popularity)), dtype=np.float32)
+    def score(self, query: Query) -> torch.Tensor:
+        events, mask = query.recent(self.settings.recent)
+        recent = query.items(events, mask)
+        users = np.full(len(query), -1) if query.users is None else query.users
+        scores = np.empty((len(query), len(self.popularity)), dtype=np.float32)
         for row, (items, length, user) in enumerate(zip(recent, mask.sum(1), users)):
             scores[row] = self._score(items[:length], int(user))
         return torch.from_numpy(scores + FAR_BELOW * self.popularity)

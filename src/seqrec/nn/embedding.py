@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seqrec.errors import TrainingError
 from seqrec.features.encoding import Side
-from seqrec.nn.batch import Batch
+from seqrec.nn.batch import Inputs
 from seqrec.nn.dropout import dropout
 
 
@@ -78,8 +78,8 @@ class FeatureEmbedding(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         if int(state[0]) != self.digest:
             raise TrainingError(
-                "the weights were trained with other attributes than the data has now. Remove the "
-                "checkpoint to start anew."
+                "the weights were trained with other attributes than the data has now. "
+                "Remove the checkpoint to start from scratch."
             )
 
 
@@ -94,24 +94,36 @@ def embedding(
 
 
 def add_users(
-    states: Tensor, users: nn.Embedding | FeatureEmbedding, batch: Batch, dropped: float = 0.0
+    states: Tensor, users: nn.Embedding | FeatureEmbedding, inputs: Inputs, dropped: float = 0.0
 ) -> Tensor:
     """The states, each with the vector of its user added: nothing for an unknown user, and nothing but that
     for an empty history.
 
     Args:
-        states: (positions, width), one for each of ``batch.at``.
+        states: (positions, width), one for each of ``inputs.at``.
         users: the table of the users.
         dropped: share of the numbers of the users' vectors that dropout zeroes; 0 when not training.
     """
-    if batch.users is None:
+    if inputs.users is None:
         return states
-    states = states * batch.mask.flatten().index_select(0, batch.at)[:, None]
-    steps = batch.items.shape[1]
+    states = states * inputs.mask.flatten().index_select(0, inputs.at)[:, None]
+    steps = inputs.items.shape[1]
     user = (
-        batch.users.flatten().index_select(0, batch.at)
-        if batch.users.dim() == 2
-        else batch.users.index_select(0, batch.at // steps)
+        inputs.users.flatten().index_select(0, inputs.at)
+        if inputs.users.dim() == 2
+        else inputs.users.index_select(0, inputs.at // steps)
     )
     vectors = users(user.clamp(min=0)) * user.ge(0)[:, None]
     return states + dropout(vectors, dropped, training=True)
+
+
+def rows_of(table: nn.Embedding | FeatureEmbedding, rows: Tensor | slice | None) -> Tensor:
+    """(..., width) rows of a table: some (any shape), a range of them, or all.
+
+    A range of a plain table is a view."""
+    if isinstance(rows, Tensor):
+        return table(rows)
+    if rows is None or isinstance(table, nn.Embedding):
+        return table.weight if rows is None else table.weight[rows]
+    some = torch.arange(*rows.indices(len(table.index)), device=table.index.device)
+    return table(some)

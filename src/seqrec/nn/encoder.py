@@ -1,4 +1,4 @@
-"""What a network is: batches of inputs become states, and items have vectors; the score is their product.
+"""What a network is: inputs become states, and items have vectors; the score is their product.
 
 Training, ranking and exporting know this much of a network, and nothing of the model that it belongs to.
 """
@@ -6,14 +6,17 @@ Training, ranking and exporting know this much of a network, and nothing of the 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor, nn
 
-from seqrec.data.sequences import Histories
-from seqrec.nn.batch import Batch
+from seqrec.data.query import Query
+from seqrec.nn.batch import Batches, Inputs
 from seqrec.splitting.split import Split
+
+ItemRows = Tensor | slice | None
+"""Which items: indices of any shape, a range of them, or None for all."""
 
 
 class Encoder(nn.Module, ABC):
@@ -21,26 +24,28 @@ class Encoder(nn.Module, ABC):
     one column more: the item's bias.
 
     Attributes:
-        knows_users: True where users have vectors of their own, so that even an empty history says something.
+        reads: what it reads of a history beside its items: ``users`` (they have vectors of their own, so that
+            even an empty history says something), ``times``, ``baskets``. Batches hold what is named here.
     """
 
-    knows_users = False
+    reads: frozenset[str] = frozenset()
 
     @abstractmethod
-    def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Iterator[Batch]:
+    def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
         """One epoch of training batches of about that many positions."""
 
     @abstractmethod
-    def history_batch(self, histories: Histories) -> Batch:
-        """One batch with one wanted state a history, the one after its last item."""
+    def query_inputs(self, query: Query) -> Inputs:
+        """Inputs with one wanted state a query, the one after the last item of its history."""
 
     @abstractmethod
-    def encode(self, batch: Batch) -> Tensor:
-        """(positions, width) states at ``batch.at``."""
+    def encode(self, inputs: Inputs) -> Tensor:
+        """(positions, width) states at ``inputs.at``."""
 
     @abstractmethod
-    def item_vectors(self, items: Tensor | None = None) -> Tensor:
-        """(items, width or width + 1) vectors of all items, or of these (any shape, width last)."""
+    def item_vectors(self, items: ItemRows = None) -> Tensor:
+        """(items, width or width + 1) vectors of all items, of a range, or of these (any shape, width
+        last)."""
 
     def use_sparse_gradients(self) -> None:
         """Embedding tables get sparse gradients: an update reads and writes only the rows that it needs (for
@@ -48,3 +53,23 @@ class Encoder(nn.Module, ABC):
         for module in self.modules():
             if isinstance(module, nn.Embedding | nn.EmbeddingBag):
                 module.sparse = True
+
+
+class Streaming(Protocol):
+    """An encoder that can go on from a state: serving one new event costs the same however long the history
+    is."""
+
+    def start(self, rows: int) -> list[Tensor]:
+        """The state before any event: (rows, width) of each layer."""
+        ...
+
+    def step(self, state: list[Tensor], items: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Reads one more item of each history.
+
+        Args:
+            state: as ``start`` or an earlier step gave it.
+            items: (rows,) int64.
+        Returns:
+            the new state, and (rows, width) what ``Encoder.encode`` gives for the histories so far.
+        """
+        ...

@@ -1,12 +1,13 @@
 """A GRU layer read step by step, with its own backward pass.
 
-    r = sigmoid(x W_r + h U_r)    z = sigmoid(x W_z + h U_z)    n = tanh(x W_n + r * (h U_n))    h' = (1 - z) * n + z * h
+    r = sigmoid(x W_r + h U_r)        n  = tanh(x W_n + r * (h U_n))
+    z = sigmoid(x W_z + h U_z)        h' = (1 - z) * n + z * h
 
-(Cho et al., 2014, in the form of torch.nn.GRU, whose weights it takes: `weight_ih` (3 width, in), `weight_hh`
-(3 width, width), gates in the order r, z, n.) The input product of all steps is one matrix multiply; only ``h
-U`` runs in time. ``torch.nn.GRU`` on a CPU records some twenty operations a step for automatic
-differentiation; here a step is one multiply and a few element-wise operations into buffers that are allocated
-once, and the gradients of the weights are one multiply over all steps at the end.
+(Cho et al., 2014, in the form of torch.nn.GRU, whose weights it takes: ``weight_ih`` (3 width, in),
+``weight_hh`` (3 width, width), gates in the order r, z, n.) The input product of all steps is one matrix
+multiply; only ``h U`` runs in time. ``torch.nn.GRU`` on a CPU records some twenty operations a step for
+automatic differentiation; here a step is one multiply and a few element-wise operations into buffers that are
+allocated once, and the gradients of the weights are one multiply over all steps at the end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The report: one HTML page with tables and plots, that needs no network and nothing beside it.
+"""The report: one self-contained HTML page with tables and plots.
 
 from seqrec import report
 report.write("benchmarks/results", "report.html")

@@ -1,7 +1,7 @@
 """The plots, as Vega-Lite specifications turned into SVG text: no script runs in the page to draw them.
 
-Colours are CSS variables of the page, so that the same drawing serves a light and a dark screen. Each mark
-carries a description ``model: what it shows``, which screen readers read and the page shows as a tooltip.
+Colours are CSS variables of the page, so that the same drawing suits a light and a dark screen. Each mark has
+a description ``model: what it shows``, for screen readers and as a tooltip.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def colour(models: list[str]) -> dict[str, Any]:
 
 
 def quantity(field: str, title: str, zero: bool = True, log: bool = False, **axis: Any) -> dict[str, Any]:
+    """The encoding of a number along an axis."""
     scale = {"type": "log", "nice": False, "padding": 14} if log else {"zero": zero, "nice": True}
     return {
         "field": field,
@@ -161,8 +162,7 @@ def scatter(
 
 
 def place_labels(spots: list[dict[str, Any]], log: bool) -> None:
-    """Gives each spot the side its label stands on, ``right`` or ``left``, or ``none`` where it would cover
-    another: colours and tooltips tell."""
+    """Gives each spot the side of its label, ``right`` or ``left``; ``none`` where it would cover another."""
     across = [math.log(spot["x"]) if log else spot["x"] for spot in spots]
     left, right, top = min(across), max(across), max(spot["high"] for spot in spots) or 1.0
     points = [

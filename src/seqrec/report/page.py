@@ -22,6 +22,7 @@ Sources = str | Path | Iterable[str | Path | Result]
 
 
 def dot(models: list[str], model: str) -> str:
+    """A dot in the model's colour."""
     return f'<i class="dot" style="background:var(--c{models.index(model) % charts.COLOURS})"></i>'
 
 
@@ -62,16 +63,18 @@ def table(group: Group, models: list[str]) -> str:
                 cells.append(f"<td class=text>{interval_bar(row[name], top, models, row['model'])}</td>")
         body.append(f'<tr data-model="{escape(row["model"])}">{"".join(cells)}</tr>')
     notes = "".join(f"<li>{inline(note.removeprefix('- '))}</li>" for note in source.notes)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div><ul class="notes">{notes}</ul>'
+    rows = f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+    return f'<div class="scroll"><table>{rows}</table></div><ul class="notes">{notes}</ul>'
 
 
 def inline(text: str) -> str:
-    """The little Markdown that notes use: *emphasis* and `code`."""
+    """The Markdown that notes use, as HTML: *emphasis* and `code`."""
     text = re.sub(r"\*(.+?)\*", r"<em>\1</em>", escape(text, quote=False))
     return re.sub(r"`(.+?)`", r"<code>\1</code>", text)
 
 
 def figure(title: str, drawing: str | None, caption: str) -> str:
+    """A drawing with its title and caption; nothing where there is no drawing."""
     return (
         f"<figure><h3>{escape(title)}</h3>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
         if drawing
@@ -115,6 +118,7 @@ def examples(group: Group, models: list[str], most: int = 4) -> str:
 
 
 def section(group: Group) -> str:
+    """One protocol's section: title, table, plots and a few recommendations."""
     models = [row.model for row in group.rows]
     filters = "seen items filtered" if group.filter_seen else "seen items not filtered"
     key = group.headline[0]
@@ -143,7 +147,7 @@ def section(group: Group) -> str:
         (
             "Accuracy against coverage",
             charts.against_coverage(group, models),
-            f"{key}; the more to the right, the more items are ever recommended.",
+            f"{key}; further right, more of the items are recommended to anyone.",
         ),
     ]
     legend = "".join(f"<span>{dot(models, model)}{escape(model)}</span>" for model in models)
@@ -154,14 +158,15 @@ def section(group: Group) -> str:
     plots = (
         f'<div class="legend">{legend}</div><div class="charts">{"".join(figure(*d) for d in drawn)}</div>'
     )
-    return f'<section id="{escape(group.protocol)}">{head}{table(group, models)}{plots}{examples(group, models)}</section>'
+    body = head + table(group, models) + plots + examples(group, models)
+    return f'<section id="{escape(group.protocol)}">{body}</section>'
 
 
 def render(results: Sources, protocols: Sequence[str | Path] | None = None, title: str = TITLE) -> str:
     """The page as HTML text.
 
     Raises:
-        DataError: there are no results, or some that cannot stand in one table.
+        DataError: there are no results, or some that do not belong in one table.
     """
     wanted = None if protocols is None else {read_protocol(p).name for p in protocols}
     found = groups(r for r in collect(results) if wanted is None or r["protocol"] in wanted)
@@ -193,5 +198,8 @@ def write(
     Args:
         results: a folder of result files, or files and folders.
         protocols: only these; None for all that have results.
+
+    Raises:
+        DataError: there are no results, or some that do not belong in one table.
     """
     storage.write_text(render(results, protocols, title), path)

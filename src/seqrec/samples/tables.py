@@ -1,13 +1,15 @@
-"""Tables of samples: one row an event, for trainers that want features in columns. Their form is that of
-MetaSpore's sequential demo.
+"""Tables of samples: one row an event, for trainers that want features in columns.
 
-    label user_id gender age occupation zip movie_id recent_movie_ids     genre             last_movie last_genre
-    1     7       M      25  4          123 1196     260\\x01480\\x011210   Action\\x01Sci-Fi 1210       Action\\x01War
-    0     7       M      25  4          123 2762     260\\x01480\\x011210   Thriller          1210       Action\\x01War       (a negative)
+Their form is that of MetaSpore's sequential demo; the second row is a negative:
 
-    train.parquet        the training events, and for each of label 1 some negatives; or (``kind: prob``) none, but how likely each item is drawn
+    label user_id gender age zip movie_id recent_movie_ids     genre              last_movie last_genre
+    1     7       M      25  123 1196     260\\x01480\\x011210   Action\\x01Sci-Fi  1210       Action\\x01War
+    0     7       M      25  123 2762     260\\x01480\\x011210   Thriller           1210       Action\\x01War
+
+    train.parquet        the training events, each of label 1 with some negatives; or (``kind: prob``)
+                         with none, but with how likely each item is drawn
     validation.parquet   the validation queries: all that is known before each
-    test.parquet         the test queries; and, with label 0, held-out events that are rated too low to be asked
+    test.parquet         the test queries; with label 0, held-out events rated too low to be asked
     item.parquet         the catalogue, one row an item
     samples.json         settings, counts and the split's hash, written last
 
@@ -15,8 +17,8 @@ All columns are text, ``sampling_prob`` and ``sample_weight`` apart; lists are j
 ``seqrec.sources.samples`` reads them back.
 
 Differences from the origin: a negative has the genre of its own film (there: of the film whose history it
-shares); there are exactly n negatives a positive (there: those left of n draws once repeats and the user's
-own are gone); all is seeded.
+shares); there are exactly n negatives a positive (there: what remains of n draws without repeats and the
+user's own items); everything is seeded.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ from seqrec.splitting.split import Queries, Split
 
 SEPARATOR = "\x01"
 NOTHING = "None"
-"""What an attribute of the last item says where there is no last item."""
+"""Value of the last item's attributes where there is no last item."""
 ROWS = 1 << 20
 """Rows of a row group, at most."""
 RECENT_ITEMS = 1 << 24
@@ -55,11 +57,13 @@ logger = logging.getLogger(__name__)
 
 
 class SampleSettings(Settings):
+    """The section ``samples`` of a run: which tables are written, and how."""
+
     folder: str | None = None
     """Where the tables go: a folder, or s3://bucket/folder."""
     kind: Literal["negatives", "prob"] = "negatives"
-    """``negatives``: rows with label 0 are drawn. ``prob``: none are, each row says how likely its item is
-    drawn (for negatives from the batch)."""
+    """``negatives``: rows with label 0 are drawn. ``prob``: none are; each row has the probability of drawing
+    its item (for negatives from the batch)."""
     negatives: int = Field(10, ge=0)
     """Negatives for each training event of label 1; ``kind: prob`` has none."""
     alpha: float | None = Field(None, ge=0)
@@ -70,8 +74,8 @@ class SampleSettings(Settings):
     seed: int = Field(0, ge=0)
     """Of the negatives, and of the order of rows."""
     shuffle: bool = True
-    """Training rows in random order; else user by user, in the order of events, each with its negatives after
-    it (a far smaller file)."""
+    """Training rows in random order; else user by user, in the order of events, each followed by its
+    negatives (a far smaller file)."""
     item: str = "movie"
     """What an item is called: columns ``movie_id``, ``recent_movie_ids``, ``last_movie``."""
     users: dict[str, str] = Field(
@@ -82,13 +86,13 @@ class SampleSettings(Settings):
             "zip_code": "zip",
         }
     )
-    """Attributes of users, and their columns. MovieLens' are left out where the log has none; others must be
-    there."""
+    """Attributes of users, and their columns. The default, MovieLens' attributes, are left out where the log
+    has none; attributes that you name must exist."""
     items: dict[str, str] = Field(default_factory=lambda: {"genres": "genre"})
-    """Attributes of items, and their columns (several values in one text, as ``Action|War``, are separated
-    anew); each also of the last item."""
+    """Attributes of items, and their columns; each is also written for the last item. Values in one text, as
+    ``Action|War``, get the tables' separator."""
     missing: Literal["0", "None"] = "0"
-    """Stands for the recent and the last item where there is none."""
+    """Value of the recent items and the last item where there are none."""
     compression: Literal["snappy", "zstd"] = "snappy"
     """Of the files. Spark reads zstd from version 3.2 on."""
 
@@ -100,7 +104,7 @@ class SampleSettings(Settings):
             "sample_weight",
         ]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"columns of different names ({twice[0]!r} stands twice)")
+            raise ValueError(f"columns of different names ({twice[0]!r} occurs twice)")
         return self
 
     @property
@@ -126,7 +130,7 @@ def column_names(settings: SampleSettings, users: list[str], items: list[str]) -
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows of a table, not yet put into words.
+    """Rows of a table as numbers.
 
     Attributes:
         stops: (rows,) int32 or int64: the row's history ends before this event, which is of the row's user.
@@ -142,14 +146,14 @@ class Samples:
         return len(self.stops)
 
     def select(self, rows: np.ndarray | slice) -> Samples:
+        """Some of the rows: (n,) indices, or a slice."""
         return Samples(self.stops[rows], self.items[rows], self.labels[rows])
 
 
 def training_samples(split: Split, settings: SampleSettings) -> tuple[Samples, int]:
-    """The rows of the training table, in their order, and how many users could have no negatives for having
-    taken every item.
+    """The rows of the training table, in order, and the number of users without negatives.
 
-    Only training events are looked at: what is held out changes neither counts nor draws.
+    Users who have taken every item get no negatives. Held-out events change neither counts nor draws.
     """
     s = split.sequences
     events = np.flatnonzero(split.train_events)
@@ -190,8 +194,10 @@ def training_samples(split: Split, settings: SampleSettings) -> tuple[Samples, i
 
 
 def held_out_samples(split: Split, queries: Queries, disliked: bool = False) -> Samples:
-    """The rows of queries, label 1; and with ``disliked``, label 0, of the events that neither train nor may
-    be asked. In the order of events."""
+    """The rows of queries, with label 1, in the order of events.
+
+    ``disliked`` adds, with label 0, the events that neither train nor are targets.
+    """
     s = split.sequences
     targets, stops = queries.targets, queries.history_stops
     labels = np.ones(len(targets), dtype=np.int8)
@@ -207,11 +213,11 @@ def held_out_samples(split: Split, queries: Queries, disliked: bool = False) -> 
 
 
 class Wording:
-    """Puts rows into words: ids, attributes and lists as columns of text.
+    """Turns rows into columns of text: ids, attributes and lists.
 
     Raises:
         SettingsError: an attribute that the log does not have.
-        DataError: an item whose id cannot be told from the separator or from what stands for no item.
+        DataError: an item whose id contains the separator, or is the value for no item.
     """
 
     def __init__(self, split: Split, settings: SampleSettings):
@@ -220,7 +226,7 @@ class Wording:
         self.owners = np.repeat(np.arange(s.users, dtype=np.int32), s.lengths)
         item_ids = s.item_catalogue.ids.cast(pl.String)
         for text, what, other in (
-            (settings.missing, "stands for no item", ", or say another samples.missing"),
+            (settings.missing, "stands for no item", ", or change samples.missing"),
             (SEPARATOR, "separates items", ""),
         ):
             bad = item_ids == text if text == settings.missing else item_ids.str.contains(text, literal=True)
@@ -237,6 +243,7 @@ class Wording:
         return column_names(self.settings, list(self.users), list(self.items))
 
     def schema(self, probabilities: bool = False, more: Iterable[str] = ()) -> pa.Schema:
+        """Names and types of the columns: texts, probability and weight if asked, and ``more`` texts."""
         text = pa.dictionary(pa.int32(), pa.string())
         numbers = [("sampling_prob", pa.float64()), ("sample_weight", pa.float64())] if probabilities else []
         return pa.schema([(name, text) for name in self.names] + numbers + [(name, text) for name in more])
@@ -260,7 +267,11 @@ class Wording:
         ]
 
     def recent(self, stops: np.ndarray, users: np.ndarray) -> pa.DictionaryArray:
-        """The items before each stop, oldest first, joined; a list that many rows share is joined once."""
+        """The items before each stop, oldest first, joined; a list that many rows share is joined once.
+
+        Args:
+            stops, users: (rows,) where each row's history ends, and whose it is.
+        """
         s = self.split.sequences
         distinct, first, at = np.unique(stops, return_index=True, return_inverse=True)
         lengths = np.minimum(distinct - s.offsets[users[first]], self.settings.recent)
@@ -273,12 +284,12 @@ class Wording:
         lists = pa.ListArray.from_arrays(
             pa.array(np.append(0, ends).astype(np.int32)), self.item_ids.take(pa.array(items))
         )
-        # Parquet's writer gives up dictionaries in which a text stands twice, and short lists do.
+        # Parquet's writer drops dictionaries in which a text occurs twice, as short lists do.
         encoded = pc.binary_join(lists, SEPARATOR).dictionary_encode()
         return pa.DictionaryArray.from_arrays(encoded.indices.take(pa.array(at)), encoded.dictionary)
 
     def tables(self, rows: Samples, probabilities: np.ndarray | None = None) -> Iterator[pa.Table]:
-        """The rows as tables, a row group each."""
+        """The rows as tables, a row group each, with (items,) ``probabilities`` if they are given."""
         schema = self.schema(probabilities is not None)
         size = max(1, min(ROWS, RECENT_ITEMS // self.settings.recent))
         for first in range(0, len(rows), size):
@@ -289,11 +300,9 @@ class Wording:
             yield pa.Table.from_arrays(columns, schema=schema)
 
     def item_table(self) -> pa.Table:
-        """One row an item, in the columns of the other tables (some trainers number them), and after them the
-        attributes that have none there.
+        """One row an item: the columns of the other tables, then the attributes that these do not have.
 
-        What an item does not have is as for an event before which nothing was: label and user 0, nothing
-        recent.
+        Columns that an item lacks are filled as for a first event: label and user 0, nothing recent.
         """
         catalogue = self.split.sequences.item_catalogue
         n = len(catalogue)
@@ -317,11 +326,12 @@ class Wording:
 def write(split: Split, folder: str | Path, settings: SampleSettings | None = None) -> dict[str, Any]:
     """Writes the tables of a split into a folder, local or remote.
 
-    A row group is put into words and written at a time; memory holds numbers of the other rows: 9 bytes each,
-    22 while they are put in order.
+    One row group at a time is turned into text and written. Memory holds the other rows as numbers: 9 bytes
+    each, 22 while they are sorted.
 
     Returns:
-        what samples.json says: settings, rows of each table, the split and its hash.
+        the content of samples.json: settings, rows of each table, the split and its hash.
+
     Raises:
         SettingsError, DataError: as ``Wording``.
     """
@@ -342,7 +352,7 @@ def write(split: Split, folder: str | Path, settings: SampleSettings | None = No
         "item": len(split.sequences.item_catalogue),
     }
     events = int(split.train_events.sum())
-    # gone first and back last: where it is, all tables are its own
+    # removed first and written last: where it exists, the tables belong to it
     described = storage.join(folder, "samples.json")
     storage.remove(described)
     _write(
@@ -394,8 +404,10 @@ def _write(path: str, schema: pa.Schema, tables: Iterable[pa.Table], settings: S
 def _attributes(
     catalogue: Catalogue, settings: SampleSettings, kind: Literal["users", "items"]
 ) -> dict[str, tuple[np.ndarray, pa.Array]]:
-    """Column -> (ids,) int32 codes, -1 where nothing is known, and the (values,) texts that they stand for.
-    Items get one more, for none."""
+    """Column -> (ids,) int32 codes, -1 where nothing is known, and the (values,) texts of the codes.
+
+    Items get one more code, for no item.
+    """
     found = [] if catalogue.attributes is None else catalogue.attributes.columns
     given: dict[str, str] = getattr(settings, kind)
     columns = {}
@@ -442,7 +454,7 @@ def _text(series: pl.Series) -> pa.Array:
 def _coded(indices: np.ndarray, values: pa.Array) -> pa.DictionaryArray:
     """``values`` at these (rows,) indices, null at -1; its dictionary has only what occurs."""
     used = np.zeros(len(values) + 1, dtype=bool)
-    used[indices] = True  # -1 marks the last, which stands for no value
+    used[indices] = True  # -1 marks the last, for no value
     numbers = np.cumsum(used, dtype=np.int32) - 1
     missing = indices < 0 if used[-1] else None
     return pa.DictionaryArray.from_arrays(

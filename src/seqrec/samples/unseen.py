@@ -1,11 +1,10 @@
-"""Items drawn by popularity, never one that the user has taken: exact, all users of a block at once, and
-nothing is drawn again.
+"""Items drawn by popularity, never one that the user has taken: exact, and nothing is drawn again.
 
-The items stand on a line, each as long as its weight. Of this user, who has taken b and d, the line without b
-and d is what is left:
+All users of a block are drawn for at once. The items stand on a line, each as long as its weight. For a user
+who has taken b and d, what is left is the line without b and d:
 
     all    |   a   | b |     c     |  d  | e |
-    left   |   a   |     c     | e |            a cut at the end of a (where b was), and one at the end of c (where d was)
+    left   |   a   |     c     | e |            one cut after a, where b was, and one after c, where d was
 
 A point is drawn on what is left, moved right by the weights of the taken items whose cuts are not after it,
 and names the item where it then lies. Weights are whole numbers, so that no rounding ever puts a point on a
@@ -19,8 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 
 SCALE = 1 << 46
-"""Sum of all weights, but for rounding: fine enough for tens of millions of items, and 2^16 users of a block
-fit 64 bits."""
+"""Sum of all weights, up to rounding: fine enough for tens of millions of items; 2^16 of it fit 64 bits."""
 BLOCK = 1 << 20
 """Draws and events of a block of users."""
 USERS = 1 << 16
@@ -42,17 +40,19 @@ def draw(
     wanted: np.ndarray,
     seed: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Draws with replacement, by weight, from the items that are not among each user's events; nothing for a
-    user who has taken all.
+    """Draws with replacement, by weight, from the items that each user has not taken.
+
+    A user who has taken every item gets no draws.
 
     Args:
         items: (events,) item of each event.
         starts, stops: (users,) user u has taken ``items[starts[u] : stops[u]]``.
         weights: (items,) as ``weights_of`` makes them.
         wanted: (users,) how many draws.
+
     Yields:
-        block by block, users in order: (n,) users, (n,) int32 drawn items, (n,) one of the user's events,
-            uniform, for each draw.
+        block by block, users in order: (n,) users, (n,) int32 drawn items, and for each draw (n,) one of the
+            user's events, drawn uniformly.
     """
     ends = np.cumsum(weights)
     total = int(ends[-1])

@@ -1,35 +1,39 @@
 """A trained model as a folder, on any storage:
 
-    model.json               name, settings, report of the training, provenance, and the name and checksum of every other file
+    model.json               name, settings, report of the training, provenance, and the name and checksum
+                             of every other file
     weights-*.safetensors    everything learned
     items-*.parquet          raw item ids and their attributes
-    histories-*.safetensors  the users' histories, and users-*.parquet their ids (left out with ``histories=False``)
+    histories-*.safetensors  the users' histories (left out with ``histories=False``)
+    users-*.parquet          the users' raw ids (left out with them)
 
-Nothing in it is executed on loading: no pickle. The name of a model from outside the package is
-``package.module:Name``, and ``seqrec.load`` imports that module, of which it must be able to find one. A
-folder that was not written whole is refused. Saving again gives the files other names (``seqrec.storage.snapshot``).
+Nothing in it is executed on loading: no pickle. But a model from outside the package is named
+``package.module:Name``, and ``seqrec.load`` imports that module. A folder that was not written whole is
+refused. Saving again gives the files other names (``seqrec.storage.snapshot``).
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors.numpy
 
-from seqrec import storage
+from seqrec import __version__, storage
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError
-from seqrec.storage import snapshot
+from seqrec.storage import snapshot, version
 
 FORMAT = 2
 """In format 1 the files had fixed names: ``files`` were their checksums. It is still read."""
 PARTS = ("weights.safetensors", "items.parquet", "histories.safetensors", "users.parquet")
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,12 @@ class Contents:
     """A trained model, taken apart.
 
     Attributes:
-        name: of the model, or ``package.module:Name`` of one from outside; configuration: the arguments that make it again, untrained.
+        name: of the model, or ``package.module:Name`` of one from outside.
+        configuration: the arguments that make it again, untrained.
         state: everything learned, as named arrays.
         users: how many users it was trained on.
         sequences, known_stops: the users' histories, and where each ends; None where they are left out.
+        seqrec: the version that wrote it.
     """
 
     name: str
@@ -52,14 +58,14 @@ class Contents:
     known_stops: np.ndarray | None = None
     fit_report: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    seqrec: str = __version__
 
 
 def write(folder: str | Path, model: Contents) -> None:
     """Writes a trained model. What stood there before stays whole until the new one is."""
     checksums: dict[str, str] = {}
     about = {
-        "format": FORMAT,
-        "seqrec": version("seqrec"),
+        **version.stamp(FORMAT),
         "name": model.name,
         "configuration": model.configuration,
         "items": len(model.item_catalogue),
@@ -90,6 +96,27 @@ def write(folder: str | Path, model: Contents) -> None:
             part("users.parquet", s.user_catalogue.to_bytes())
 
 
+def load(folder: str | Path, make: Callable[[Contents], Made]) -> Made:
+    """What ``make`` makes of the folder's contents.
+
+    Raises:
+        DataError: as ``read``; or ``make`` cannot take them, since another version of its model wrote them.
+    """
+    found = read(folder)
+    try:
+        return make(found)
+    except DataError as error:
+        raise DataError(f"{folder}: {error}") from error
+    # settings or weights that the model does not have, or has in another shape
+    except (ValueError, KeyError, RuntimeError) as error:
+        why = str(error).splitlines()[0].rstrip(" .:") if str(error) else type(error).__name__
+        raise DataError(
+            f"{folder}: this version, seqrec {__version__}, cannot open this {found.name} ({why}). "
+            f"It was written by seqrec {found.seqrec}. Use that version, or train the model again "
+            "with this one."
+        ) from error
+
+
 def read(folder: str | Path) -> Contents:
     """Opens a folder that ``write`` wrote.
 
@@ -102,13 +129,9 @@ def read(folder: str | Path) -> Contents:
             f"{folder}: expected the folder of a trained model (with a model.json). Train and save one first."
         )
     about = storage.read_json(marker)
-    if about.get("format") == 1:
+    version.check(about, (1, FORMAT), marker, "train the model again with this one")
+    if about["format"] == 1:
         about |= {"sha256": about["files"], "files": {name: name for name in about["files"]}}
-    elif about.get("format") != FORMAT:
-        raise DataError(
-            f"{marker}: expected format {FORMAT}. Got {about.get('format')!r}: it was written by seqrec "
-            f"{about.get('seqrec', 'unknown')}."
-        )
     content: dict[str, bytes] = {}
     for part, name in about["files"].items():
         with storage.open_read(storage.join(folder, name)) as stream:
@@ -137,4 +160,5 @@ def read(folder: str | Path) -> Contents:
         known_stops,
         about["fit_report"],
         about["provenance"],
+        about.get("seqrec", "of an unknown version"),
     )

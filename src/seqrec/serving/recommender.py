@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 
-from seqrec.data.sequences import Histories
+from seqrec.data.catalogue import Catalogue
+from seqrec.data.query import Events, Query
 from seqrec.errors import SeqrecError, SettingsError, UnknownIdError
-from seqrec.scoring import Known, distinct_seen, top_k
-
-CHUNK = 512
+from seqrec.scoring import Filter, Known, best
 
 
 def recommend(
@@ -26,6 +24,8 @@ def recommend(
     users: Iterable[Any] | None = None,
     k: int = 10,
     filter_seen: bool = True,
+    allow: Iterable[Any] | None = None,
+    deny: Iterable[Any] | None = None,
     on_unknown: str = "raise",
 ) -> pl.DataFrame:
     """The k best next items for each history.
@@ -36,6 +36,7 @@ def recommend(
         users: or raw ids of users of the training data, whose histories the model has kept: a list, array or
             Series.
         filter_seen: leave out what is in the history.
+        allow, deny: raw item ids: recommend only these; none of these. What is in both is left out.
         on_unknown: what to do with items or users that the model never saw: "raise" an error, "warn" and go
             on without them, or "ignore" them. A history without any known item gets the most popular ones
             (or, from models with user vectors, what suits its user).
@@ -61,36 +62,29 @@ def recommend(
             "expected either sequences=[[...], ...] or users=[...]. Got "
             f"{'neither' if users is None else 'both'}."
         )
-    keys: pl.Series | None = None
+    catalogue, keys = model.item_catalogue, None
     if isinstance(sequences, Mapping):
         keys = _column(list(sequences), "sequences")
-        histories = _histories_of(model, list(sequences.values()), on_unknown)
+        query = _query(catalogue, list(sequences.values()), on_unknown)
     elif sequences is not None:
-        histories = _histories_of(
-            model, _as_list(sequences, "sequences", "a list of lists of item ids, [[...], ...]"), on_unknown
-        )
+        lists = _as_list(sequences, "sequences", "a list of lists of item ids, [[...], ...]")
+        query = _query(catalogue, lists, on_unknown)
     else:
         ids = _ids(users, "users", "a list of user ids, [...]")
-        histories = _histories_of_users(model, ids, on_unknown)
+        query = _query_of_users(model, ids, on_unknown)
         keys = _column(ids, "users")
-    n = len(histories)
-    width = min(k, len(model.item_catalogue))
-    best = np.full((n, width), -1, dtype=np.int64)
-    score = np.zeros((n, width), dtype=np.float32)
-    for rows, scores in model.score_chunks(histories, CHUNK):
-        if filter_seen:
-            row, item = distinct_seen(histories.select(rows))
-            scores[torch.from_numpy(row), torch.from_numpy(item)] = -torch.inf
-        found = top_k(scores, width)
-        score[rows] = scores.gather(1, found.clamp(min=0)).cpu().numpy()
-        best[rows] = found.cpu().numpy()
-    row, column = np.nonzero(best >= 0)
-    query = {"query": row} if keys is None else {"user_id": keys.gather(row)}
+    allowed, denied = (
+        None if items is None else _indices(catalogue, items, name, "a list of item ids, [...]", on_unknown)
+        for name, items in (("allow", allow), ("deny", deny))
+    )
+    top = best(model, query, int(k), Filter(filter_seen, allowed, denied))
+    row, column = np.nonzero(top.items >= 0)
+    asked = {"query": row} if keys is None else {"user_id": keys.gather(row)}
     return pl.DataFrame(
         {
-            **query,
-            "item_id": model.item_catalogue.decode(best[row, column]),
-            "score": score[row, column],
+            **asked,
+            "item_id": catalogue.decode(top.items[row, column]),
+            "score": top.scores[row, column],
             "rank": column + 1,
         }
     )
@@ -122,54 +116,49 @@ def _column(keys: list[Any], name: str) -> pl.Series:
         ) from error
 
 
-def _histories_of(model: Known, sequences: list[Any], on_unknown: str) -> Histories:
-    lists = []
-    catalogue = model.item_catalogue
-    assert catalogue is not None
-    for number, sequence in enumerate(sequences):
-        raw = _ids(
-            sequence,
-            f"sequences: sequence {number}",
-            "a list of item ids, as in a list of lists [[...], ...]",
-        )
-        indices = catalogue.encode(raw)
-        if len(indices) and indices.min() < 0:
-            missing = [item for item, index in zip(raw, indices) if index < 0]
-            example = catalogue.ids[0]
-            hint = (
-                f" Ids here are {type(example).__name__}, such as {example!r}."
-                if type(example) is not type(missing[0])
-                else ""
-            )
-            _report(
-                f"sequences: sequence {number} has {len(missing)} item(s) that the model has never seen: "
-                f"{missing[:3]!r}.{hint}",
-                on_unknown,
-            )
-            indices = indices[indices >= 0]
-        lists.append(indices)
-    return Histories.from_lists(lists)
+def _query(catalogue: Catalogue, sequences: list[Any], on_unknown: str) -> Query:
+    expected = "a list of item ids, as in a list of lists [[...], ...]"
+    return Query.from_lists(
+        [
+            _indices(catalogue, sequence, f"sequences: sequence {number}", expected, on_unknown)
+            for number, sequence in enumerate(sequences)
+        ]
+    )
 
 
-def _histories_of_users(model: Known, users: list[Any], on_unknown: str) -> Histories:
+def _indices(catalogue: Catalogue, items: Any, name: str, expected: str, on_unknown: str) -> np.ndarray:
+    """(items,) int32 indices of raw item ids, those of unknown ones left out."""
+    raw = _ids(items, name, expected)
+    indices = catalogue.encode(raw)
+    if not len(indices) or indices.min() >= 0:
+        return indices
+    missing = [item for item, index in zip(raw, indices) if index < 0]
+    example = catalogue.ids[0]
+    alike = type(example) is type(missing[0])
+    hint = "" if alike else f" Ids here are {type(example).__name__}, such as {example!r}."
+    _report(
+        f"{name} has {len(missing)} item(s) that the model does not know: {missing[:3]!r}.{hint}", on_unknown
+    )
+    return indices[indices >= 0]
+
+
+def _query_of_users(model: Known, users: list[Any], on_unknown: str) -> Query:
     if model.sequences is None or model.known_stops is None:
         raise SeqrecError(
             "users: this model was saved without its users' histories. Give sequences=[[...], ...], or "
             "save it with histories=True."
         )
-    index = model.sequences.user_catalogue.encode(users).astype(np.int64)
+    s, index = model.sequences, model.sequences.user_catalogue.encode(users).astype(np.int64)
     if len(index) and index.min() < 0:
         missing = [user for user, i in zip(users, index) if i < 0]
-        _report(f"users: {len(missing)} user(s) that the model has never seen: {missing[:3]!r}.", on_unknown)
+        _report(f"users: {len(missing)} user(s) that the model does not know: {missing[:3]!r}.", on_unknown)
     known = index >= 0
-    starts = np.where(known, model.sequences.offsets[index], 0)
-    return Histories(
-        model.sequences.items, starts, np.where(known, model.known_stops[index], 0), index.astype(np.int32)
-    )
+    starts, stops = (np.where(known, ends[index], 0) for ends in (s.offsets, model.known_stops))
+    return Query(Events(s.items, s.times, s.baskets), starts, stops, index.astype(np.int32))
 
 
 def _report(message: str, on_unknown: str) -> None:
     if on_unknown == "raise":
         raise UnknownIdError(f"{message} Correct them, or pass on_unknown='warn' or 'ignore'.")
     if on_unknown == "warn":
-        warnings.warn(message, stacklevel=4)
+        warnings.warn(message, stacklevel=5)

@@ -18,10 +18,10 @@ class Settings(BaseModel):
 
     @classmethod
     def of(cls, values: Self | dict[str, Any] | None, section: str) -> Self:
-        """Validated settings from a dictionary (or from settings, or from nothing: the defaults).
+        """Validated settings from a dictionary; settings pass as they are, None gives the defaults.
 
         Raises:
-            SettingsError: an unknown key or a value out of range; says the section, the key, what was
+            SettingsError: an unknown key or a value out of range; names the section, the key, what was
                 expected and what came.
         """
         if isinstance(values, cls):

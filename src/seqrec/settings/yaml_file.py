@@ -1,10 +1,9 @@
-"""Reading settings from YAML: variables of the environment are filled in, keys given twice are refused, and
-dotted overrides are applied.
+"""Settings from YAML, with environment variables and dotted overrides; a repeated key is an error.
 
-    ${NAME}             the variable, or an error if there is none
+    ${NAME}             the variable, or an error if it is not set
     ${NAME:-default}    the variable, or the default
 
-A value that is a variable as a whole takes the type that it would have in YAML: ``epochs: ${EPOCHS:-3}`` is a
+A value that consists of one variable takes the type that YAML would give it: ``epochs: ${EPOCHS:-3}`` is a
 number.
 """
 
@@ -27,11 +26,12 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 @dataclass(frozen=True)
 class Repeat:
-    """A key that stands more than once in one mapping of a file. What counts is the last of its values, in
-    order.
+    """A key that occurs more than once in one mapping of a file. The last value counts.
 
     Attributes:
-        line: where it stands the second time, from 1.
+        key: as the file spells it.
+        line: of its second occurrence, from 1.
+        values: all of them, in order.
     """
 
     key: str
@@ -40,7 +40,7 @@ class Repeat:
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader takes the last of equal keys without a word; this one also keeps a list of them."""
+    """The safe loader silently takes the last of repeated keys; this one also lists them."""
 
     def __init__(self, text: str):
         super().__init__(text)
@@ -64,11 +64,11 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 
 def parse(path: str | Path) -> tuple[dict[str, Any], list[Repeat]]:
-    """The content of a YAML file as it is, variables not filled in, and the keys that stand twice in it.
+    """The content of a YAML file, variables not filled in, and the keys that are repeated in it.
 
     Raises:
         DataError: no such file.
-        SettingsError: not valid YAML, or no mapping.
+        SettingsError: not valid YAML, or not a mapping.
     """
     with storage.open_read(path) as stream:
         text = stream.read().decode("utf-8-sig")
@@ -93,13 +93,13 @@ def read(
 
     Raises:
         DataError: no such file.
-        SettingsError: not valid YAML, a key twice, no mapping, a variable without a value, or an override
-            that is none.
+        SettingsError: not valid YAML, not a mapping, a repeated key, a variable that is not set, or an
+            invalid override.
     """
     content, repeats = parse(path)
     if repeats:
         raise SettingsError(
-            f"{path}, line {repeats[0].line}: the key {repeats[0].key!r} stands twice. Keep one of them."
+            f"{path}, line {repeats[0].line}: the key {repeats[0].key!r} occurs twice. Keep one of them."
         )
     content = fill(content, os.environ if environment is None else environment, str(path))
     for override in overrides:
@@ -111,8 +111,7 @@ def fill(value: Any, environment: Mapping[str, str], where: str) -> Any:
     """The value with every variable in its texts replaced.
 
     Raises:
-        SettingsError: a variable without a value or a default; names its nearest neighbour in the
-            environment.
+        SettingsError: a variable that is not set and has no default; names the most similar one that is set.
     """
     if isinstance(value, dict):
         return {key: fill(inner, environment, f"{where}: {key}") for key, inner in value.items()}
@@ -153,7 +152,7 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         inner = place.setdefault(key, {})
         if not isinstance(inner, dict):
             raise SettingsError(
-                f"override {override!r}: {key!r} is the single value {inner!r}, and has no keys below it."
+                f"override {override!r}: {key!r} is the single value {inner!r}, with no keys below it."
             )
         place = inner
     try:

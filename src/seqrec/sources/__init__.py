@@ -1,8 +1,9 @@
-"""Data sets and file formats by name. One file a source: where it comes from, under which terms, its checksum
-and its reader.
+"""Data sets and file formats by name.
 
-sources.load("ml-100k")                            finds or fetches a data set
-sources.read("ratings.dat", "ml-1m")               reads files in a data set's format, as Interactions.read(..., format="ml-1m") does
+One file a source: where it comes from, under which terms, its checksum and its reader.
+
+    sources.load("ml-100k")                 finds or fetches a data set
+    seqrec.read_log("events.csv")           reads files (``seqrec.sources.reading``)
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from seqrec.errors import DataError, did_you_mean
 from seqrec.sources.detect import detect
 
 if TYPE_CHECKING:
-    from seqrec.data.frames import Columns
     from seqrec.data.interactions import Interactions
 
 MOVIELENS = {
@@ -37,12 +37,12 @@ FORMATS = MOVIELENS | {
     "gru4rec": "gru4rec_sessions",
     "samples": "samples",
 }
-"""Format -> module of this package, whose ``read(path)`` reads it (with ``columns`` where the format has a
-header)."""
+"""Format -> module of this package, whose ``read(path)`` reads it; ``read(path, columns)`` of those
+``WITH_HEADER``, and ``read(paths, options)`` of samples."""
 
 WITH_HEADER = ("recbole", "gru4rec")
 
-__all__ = ["DATASETS", "FORMATS", "detect", "load", "read"]
+__all__ = ["DATASETS", "FORMATS", "detect", "load"]
 
 
 def load(name: str, data_dir: str | Path | None = None, cache: str | Path | None = None) -> Interactions:
@@ -62,28 +62,9 @@ def load(name: str, data_dir: str | Path | None = None, cache: str | Path | None
     """
     if name not in DATASETS:
         raise DataError(f"data set: {name!r} is not known.{did_you_mean(name, DATASETS)}")
-    return _module(DATASETS[name]).load(name, data_dir, cache)
+    return module(DATASETS[name]).load(name, data_dir, cache)
 
 
-def read(path: str | Path, format: str, columns: Columns | None = None) -> Interactions:
-    """Reads a file or folder in one of ``FORMATS``.
-
-    Raises:
-        DataError: the input is not what it should be; names the file, the row and the column.
-    """
-    if format not in FORMATS:
-        raise DataError(f"format: {format!r} is not known.{did_you_mean(format, FORMATS)}")
-    if format == "samples":
-        return _module(FORMATS[format]).read([path], columns)
-    if format in WITH_HEADER:
-        return _module(FORMATS[format]).read(path, columns)
-    if columns:
-        raise DataError(
-            f"{path}: format {format!r} fixes its columns. Leave columns out, or say which format the "
-            "file has."
-        )
-    return _module(FORMATS[format]).read(path)
-
-
-def _module(name: str) -> Any:
+def module(name: str) -> Any:
+    """A data set's or a format's own file, imported when it is first used."""
     return importlib.import_module(f"seqrec.sources.{name}")

@@ -40,7 +40,7 @@ def detect(path: str | Path) -> str:
         atomic = [name for name in names if name.endswith(".inter")]
         if len(atomic) == 1:
             return "recbole"
-        raise DataError(f"{path}: a folder of no data set that is known. Name the log's file.")
+        raise DataError(f"{path}: not a folder of a known data set. Give the log's file.")
     name = str(path).replace("\\", "/").rsplit("/", 1)[-1].lower().removesuffix(".gz")
     if name == "u.data":
         return "ml-100k"
@@ -111,7 +111,7 @@ def _by_content(path: str | Path) -> str:
     if distinct and len({len(w) for w in words}) > 1 and "," not in start.decode("latin-1"):
         return "s3rec"
     raise DataError(
-        f"{path}: its format cannot be told from {lines[0][:60]!r}. Say it, for example format='csv' "
+        f"{path}: cannot tell the format from {lines[0][:60]!r}. Give it, for example format='csv' "
         "(--format csv, with --delimiter, and without "
         "a header with columns={'user_id': 0, 'item_id': 1}, --column user_id=0 --column item_id=1), "
         "'sasrec' (user item) or 's3rec' (user item "

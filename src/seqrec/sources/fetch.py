@@ -58,8 +58,8 @@ def cache_folder(cache: str | Path | None = None) -> Path:
     folder = cache or os.environ.get("SEQREC_CACHE") or Path.home() / ".cache" / "seqrec"
     if storage.is_remote(folder):
         raise DataError(
-            f"cache: expected a folder of this machine. Got {str(folder)!r}; data sets elsewhere are "
-            "named with data_dir or SEQREC_DATA."
+            f"cache: expected a local folder. Got {str(folder)!r}; give data sets elsewhere with data_dir "
+            "or SEQREC_DATA."
         )
     return Path(folder).expanduser()
 
@@ -73,6 +73,7 @@ def find(
     md5: str | None,
     also: Sequence[str] = (),
     otherwise: Callable[[Path], str] | None = None,
+    connect_seconds: float = CONNECT_SECONDS,
 ) -> Found:
     """A folder with one of ``files``.
 
@@ -84,6 +85,7 @@ def find(
         url, md5: the publisher's archive (or file) and its checksum.
         also: other names of the data set's folder.
         otherwise: fills a folder from another copy and says which, or raises ``DownloadError``.
+        connect_seconds: how long the publisher may take to answer, name look-up included.
     Raises:
         DataError: ``data_dir`` is no folder.
         DownloadError: none of the sources has it; says what was tried and what to do.
@@ -108,7 +110,7 @@ def find(
     if any((home / file).is_file() for file in files):
         return Found(str(home), f"the cache {home}, from {_origin(home)}")
     tried.append(f"the cache {home}")
-    for fetch in (lambda target: _from_publisher(target, url, md5), otherwise):
+    for fetch in (lambda target: _from_publisher(target, url, md5, connect_seconds), otherwise):
         if fetch is None:
             continue
         try:
@@ -120,7 +122,7 @@ def find(
             continue
         return Found(str(home), source)
     raise DownloadError(
-        f"{name}: not found. Tried {'; '.join(tried)}. Fetch {url} by hand and name its folder with "
+        f"{name}: not found. Tried {'; '.join(tried)}. Download {url} yourself and give its folder with "
         "data_dir (--data-dir) or SEQREC_DATA."
     )
 
@@ -145,7 +147,7 @@ def _filling(home: Path, files: Sequence[str]) -> Iterator[Path]:
     try:
         yield temporary
         if not any((temporary / file).is_file() for file in files):
-            raise DownloadError(f"what was fetched has none of {', '.join(files)}")
+            raise DownloadError(f"the download has none of {', '.join(files)}")
         if home.is_dir() and not any((home / file).is_file() for file in files):
             shutil.rmtree(home)
         if not home.exists():  # else another process was faster
@@ -154,15 +156,15 @@ def _filling(home: Path, files: Sequence[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _from_publisher(target: Path, url: str, md5: str | None) -> str:
+def _from_publisher(target: Path, url: str, md5: str | None, connect_seconds: float) -> str:
     """Downloads the archive (or file) into the folder ``target``."""
     logger.info("fetching %s", url)
     download = target / "download"
     try:
-        with _answer(url) as response, open(download, "wb") as file:
+        with _answer(url, connect_seconds) as response, open(download, "wb") as file:
             shutil.copyfileobj(response, file, 1 << 20)
     except OSError as error:  # URLError, timeouts, refused connections
-        raise DownloadError(f"{url} (out of reach: {getattr(error, 'reason', None) or error})") from error
+        raise DownloadError(f"{url} (unreachable: {getattr(error, 'reason', None) or error})") from error
     _check(download, md5, url)
     if url.endswith(".zip"):
         _unzip(download, target, url)
@@ -172,8 +174,8 @@ def _from_publisher(target: Path, url: str, md5: str | None) -> str:
     return f"the publisher's {url}"
 
 
-def _answer(url: str) -> Any:
-    """The response, or ``TimeoutError`` after ``CONNECT_SECONDS``: a timeout of the socket alone would not
+def _answer(url: str, connect_seconds: float) -> Any:
+    """The response, or ``TimeoutError`` after ``connect_seconds``: a timeout of the socket alone would not
     cover the name look-up."""
     result: list[Any] = []
 
@@ -185,9 +187,9 @@ def _answer(url: str) -> Any:
 
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
-    thread.join(CONNECT_SECONDS)
+    thread.join(connect_seconds)
     if not result:
-        raise TimeoutError(f"no answer within {CONNECT_SECONDS} s")
+        raise TimeoutError(f"no answer within {connect_seconds} s")
     if isinstance(result[0], OSError):
         raise result[0]
     return result[0]
@@ -201,7 +203,7 @@ def checksum(path: str | Path) -> str:
 
 def _check(path: str | Path, md5: str | None, source: str) -> None:
     if md5 and (found := checksum(path)) != md5:
-        raise DownloadError(f"{source} (MD5 {found}, expected {md5}: damaged, or another revision)")
+        raise DownloadError(f"{source} (MD5 {found}, expected {md5}: damaged, or a different revision)")
 
 
 def _unzip(archive: str | Path, target: Path, source: str) -> None:
@@ -214,4 +216,4 @@ def _unzip(archive: str | Path, target: Path, source: str) -> None:
                     with opened.open(member) as content, open(target / name, "wb") as file:
                         shutil.copyfileobj(content, file, 1 << 20)
     except zipfile.BadZipFile as error:
-        raise DownloadError(f"{source} (not a whole zip: {error})") from error
+        raise DownloadError(f"{source} (not a complete zip: {error})") from error

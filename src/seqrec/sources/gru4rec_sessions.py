@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seqrec.data.frames import Columns, finished, log_batches
+from seqrec.data.frames import Columns
 from seqrec.data.interactions import Interactions
+from seqrec.sources.options import ReadOptions
+from seqrec.sources.plain_tables import log_frame
 
 COLUMNS = {"user_id": "SessionId", "item_id": "ItemId", "timestamp": "Time"}
 
@@ -19,9 +21,7 @@ def read(path: str | Path, columns: Columns | None = None) -> Interactions:
     """Reads such a file; ``columns`` where its header has other names.
 
     Raises:
-        DataError: as ``Interactions.read``.
+        DataError: as ``seqrec.read_log``.
     """
-    return Interactions(
-        finished(list(log_batches(path, "tsv", {**COLUMNS, **(columns or {})})), text=True, name=str(path)),
-        source=str(path),
-    )
+    options = ReadOptions(format="tsv", columns={**COLUMNS, **(columns or {})})
+    return Interactions(log_frame([path], options, str(path)), source=str(path))

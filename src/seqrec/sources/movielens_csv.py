@@ -6,9 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from seqrec import storage
-from seqrec.data.frames import finished, log_batches
 from seqrec.data.interactions import Interactions
 from seqrec.sources.fetch import find
+from seqrec.sources.options import ReadOptions
+from seqrec.sources.plain_tables import log_frame, with_tables
 
 URL = "https://files.grouplens.org/datasets/movielens/{name}.zip"
 MD5 = {
@@ -25,14 +26,12 @@ def read(path: str | Path) -> Interactions:
     """Reads ``ratings.csv``, or the folder with it, with the ``movies.csv`` beside it.
 
     Raises:
-        DataError: as ``Interactions.read``.
+        DataError: as ``seqrec.read_log``.
     """
     ratings = storage.join(path, "ratings.csv") if storage.is_folder(path) else str(path)
     movies = storage.sibling(ratings, "movies.csv")
-    log = Interactions(
-        finished(list(log_batches(ratings, "csv", COLUMNS)), text=True, name=str(ratings)), source=ratings
-    )
-    return log.with_attributes(items=movies if storage.exists(movies) else None)
+    options = ReadOptions(format="csv", columns=COLUMNS, items=movies if storage.exists(movies) else None)
+    return with_tables(Interactions(log_frame([ratings], options, ratings), source=ratings), options)
 
 
 def load(name: str, data_dir: str | Path | None = None, cache: str | Path | None = None) -> Interactions:

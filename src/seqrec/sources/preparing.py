@@ -1,12 +1,13 @@
 """From a log on disk to sequences on disk, for logs larger than memory would hold as a frame.
 
 The log is read once, in batches; only 4 bytes a user, 4 an item and 8 a time stay of each event. The result
-is the one that ``Interactions.read(...).filter(...).sequences(...)`` gives.
+is the one that ``read_log(...).filter(...).sequences(...)`` gives.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ import polars as pl
 
 from seqrec.data import columns as log_columns
 from seqrec.data.catalogue import Catalogue, Numbering
-from seqrec.data.frames import KINDS, Columns, Duplicates, Paths, aligned, log_batches, report_duplicates
-from seqrec.data.interactions import Interactions, opened
+from seqrec.data.frames import Duplicates, aligned, report_duplicates
+from seqrec.data.interactions import Interactions
 from seqrec.data.sequences import Sequences, TieOrder, order_of
 from seqrec.errors import DataError
+from seqrec.sources.options import ReadOptions
+from seqrec.sources.plain_tables import KINDS, TEXT, log_batches, with_tables
+from seqrec.sources.reading import Paths, opened, read_log
 
 logger = logging.getLogger(__name__)
 
@@ -27,41 +31,38 @@ logger = logging.getLogger(__name__)
 def prepare(
     path: Paths,
     out: str | Path,
-    format: str = "auto",
-    columns: Columns | None = None,
-    duplicates: Duplicates = "keep",
-    delimiter: str | None = None,
-    encoding: str | None = None,
-    items: Any = None,
-    users: Any = None,
+    options: ReadOptions | None = None,
+    *,
     min_item_count: int = 0,
     min_user_count: int = 0,
     tie_order: TieOrder = "file",
     seed: int = 0,
+    **changes: Any,
 ) -> Sequences:
     """Turns a log into a folder of sequences and catalogues, which ``Sequences.load`` opens memory-mapped.
 
     CSV, TSV, Parquet and JSON Lines are streamed; the formats of known data sets are read whole.
 
     Args:
-        path, format, columns, duplicates, delimiter, encoding, items, users: as in ``Interactions.read``.
+        path, options, changes: as in ``read_log``.
         out: the folder to write.
         min_item_count, min_user_count: as in ``Interactions.filter``.
         tie_order, seed: as in ``Interactions.sequences``.
     Returns:
         the sequences that were written.
     Raises:
-        DataError: as ``Interactions.read``.
+        DataError, SettingsError: as ``read_log``.
     """
-    paths, format, source = opened(path, format)
-    if format not in KINDS:
-        log = Interactions.read(path, format, columns, duplicates, delimiter, encoding, items, users)
+    options = ReadOptions.changed(options, changes)
+    paths, known, source = opened(path, options)
+    if known.format not in KINDS:
+        log = read_log(path, options)
         sequences = log.filter(min_item_count, min_user_count).sequences(tie_order, seed)
     else:
-        events = _Events.read(paths, format, columns, delimiter, encoding, source)
-        events.drop_duplicates(duplicates, source)
+        events = _Events.read(paths, known, source)
+        events.drop_duplicates(options.duplicates, source)
         events.filter(min_item_count, min_user_count, source)
-        sequences = events.sequences(items, users, columns, tie_order, seed, source)
+        sequences = events.sequences(options, tie_order, seed, source)
     sequences.save(out)
     logger.info(
         "%s: %s events, %.1f bytes each, from %s",
@@ -85,18 +86,10 @@ class _Events:
     """``timestamp``, ``position``, ``rating``, ``basket_id``, ``session_id``, where the log has them."""
 
     @classmethod
-    def read(
-        cls,
-        path: Paths,
-        kind: str,
-        columns: Columns | None,
-        delimiter: str | None,
-        encoding: str | None,
-        source: str,
-    ) -> _Events:
+    def read(cls, paths: Sequence[str], options: ReadOptions, source: str) -> _Events:
         numberings = {name: Numbering() for name in log_columns.IDS}
         parts: dict[str, list[np.ndarray]] = {}
-        for batch in log_batches(path, kind, columns, delimiter, encoding, features=False):
+        for batch in log_batches(paths, options, features=False):
             for name in batch.columns:
                 if name in numberings:
                     part = numberings[name].encode(batch[name])
@@ -110,7 +103,7 @@ class _Events:
             times = pl.Series("timestamp", whole.pop("timestamp"), nan_to_null=True)
             whole["timestamp"] = _with_gaps(log_columns.in_seconds(times, source))
         user_ids, item_ids = (numberings[name].ids for name in ("user_id", "item_id"))
-        if kind in ("csv", "tsv"):
+        if options.format in TEXT:
             user_ids, item_ids = log_columns.integers(user_ids), log_columns.integers(item_ids)
         return cls(user_ids, item_ids, whole.pop("user_id"), whole.pop("item_id"), whole)
 
@@ -121,8 +114,6 @@ class _Events:
 
     def drop_duplicates(self, policy: Duplicates, source: str) -> None:
         """As ``Interactions.without_duplicates``, found by sorting instead of hashing every event."""
-        if policy not in ("keep", "drop"):
-            raise DataError(f"duplicates: expected 'keep' or 'drop'. Got {policy!r}.")
         keys = [self.optional[name] for name in ("position", "timestamp") if name in self.optional]
         if not keys:
             return
@@ -163,9 +154,7 @@ class _Events:
                 "is left. Lower them."
             )
 
-    def sequences(
-        self, items: Any, users: Any, columns: Columns | None, tie_order: TieOrder, seed: int, source: str
-    ) -> Sequences:
+    def sequences(self, options: ReadOptions, tie_order: TieOrder, seed: int, source: str) -> Sequences:
         """As ``Interactions.sequences``."""
         if "timestamp" in self.optional and np.isnan(self.optional["timestamp"]).any():
             del self.optional["timestamp"]  # positions order the events, and there is no time to split by
@@ -175,7 +164,7 @@ class _Events:
         by_id = used[self.item_ids.gather(used).arg_sort().to_numpy()]
         self.items, item_ids = _renumbered(self.items, by_id, self.item_ids)
         nothing = pl.DataFrame({"user_id": user_ids.clear(), "item_id": item_ids.clear()})
-        about = Interactions(nothing, source=source).with_attributes(items, users, columns)
+        about = with_tables(Interactions(nothing, source=source), options)
         given = {name: self.optional.get(name) for name in ("timestamp", "position", "rating")}
         numbers = {
             name: _by_appearance(self.optional[name]) if name in self.optional else None

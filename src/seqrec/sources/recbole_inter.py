@@ -25,7 +25,7 @@ def read(path: str | Path, columns: Columns | None = None) -> Interactions:
     """Reads an ``.inter`` file, or the folder with the only one, with the attributes beside it.
 
     Raises:
-        DataError: as ``Interactions.read``.
+        DataError: as ``seqrec.read_log``.
     """
     if storage.is_folder(path):
         path = storage.join(path, next(name for name in storage.names(path) if name.endswith(".inter")))
@@ -60,8 +60,8 @@ def _batches(path: str | Path):
     for name in header:
         if ":" not in name:
             raise DataError(
-                f"{path}: expected a type with each column, as in 'user_id:token'. Got {name!r}. For "
-                "plain columns say format='tsv'."
+                f"{path}: expected a type with each column, as in 'user_id:token'. Got {name!r}. "
+                "For plain columns use format='tsv'."
             )
     names = {name: name.rsplit(":", 1)[0] for name in header}
     for batch in files.batches(path, "tsv", quote=False):

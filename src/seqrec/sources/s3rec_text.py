@@ -29,7 +29,7 @@ def read(path: str | Path) -> Interactions:
         if not items or user in seen:
             what = "a second line of the same user" if user in seen else "a user without items"
             raise DataError(
-                f"{path}, row {row + 1}: expected one line a user, 'user item item ...'. Got {what} "
+                f"{path}, row {row + 1}: expected one line per user, 'user item item ...'. Got {what} "
                 f"({user!r})."
             )
         seen.add(user)

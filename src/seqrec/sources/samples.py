@@ -1,10 +1,12 @@
-"""Tables of samples (``seqrec.samples.tables``; MetaSpore's sequential demo) turned back into a log: each
-user's events in order.
+"""Tables of samples turned back into a log: each user's events in order.
 
-    label  user_id  movie_id  recent_movie_ids     ...
+The tables are those of ``seqrec.samples.tables`` or of MetaSpore's sequential demo:
+
+    label  user_id  movie_id  recent_movie_ids
     1      7        1196      260\\x01480\\x011210    the event after 260, 480, 1210
-    0      7        2762      260\\x01480\\x011210    a negative: it shares the history of the event that it was drawn for
-    0      7        589       480\\x011210\\x011196   the event after that, rated low, if a later history ends with 589; else a negative
+    0      7        2762      260\\x01480\\x011210    a negative: the history is that of the event it is for
+    0      7        589       480\\x011210\\x011196   the event after that, rated low, if a later history ends
+                                               with 589; else a negative
 
 Tables of training and test are given together, in any order of rows. A user and a history make a place; the
 event at that place is the item of its row with label 1, or else the item with which the next place's history
@@ -36,6 +38,8 @@ from seqrec.data.catalogue import Numbering
 from seqrec.data.frames import Columns, to_polars
 from seqrec.data.interactions import Interactions
 from seqrec.errors import DataError, did_you_mean
+from seqrec.sources.options import ReadOptions
+from seqrec.sources.plain_tables import with_tables
 
 SEPARATOR = "\x01"
 LIKED, DISLIKED = 5.0, 1.0
@@ -61,7 +65,9 @@ def resolve(found: Sequence[str], columns: Columns | None, name: str) -> dict[st
     said = {key: str(value) for key, value in (columns or {}).items()}
     for key, value in said.items():
         if key not in NAMES:
-            raise DataError(f"columns: {key!r} is no column of a table of samples.{did_you_mean(key, NAMES)}")
+            raise DataError(
+                f"columns: {key!r} is not a column of a table of samples.{did_you_mean(key, NAMES)}"
+            )
         if value not in found:
             raise DataError(f"{name}: no column {value!r} for {key}. The file has: {', '.join(found)}.")
     lists = [match for match in map(re.compile(r"recent_(.+)_ids").fullmatch, found) if match]
@@ -74,36 +80,37 @@ def resolve(found: Sequence[str], columns: Columns | None, name: str) -> dict[st
         if value not in found:
             example = "label, user_id, movie_id, recent_movie_ids"
             raise DataError(
-                f"{name}: no column for {key}. The file has: {', '.join(found)}. Expected a table of "
-                f"samples, with {example} or other names "
-                f"that you say, for example columns={{{key!r}: {found[0]!r}}} (--column {key}={found[0]})."
+                f"{name}: no column for {key}. The file has: {', '.join(found)}. "
+                f"Expected a table of samples, with {example} or names that you map, for example "
+                f"columns={{{key!r}: {found[0]!r}}} (--column {key}={found[0]})."
             )
     return chosen
 
 
-def read(paths: Sequence[str | Path], columns: Columns | None = None, items: Any = None) -> Interactions:
-    """Reads tables of samples as one log.
+def read(paths: Sequence[str | Path], options: ReadOptions) -> Interactions:
+    """Reads tables of samples as one log, with attributes of its items and users.
 
     Args:
         paths: tables (Parquet, CSV, TSV or JSON Lines): training, validation, test.
-        columns: names other than the origin's, ``{"item_id": "sku", "recent": "recent_skus", "label":
-            "clicked", "user_id": "client"}``.
-        items: the item table: a path or a frame. Its columns are the items' attributes, but for those of the
-            table of samples.
+        options: ``columns`` are names other than the origin's, ``{"item_id": "sku", "recent": "recent_skus",
+            "label": "clicked", "user_id": "client"}``. ``items`` is the item table: its columns are the
+            items' attributes, but for those of the tables of samples. ``users`` comes instead of the
+            attributes that the tables of samples tell.
     Raises:
         DataError: a column or value is missing; or a user's order cannot be told, and why.
     """
     source = ", ".join(map(str, paths))
     table = _Table(source)
     for path in paths:
-        table.add(path, columns)
+        table.add(path, options.columns)
     if not table.rows:
         raise DataError(f"{source}: no rows. Expected at least one event.")
     frame = _Chains(table).events()
     users, own = table.attributes(frame)
-    if items is not None:
-        own = _item_table(items, table, frame["item_id"], users)
-    return Interactions(frame, source=source).with_attributes(items=own, users=users)
+    if options.items is not None:
+        own = _item_table(options.items, table, frame["item_id"], users)
+    log = Interactions(frame, source=source).with_attributes(items=own, users=users)
+    return with_tables(log, options.model_copy(update={"items": None}))
 
 
 class _Table:
@@ -201,10 +208,9 @@ class _Table:
         if (twice := liked.filter(pl.col("count") > 1)).height:
             shown = twice["recent"][0].replace(SEPARATOR, " ")
             raise DataError(
-                f"{self.source}: user {self.user(twice['user'][0])!r} has several rows of label 1 after "
-                f"the same items ({shown}). The items repeat, "
-                "so that the order cannot be told; or rows stand twice, in two tables perhaps. Give each "
-                "row once, or the log itself."
+                f"{self.source}: user {self.user(twice['user'][0])!r} has several rows of label 1 after the "
+                f"same items ({shown}). Items repeat, so the order is ambiguous; "
+                "or rows occur twice, perhaps in two tables. Give each row once, or the log itself."
             )
         others = _merged(pl.concat(self.others))
         return liked.drop("count").join(others, on=["user", "recent"], how="full", coalesce=True)
@@ -333,9 +339,9 @@ class _Chains:
 
     def _refuse(self, user: int, why: str) -> None:
         raise DataError(
-            f"{self.table.source}: the order of user {self.table.user(user)!r} cannot be told: {why}. "
-            "Give all tables (training, validation and "
-            "test) in path, each once; or the log that they come from."
+            f"{self.table.source}: the order of user {self.table.user(user)!r} is ambiguous: {why}. "
+            "Give all tables (training, validation and test) in path, each once; "
+            "or the log that they come from."
         )
 
     def _positions(self) -> np.ndarray:
@@ -374,8 +380,7 @@ class _Chains:
         item = np.where(self.item >= 0, self.item, told)
         if (item < 0).any():
             what = (
-                "the last event has label 0, and negatives stand beside it, so that nothing tells "
-                "which item is the real one"
+                "the last event has label 0, as its negatives have, so the real item cannot be told from them"
             )
             self._refuse(int(self.users[np.argmax(item < 0)]), what)
         self._refuse_repeated(item)

@@ -2,11 +2,11 @@
 
     leave_one_out      each user's last event tests, the one before validates: the field's habit
     last_n             each user's last n events test, the one before them validates: the origin's
-    global_temporal    two moments cut the log into training, validation and test: nothing of the future is known
+    global_temporal    two moments cut the log into training, validation, test: the future is unknown
     user_holdout       some users never train and are asked about their last events
     session_temporal   the last days' sessions test, the days' before validate
 
-Order and ties: a split goes by the order of the sequences. Events of the same second stay in the order of the
+Order and ties: a split uses the order of the sequences. Events of the same second stay in the order of the
 log's file (a stable sort); a seeded random order of ties is an option of building the sequences
 (``log.sequences(tie_order="random", seed=0)``). Minimum counts of items and users are a filter of the log
 (``log.filter(min_item_count=5)``), before it becomes sequences.
@@ -88,7 +88,7 @@ class SplitSettings(Settings):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What was given beside the name."""
+        """What was given besides the name."""
         return dict(self.model_extra or {})
 
     def apply(self, sequences: Sequences) -> Split:
@@ -108,12 +108,11 @@ class SplitSettings(Settings):
             split = replace(split, settings={"name": self.name, **values.model_dump(mode="json")})
         return split.not_empty(
             f"Users with too few events only train: the longest of {sequences.users:,} sequences has "
-            f"{longest:,}. Ask for fewer events of each "
-            "user, or take a log with longer sequences."
+            f"{longest:,}. Ask for fewer events of each user, or take a log with longer sequences."
         )
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    """``" (did you mean 'n'?)"``, to stand within a sentence."""
+    """``" (did you mean 'n'?)"``, for use within a sentence."""
     hint = did_you_mean(name, known).strip().rstrip(".")
     return f" ({hint[:1].lower()}{hint[1:]})"

@@ -1,5 +1,7 @@
-"""The arguments of a split, checked against its signature: one declaration serves Python calls and the
-``split`` section of a YAML file."""
+"""The arguments of a split, checked against its signature.
+
+One declaration serves Python calls and the ``split`` section of a YAML file.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +50,10 @@ def readable(cut: float | datetime | None) -> float | str | None:
 
 
 Cut = Annotated[float | datetime, PlainValidator(_cut_or_say), PlainSerializer(readable, when_used="json")]
-"""A point in time: below 1 a quantile of the log's times, else seconds since 1970 or a date such as
-2003-02-01 (UTC if it does not say)."""
+"""A point in time: below 1 a quantile of the log's times, else seconds since 1970 or a date (2003-02-01).
+
+Dates without a time zone are UTC.
+"""
 
 Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """How many: below 1 a share of the users that can be asked, else a number of them."""
@@ -57,8 +61,10 @@ Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 @cache
 def arguments_of(function: Callable[..., Split]) -> type[Settings]:
-    """Settings with a field for each argument of a split but the sequences: its type, range and default are
-    the signature's."""
+    """Settings with a field for each argument of a split but the sequences.
+
+    Types, ranges and defaults are those of the signature.
+    """
     hints = get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {
         p.name: (hints.get(p.name, Any), ... if p.default is p.empty else p.default)
@@ -71,8 +77,8 @@ def splitter(function: Callable[P, Split]) -> Callable[P, Split]:
     """A split that checks its arguments before it looks at any data.
 
     Raises (when called):
-        SettingsError: an argument is of the wrong type or out of range; says which, what was expected and
-        what came.
+        SettingsError: an argument is of the wrong type or out of range; names the argument, what was
+            expected and what came.
     """
 
     @wraps(function)
@@ -89,14 +95,14 @@ def how_many(share: float, total: int, name: str) -> int:
     """The number that a ``Share`` of ``total`` stands for.
 
     Raises:
-        SettingsError: a broken number, or not at least 1 and fewer than there are.
+        SettingsError: a fraction above 1, or a number that is not between 1 and ``total`` - 1.
     """
     count = round(share * total) if share < 1 else int(share)
     if share >= 1 and share != count:
         raise SettingsError(f"{name}: expected a share below 1, or a whole number. Got {share}.")
     if not 1 <= count < total:
         raise SettingsError(
-            f"{name}: expected at least 1 and fewer than the {total} users that can be asked. Got "
+            f"{name}: expected at least 1 and fewer than the {total} users long enough to be held out. Got "
             f"{share:g}, which is {count}."
         )
     return count

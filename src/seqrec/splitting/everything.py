@@ -1,7 +1,7 @@
 """No test: everything trains, but for the last event of a few users, on which models may choose their epochs.
 
-    user 1   e1 e2 e3 e4 e5 |           train [e1, e5]
-    user 2   e1 e2 e3 | e4 |            train [e1, e3]   validation target e4      (one user in ten: 100 to 1,000)
+    user 1   e1 e2 e3 e4 e5 |        train [e1, e5]
+    user 2   e1 e2 e3 | e4 |         train [e1, e3]   validation target e4   (one user in ten: 100 to 1,000)
 
 What ``model.fit(log)`` uses: to serve, a model should know all there is.
 """
@@ -18,10 +18,10 @@ FEWEST, MOST = 100, 1000
 
 
 def everything(sequences: Sequences, seed: int = 0) -> Split:
-    """All events train, but for the last event of a tenth (100 to 1,000) of the users with at least 3 events,
-    which validates.
+    """All events train, except the last one of some users, which validates.
 
-    Where that would be more than half of these users, nobody validates: then models train all their epochs.
+    These users are a tenth, but 100 to 1,000, of those with at least 3 events. Where that would be more than
+    half of them, nobody validates: then models train all their epochs.
     """
     starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
     able = np.flatnonzero(stops - starts >= 3)

@@ -1,20 +1,27 @@
-"""Cut in time: train on what happened before a moment, ask what happened after it. As in use, nothing of the
-future is known.
+"""Cut in time: train on what happened before a moment, ask what happened after it.
 
-    time      start            validation_cut        test_cut             end
-                |   training         |     validation    |      test       |
-                [                    )[                  )[                ]
-    user 1        e1   e2   e3           e4   e5            e6   e7           train [e1, e3]
-    user 2             e1                                   e2                train [e1]       (no event in the validation window: no query there)
-    user 3                               e1   e2         e3                   trains nothing   (validation has no history of it; test has)
-    user 4        e1        e2                                                train [e1, e2]   (no query)
+As in use, nothing of the future is known.
+
+    time      start         validation_cut     test_cut          end
+                |   training      |   validation   |     test     |
+                [                 )[               )[             ]
+    user 1        e1   e2   e3        e4   e5         e6   e7        train [e1, e3]
+    user 2             e1                             e2             train [e1]       no validation query
+    user 3                            e1   e2         e3             trains nothing   no validation query
+    user 4        e1        e2                                       train [e1, e2]   no query
+
+User 2 has no event in the validation window; user 3 has no history before it, but has one for the test.
 
 An event at the very moment of a cut is after it. Queries are asked about users with an event on both sides of
 the cut; their targets:
 
-    last         the last event of the window, knowing all before it        user 1, test:   [e1, e6] -> e7
-    successive   each event of the window, knowing all before it            user 1, test:   [e1, e5] -> e6    [e1, e6] -> e7
-    all          each event of the window, knowing only what was before it  user 1, test:   [e1, e5] -> e6    [e1, e5] -> e7
+                                                             user 1, test
+    last         the last event of the window, knowing       [e1, e6] -> e7
+                 all before it
+    successive   each event of the window, knowing           [e1, e5] -> e6    [e1, e6] -> e7
+                 all before it
+    all          each event of the window, knowing only      [e1, e5] -> e6    [e1, e5] -> e7
+                 what was before the window
 
 With ``all`` each event is still a query of its own, with one right answer, though the user's queries all know
 the same.
@@ -22,11 +29,11 @@ the same.
 With ``validation_users`` there is one cut. Some users, drawn at random, do not train; their last events
 before the cut are validation targets:
 
-    time      start                        test_cut             end
-                |   training (validation)      |      test       |
-                [                              )[                ]
-    user 1        e1   e2   e3     e4   e5        e6   e7           train [e1, e5]                    test e6, e7 as above
-    user 2 (drawn)     e1   e2     e3             e4                trains nothing, validation e3     test e4
+    time      start                      test_cut       end
+                |   training (validation)    |    test   |
+                [                            )[          ]
+    user 1        e1   e2   e3   e4   e5        e6   e7     train [e1, e5]                  test e6, e7
+    user 2 (drawn)     e1   e2   e3             e4          trains nothing, validation e3   test e4
 
 Once settings are chosen, ``split.retrain()`` trains on everything before ``test_cut``. A target that was
 never seen in training counts as a miss, whatever its score.
@@ -126,7 +133,11 @@ def global_temporal(
 
 
 def window(sequences: Sequences, begins: np.ndarray, ends: np.ndarray, targets: Targets) -> Queries:
-    """Queries about events ``[begins[u], ends[u])`` of the users who have some there and some before."""
+    """Queries about events ``[begins[u], ends[u])`` of the users who have events there and before.
+
+    Args:
+        begins, ends: (users,) event indices.
+    """
     asked = np.flatnonzero((begins > sequences.offsets[:-1]) & (ends > begins))
     if targets == "last":
         return Queries.at(sequences, ends[asked] - 1)
@@ -143,7 +154,7 @@ def times_in_order(sequences: Sequences, name: str) -> np.ndarray:
     """(events,) times, ascending within each user.
 
     Raises:
-        DataError: the log has order only, or its order is not that of time, or it is empty.
+        DataError: the log is empty, has no times, or its order is not that of its times.
     """
     if sequences.times is None:
         raise DataError(
@@ -165,15 +176,13 @@ def times_in_order(sequences: Sequences, name: str) -> np.ndarray:
 
 
 def moment(times: np.ndarray, cut: float | datetime) -> float:
-    """Seconds since 1970 of a cut. A quantile lies between two times of the log where it must (linear
-    interpolation)."""
+    """A cut as seconds since 1970; quantiles of the (events,) times are interpolated linearly."""
     if isinstance(cut, datetime):
         return cut.timestamp()
     return float(np.quantile(times, cut)) if cut < 1 else cut
 
 
 def first_at_or_after(sequences: Sequences, times: np.ndarray, cut: float) -> np.ndarray:
-    """(users,) index of each user's first event at or after a moment, the end of the user's events where
-    there is none."""
+    """(users,) index of each user's first event at or after a moment; the end of their events if none is."""
     before = np.concatenate([[0], np.cumsum(times < cut)])
     return sequences.offsets[:-1] + before[sequences.offsets[1:]] - before[sequences.offsets[:-1]]

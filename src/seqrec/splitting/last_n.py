@@ -1,5 +1,4 @@
-"""The origin's split: each of a user's last n events is a test target, with all that the user did before it
-as history.
+"""The origin's split: each of a user's last n events is a test target, with everything before it as history.
 
     n = 3    e1 e2 e3 e4 | e5 | e6 e7 e8 |     train [e1, e4]   validation target e5   test targets e6, e7, e8
 
@@ -8,7 +7,9 @@ as history.
 With ``min_rating`` only events with a rating above it are targets (asked, or trained on); the others stay in
 the histories:
 
-    rating   5  5  1  4    4    2  5  4        training targets e2 e4 (e1 has no history, e3 is disliked); test targets e7, e8
+    rating   5  5  1  4    4    2  5  4        training targets e2, e4   test targets e7, e8
+
+(e1 has no history; e3 and e6 are rated too low.)
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ from seqrec.splitting.split import Queries, Split
 def last_n(
     sequences: Sequences, n: Annotated[int, Field(ge=1)] = 3, min_rating: float | None = None
 ) -> Split:
-    """The last n events of each user test, the one before them validates; users with fewer than n + 2 events
-    only train.
+    """The last n events of each user test, the one before them validates.
+
+    Users with fewer than n + 2 events only train.
 
     Args:
         n: test events a user, at least 1.
         min_rating: events rated at or below it are not targets of any kind; None takes every event.
 
     Raises:
-        DataError: ``min_rating`` is given and the log has no ratings, or not one for every event.
+        DataError: ``min_rating`` is given, and not every event has a rating.
     """
     starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
     asked = stops - starts >= n + 2
@@ -53,10 +55,10 @@ def last_n(
         missing = int(np.isnan(sequences.ratings).sum())
         if missing:
             raise DataError(
-                f"min_rating={min_rating}: expected a rating for every event. Got {missing:,} of "
-                f"{sequences.events:,} without one, which are neither "
-                "liked nor disliked. Give them a rating, or leave these events or min_rating out; of "
-                "tables of samples give all, validation too."
+                f"min_rating={min_rating}: expected a rating for every event. "
+                f"Got {missing:,} of {sequences.events:,} without one, which are neither liked nor "
+                "disliked. Give them a rating, or leave out these events or min_rating; "
+                "of tables of samples give all, validation too."
             )
         positive = np.asarray(sequences.ratings > min_rating)
         test, validation = test[positive[test]], validation[positive[validation]]

@@ -19,10 +19,10 @@ from seqrec.splitting.split import Queries, Split
 
 @splitter
 def leave_one_out(sequences: Sequences) -> Split:
-    """The last event of each user tests, the second-last validates; users with fewer than 3 events only
-    train.
+    """The last event of each user tests, the second-last validates.
 
-    Test histories end before the test target, so they include the validation event; nothing is trained on it.
+    Users with fewer than 3 events only train. Test histories end before the test target, so they include the
+    validation event; nothing is trained on it.
     """
     starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
     asked = np.flatnonzero(stops - starts >= 3)

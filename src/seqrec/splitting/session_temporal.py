@@ -1,14 +1,17 @@
-"""The last days' sessions: train on sessions that are over, ask in the ones that come next. A user of the
-sequences is one session here.
+"""The last days' sessions: train on sessions that are over, ask in the ones that come next.
 
-    time       start                    end - (test_days + validation_days)    end - test_days             end
-                 |   training                       |       validation             |        test            |
-                 [                                  )[                             )[                       ]
-    session 1      e1 e2 e3 e4                                                                                train [e1, e4]
-    session 2                                 e1 e2     e3                                                    validation targets e2, e3
-    session 3                                               e1 e2                                             validation target e2
-    session 4                                                             e1           e2 e3                  test targets e2, e3
-    session 5                                                                              e1                 (no query: nothing before e1)
+A user of the sequences is one session here.
+
+    time       start             validation_cut          test_cut             end
+                 |   training          |   validation       |      test        |
+                 [                     )[                   )[                 ]
+    session 1      e1 e2 e3 e4                                                   train [e1, e4]
+    session 2                    e1 e2     e3                                    validation targets e2, e3
+    session 3                                  e1 e2                             validation target e2
+    session 4                                         e1         e2 e3           test targets e2, e3
+    session 5                                                        e1          no query: nothing before e1
+
+    test_cut = end - test_days        validation_cut = test_cut - validation_days
 
 A session belongs where its last event does, as a whole, so no training event is at or after the first cut.
 Every event but the first of a held-out session is a target, with the events of the session before it as
@@ -38,16 +41,16 @@ Days = Annotated[float, Field(gt=0)]
 
 @splitter
 def session_temporal(sequences: Sequences, validation_days: Days = 1.0, test_days: Days = 1.0) -> Split:
-    """Sessions that end in the last ``test_days`` test, the ones that end in the ``validation_days`` before
-    validate, the others train.
+    """Sessions that end in the last ``test_days`` test, those of the ``validation_days`` before validate.
+
+    All others train.
 
     Args:
-        validation_days, test_days: 24 hours each, counted back from the last event of the log; fractions are
-            welcome.
+        validation_days, test_days: 24 hours each, counted back from the last event of the log; may be
+            fractions.
 
     Raises:
-        DataError: the log has no times, a user has several sessions, or no session falls into one of the
-            three parts.
+        DataError: the log has no times, a user has several sessions, or one of the three parts is empty.
     """
     times = times_in_order(sequences, "session_temporal")
     starts, stops = sequences.offsets[:-1], sequences.offsets[1:]

@@ -1,5 +1,4 @@
-"""What every split is: for each user some training events, and queries whose history ends before their
-target."""
+"""What every split is: training events of each user, and queries whose history ends before their target."""
 
 from __future__ import annotations
 
@@ -10,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from seqrec.data.sequences import COLUMNS, Histories, Sequences
+from seqrec.data.query import Events, Query
+from seqrec.data.sequences import COLUMNS, Sequences
 from seqrec.errors import DataError
 
 ROLES = {"train": 0, "validation": 1, "test": 2, "unused": 3, "disliked": 4}
@@ -18,40 +18,86 @@ ROLES = {"train": 0, "validation": 1, "test": 2, "unused": 3, "disliked": 4}
 
 @dataclass(frozen=True)
 class Queries:
-    """Questions with one right answer each: what comes at event ``targets[i]``, given the same user's events
-    before ``history_stops[i]``?
+    """Questions with their answers: which items come next?
+
+    Query i asks for the items of its held-out events, given the same user's events before
+    ``history_stops[i]``.
 
     Attributes:
-        targets: (queries,) int64, each an index into the events of the sequences, in ascending order.
+        targets: (targets,) int64, each an index into the events of the sequences, in ascending order.
         users: (queries,) int64, the user of each.
-        history_stops: (queries,) int64, where each history ends: the target itself where the whole past is
-            known, earlier where it is not.
+        history_stops: (queries,) int64, where each history ends: the (first) target itself where the whole
+            past is known, earlier where it is not.
+        offsets: (queries + 1,) int64 where the targets of each query begin, for queries with several right
+            answers, such as a basket; None: each has one.
     """
 
     targets: np.ndarray
     users: np.ndarray
     history_stops: np.ndarray
+    offsets: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self.users)
+
+    @property
+    def first_targets(self) -> np.ndarray:
+        """(queries + 1,) int64 where the targets of each query begin."""
+        return np.arange(len(self) + 1) if self.offsets is None else self.offsets
+
+    @property
+    def of_targets(self) -> np.ndarray:
+        """(targets,) int64 the user of each target."""
+        return self.users if self.offsets is None else np.repeat(self.users, np.diff(self.offsets))
 
     @classmethod
     def at(cls, sequences: Sequences, targets: np.ndarray) -> Queries:
-        """Queries for these events, with everything before each as its history (their users are looked
-        up)."""
+        """Queries for (queries,) event indices, with everything before each as its history."""
         targets = np.sort(np.asarray(targets, dtype=np.int64))
         return cls(targets, np.searchsorted(sequences.offsets, targets, side="right") - 1, targets)
 
     @classmethod
     def until(cls, sequences: Sequences, targets: np.ndarray, stops: np.ndarray) -> Queries:
-        """Queries for these events whose histories end at ``stops[u]``, (users,) event indices, where that is
-        before the target."""
+        """Queries whose histories end at ``stops[u]``, (users,) event indices, or before at the target."""
         full = cls.at(sequences, targets)
         return replace(full, history_stops=np.minimum(full.targets, stops[full.users]))
 
+    @classmethod
+    def sets(cls, sequences: Sequences, starts: np.ndarray, stops: np.ndarray) -> Queries:
+        """A query for each run of events ``[starts[i], stops[i])`` of one user, such as a basket: all its
+        items are right answers, each once, with everything before as the history.
+
+        Raises:
+            DataError: a run is empty, overlaps the one before, or is of two users.
+        """
+        starts, stops = np.asarray(starts, dtype=np.int64), np.asarray(stops, dtype=np.int64)
+        users = np.searchsorted(sequences.offsets, starts, side="right") - 1
+        wrong = (stops <= starts) | (stops > sequences.offsets[np.minimum(users, sequences.users - 1) + 1])
+        wrong[1:] |= starts[1:] < stops[:-1]
+        if wrong.any():
+            i = int(wrong.argmax())
+            raise DataError(
+                "starts, stops: expected runs of events, in order, each of one user. "
+                f"Got [{starts[i]}, {stops[i]})."
+            )
+        offsets = np.concatenate([[0], np.cumsum(stops - starts)])
+        targets = np.repeat(starts - offsets[:-1], stops - starts) + np.arange(offsets[-1])
+        number = np.repeat(np.arange(len(starts)), stops - starts)
+        pairs = np.stack([number, sequences.items[targets]])
+        once = np.sort(np.unique(pairs, axis=1, return_index=True)[1])
+        offsets = np.searchsorted(number[once], np.arange(len(starts) + 1))
+        return cls(targets[once], users, starts, offsets)
+
     def select(self, rows: np.ndarray) -> Queries:
         """Some of the queries: (n,) indices in ascending order, or (queries,) bool."""
-        return Queries(self.targets[rows], self.users[rows], self.history_stops[rows])
+        if self.offsets is None:
+            return Queries(self.targets[rows], self.users[rows], self.history_stops[rows])
+        chosen = np.zeros(len(self), dtype=bool)
+        chosen[rows] = True
+        counts = np.diff(self.offsets)
+        offsets = np.concatenate([[0], np.cumsum(counts[chosen])])
+        kept = self.targets[np.repeat(chosen, counts)]
+        return Queries(kept, self.users[chosen], self.history_stops[chosen], offsets)
 
     def last(self) -> Queries:
         """The last query of each user: of ``successive`` targets those that ``last`` would ask."""
@@ -68,11 +114,11 @@ class Split:
             train_stops[u])``.
         validation, test: the queries.
         settings: how it was made (name and arguments), for the record.
-        positive: (events,) bool, False where an event is no target for training (a bad rating, say) though it
-            stays in histories; None: all are.
+        positive: (events,) bool, False where an event is not a training target (a bad rating, say) but stays
+            in histories; None if all are targets.
         retrain_stops: (users,) int64 for protocols that train again on training and validation events once
             settings are chosen; else None.
-        cold_targets_miss: True where a target that was never seen in training counts as a miss whatever its
+        cold_targets_miss: True if a target that was never seen in training counts as a miss, whatever its
             score.
     """
 
@@ -86,21 +132,26 @@ class Split:
     retrain_stops: np.ndarray | None = None
     cold_targets_miss: bool = False
 
-    def histories(self, queries: Queries) -> Histories:
-        """What each query knows: events ``[offsets[u], history_stops[i])``, and whose they are."""
+    def query(self, queries: Queries) -> Query:
+        """What is asked: after events ``[offsets[u], history_stops[i])``, for that user, at the time of the
+        (first) target, what comes next? The answers are not in it."""
         s = self.sequences
-        return Histories(
-            s.items, s.offsets[queries.users], queries.history_stops, queries.users.astype(np.int32)
+        first = queries.targets[queries.first_targets[:-1]]
+        return Query(
+            Events(s.items, s.times, s.baskets),
+            s.offsets[queries.users],
+            queries.history_stops,
+            queries.users.astype(np.int32),
+            None if s.times is None else s.times[first],
         )
 
     def targets(self, queries: Queries) -> np.ndarray:
-        """(queries,) item index of each right answer."""
+        """(targets,) item index of each right answer."""
         return np.asarray(self.sequences.items[queries.targets])
 
     @cached_property
     def train_events(self) -> np.ndarray:
-        """(events,) bool, True for training events. The one mask through which models may look at the
-        data."""
+        """(events,) bool, True for training events: models may look at the data only through this mask."""
         return _inside(self.train_starts, self.train_stops, self.sequences.events)
 
     @cached_property
@@ -112,7 +163,7 @@ class Split:
 
     @property
     def trained_users(self) -> np.ndarray:
-        """(users,) bool, True for users with a target in training: the others' vectors are never trained."""
+        """(users,) bool, True for users with a target in training; the vectors of others stay untrained."""
         return self.train_stops - self.train_starts > 1
 
     @property
@@ -126,7 +177,7 @@ class Split:
         """(users,) int64 where each user's first test target is, or their sequence ends: what is known of
         them before the test is before it."""
         stops = self.sequences.offsets[1:].copy()
-        np.minimum.at(stops, self.test.users, self.test.targets)
+        np.minimum.at(stops, self.test.of_targets, self.test.targets)
         return stops
 
     def without_test(self) -> Split:
@@ -145,7 +196,7 @@ class Split:
         last = np.maximum(
             self.train_stops, self.train_stops if self.retrain_stops is None else self.retrain_stops
         )
-        np.maximum.at(last, self.validation.users, self.validation.targets + 1)
+        np.maximum.at(last, self.validation.of_targets, self.validation.targets + 1)
         if (last > stops).any():
             raise DataError(
                 f"split {self.settings.get('name')!r}: expected each user's test targets after their "
@@ -161,7 +212,9 @@ class Split:
             sequences=replace(s, items=s.items[known], offsets=offsets, **columns),
             train_starts=self.train_starts - moved,
             train_stops=self.train_stops - moved,
-            validation=Queries(v.targets - moved[v.users], v.users, v.history_stops - moved[v.users]),
+            validation=replace(
+                v, targets=v.targets - moved[v.of_targets], history_stops=v.history_stops - moved[v.users]
+            ),
             test=self.test.select(np.arange(0)),
             positive=None if self.positive is None else self.positive[known],
             retrain_stops=None if self.retrain_stops is None else self.retrain_stops - moved,
@@ -173,14 +226,13 @@ class Split:
         """The same split with training extended over the validation events."""
         if self.retrain_stops is None:
             raise ValueError(
-                f"split {self.settings.get('name')!r} has no retraining on validation events; only a cut "
-                "in time has"
+                f"split {self.settings.get('name')!r} has no retraining on validation events; "
+                "only a cut in time has"
             )
         return replace(self, train_stops=self.retrain_stops)
 
     def refit(self) -> Split:
-        """The same sequences with all events in training and none asked about, to fit a model that serves
-        once this split has judged it."""
+        """The same sequences with all events in training, to fit the model that serves after this test."""
         s = self.sequences
         none = Queries.at(s, np.empty(0, dtype=np.int64))
         return Split(
@@ -217,8 +269,11 @@ class Split:
         for array in (np.diff(s.offsets).astype("<i8"), number[s.items], role):
             digest.update(np.ascontiguousarray(array).tobytes())
         for queries in (self.validation, self.test):
-            if not np.array_equal(queries.history_stops, queries.targets):
-                digest.update((queries.targets - queries.history_stops).astype("<i8").tobytes())
+            first = queries.targets[queries.first_targets[:-1]]
+            if not np.array_equal(queries.history_stops, first):
+                digest.update((first - queries.history_stops).astype("<i8").tobytes())
+            if queries.offsets is not None:
+                digest.update(np.diff(queries.offsets).astype("<i8").tobytes())
         return digest.hexdigest()[:16]
 
     def not_empty(self, advice: str) -> Split:
@@ -240,7 +295,7 @@ class Split:
 
 
 def _inside(starts: np.ndarray, stops: np.ndarray, events: int) -> np.ndarray:
-    """(events,) bool, True for events in one of the ranges ``[starts[u], stops[u])``, which do not overlap."""
+    """(events,) bool, True for events in one of the ranges ``[starts[u], stops[u])``, none of which overlap."""
     mask = np.zeros(events + 1, dtype=np.int8)
     np.add.at(mask, starts, 1)
     np.add.at(mask, stops, -1)

@@ -31,12 +31,13 @@ def user_holdout(
     last: Annotated[int, Field(ge=1)] = 1,
     seed: Annotated[int, Field(ge=0)] = 0,
 ) -> Split:
-    """Users drawn at random, out of those with more than ``last`` events, never train; their last events are
-    asked about.
+    """Users drawn at random never train; their last events are targets.
+
+    Users with ``last`` events or fewer are not drawn.
 
     Args:
         validation_users, test_users: how many of each, a share below 1 or a number.
-        last: events at the end of each held-out user's sequence that are targets.
+        last: how many events at the end of each held-out user's sequence are targets.
         seed: of the draw.
 
     Raises:

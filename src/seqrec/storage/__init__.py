@@ -1,7 +1,7 @@
 """Every path goes through here: local files, ``s3://bucket/key``, and any other URL that fsspec can open.
 
-Nothing is ever half-written. A local file is written under a temporary name and then renamed; an object on S3
-appears when its upload is complete.
+Writes are atomic: a local file is written under a temporary name and then renamed; an object on S3 appears
+when its upload is complete.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def is_remote(path: str | Path) -> bool:
     """True for a URL such as ``s3://bucket/key``.
 
     Raises:
-        DataError: a URL that went through ``pathlib``, which drops one of its slashes.
+        DataError: a URL that went through ``pathlib`` and lost a slash.
     """
     text = str(path)
     if re.match(r"(s3a?|gs|gcs|abfs|https?|memory):/[^/]", text):
@@ -57,8 +57,7 @@ def sibling(path: str | Path, name: str) -> str:
 
 @contextmanager
 def _remote(path: str | Path) -> Iterator[tuple[Any, str]]:
-    """The file system of a URL and the name in it; within the block, its errors name the path and say what to
-    do."""
+    """The file system of a URL and the name in it; errors within the block name the path and what to do."""
     if s3.is_s3(path):
         with s3.named(str(path)):
             filesystem = s3.filesystem()
@@ -75,7 +74,7 @@ def exists(path: str | Path) -> bool:
     """Whether there is such a file or folder.
 
     Raises:
-        StorageError: it cannot be told, or the very bucket does not exist.
+        StorageError: the storage cannot be reached, or the bucket does not exist.
     """
     if not is_remote(path):
         return Path(path).exists()
@@ -84,6 +83,11 @@ def exists(path: str | Path) -> bool:
 
 
 def is_folder(path: str | Path) -> bool:
+    """Whether there is such a folder.
+
+    Raises:
+        StorageError: the storage cannot be reached, or the bucket does not exist.
+    """
     if not is_remote(path):
         return Path(path).is_dir()
     with _remote(path) as (filesystem, name):
@@ -91,7 +95,7 @@ def is_folder(path: str | Path) -> bool:
 
 
 def _found(path: str | Path, look: Callable[[str], bool], name: str) -> bool:
-    """What ``look`` finds out, if it is not the bucket that is missing."""
+    """What ``look`` finds; an error if it is the bucket that is missing."""
     if not s3.is_s3(path):
         return bool(look(name))
     found = "/" in name and bool(look(name))
@@ -148,8 +152,8 @@ def open_read(path: str | Path) -> Iterator[IO[bytes]]:
 
     Raises:
         DataError: there is no such file.
-        StorageError: a remote file cannot be had: no such bucket, no credentials, a server that fails after
-            all tries.
+        StorageError: a remote file cannot be read: no such bucket, no credentials, or the server still fails
+            after all retries.
     """
     if not is_remote(path):
         try:
@@ -172,12 +176,11 @@ def open_read(path: str | Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def open_write(path: str | Path) -> Iterator[IO[bytes]]:
-    """A binary stream whose content appears under ``path`` only once it is whole: not if the block ends with
-    an error.
+    """A binary stream whose content appears under ``path`` only when complete, never after an error.
 
     Raises:
-        StorageError: the file cannot be made: no permission, or a file where its folder should be; of a
-            remote one: no such bucket, no credentials, a server that fails after all tries.
+        StorageError: the file cannot be created: no permission, or a file where its folder should be; for a
+            remote file: no such bucket, no credentials, or the server still fails after all retries.
     """
     if s3.is_s3(path):
         with _remote(path), s3.upload(str(path)) as stream:
@@ -214,13 +217,13 @@ def open_write(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def check_file(path: str | Path, endings: Sequence[str] = ()) -> None:
-    """Refuses, before the work for it is done, a path to which no file could be written afterwards.
+    """Checks, before any work is done, that a file can be written to a path.
 
     Args:
-        endings: those that the file may have, such as ``.json``; any if none is named.
+        endings: the endings that the file may have, such as ``.json``; empty allows any.
 
     Raises:
-        SettingsError: another ending, a folder of that name, or no folder in which the file could be made.
+        SettingsError: another ending, a folder of that name, or no folder in which the file could be created.
     """
     suffix = Path(str(path)).suffix.lower()
     if endings and suffix not in endings:
@@ -234,8 +237,7 @@ def check_file(path: str | Path, endings: Sequence[str] = ()) -> None:
 
 
 def check_folder(path: str | Path) -> None:
-    """Refuses, before the work for it is done, a folder into which nothing could be written afterwards. It
-    need not be there yet.
+    """Checks, before any work is done, that files can be written into a folder, which need not exist yet.
 
     Raises:
         SettingsError: there is a file where the folder should be, or no permission to write.
@@ -249,27 +251,33 @@ def check_folder(path: str | Path) -> None:
         raise SettingsError(f"{path}: expected a folder to write into. {there} is a file; name another.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise SettingsError(
-            f"{path}: expected a folder to write into. {there} may not be written to by this user; name "
-            "another."
+            f"{path}: expected a folder to write into. You have no permission to write to {there}; "
+            "name another."
         )
 
 
 def absolute(path: str) -> str:
-    """The same path, for whoever is in another folder."""
+    """The same path, independent of the working directory."""
     return path if is_remote(path) else str(Path(path).absolute())
 
 
 def resolved(path: str) -> str:
-    """One name for a file, however it is reached: through links, ``.`` or ``..``."""
+    """The canonical path of a file: links, ``.`` and ``..`` resolved."""
     return path if is_remote(path) else str(Path(path).resolve())
 
 
 def write_json(value: Any, path: str | Path) -> None:
+    """Writes a value as indented JSON."""
     with open_write(path) as stream:
         stream.write((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: str | Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        DataError: there is no such file, or it is not valid JSON.
+    """
     with open_read(path) as stream:
         try:
             return json.loads(stream.read())
@@ -278,27 +286,35 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_text(text: str, path: str | Path) -> None:
+    """Writes text as UTF-8."""
     with open_write(path) as stream:
         stream.write(text.encode())
 
 
 def write_parquet(frame: pl.DataFrame, path: str | Path) -> None:
+    """Writes a frame as Parquet."""
     with open_write(path) as stream:
         frame.write_parquet(stream)
 
 
 def read_parquet(path: str | Path) -> pl.DataFrame:
+    """The frame in a Parquet file."""
     with open_read(path) as stream:
         return pl.read_parquet(stream)
 
 
 def write_array(array: np.ndarray, path: str | Path) -> None:
+    """Writes an array of any shape, (...), in NumPy's format."""
     with open_write(path) as stream:
         np.save(stream, array, allow_pickle=False)
 
 
 def read_array(path: str | Path) -> np.ndarray:
-    """An array, memory-mapped where the file is local."""
+    """The array of any shape, (...), in a file; memory-mapped where the file is local.
+
+    Raises:
+        DataError: there is no such file.
+    """
     if is_remote(path):
         with open_read(path) as stream:
             return np.load(stream, allow_pickle=False)

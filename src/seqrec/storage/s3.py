@@ -1,5 +1,4 @@
-"""S3 through s3fs: a client with time limits and retries, streams that lose nothing, and what its errors
-mean.
+"""S3 through s3fs: a client with timeouts and retries, streams that lose nothing, and clear errors.
 
 Credentials, region and endpoint come from the environment and ``~/.aws``, as botocore reads them:
 ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_PROFILE``,
@@ -21,17 +20,18 @@ from typing import IO, Any, cast
 from seqrec.errors import DataError, SeqrecError, StorageError
 
 TRIES = 5
-"""Times that a request is made of a server that fails, throttles or cuts the connection, with longer and
-longer waits; or ``AWS_MAX_ATTEMPTS``."""
+"""How often a request is tried when the server fails, throttles or drops the connection.
+
+Waits get longer with each try. ``AWS_MAX_ATTEMPTS`` takes precedence.
+"""
 CONNECT_SECONDS = 2
 """How long a server may take to accept a connection."""
 STALL_SECONDS = 15
-"""How long a connection may stand still."""
+"""How long a connection may be idle."""
 WAIT_SECONDS = 0.1
-"""Wait before an answer that was cut is asked for again; doubled each time."""
+"""Wait before an interrupted answer is requested again; doubled each time."""
 PART = 16 << 20
-"""Bytes of an upload that are held back and sent as one part: S3's limit of 10,000 parts makes this good for
-160 GiB."""
+"""Bytes of an upload that are buffered and sent as one part: S3 allows 10,000 parts, so 160 GiB."""
 AHEAD = 8 << 20
 """Bytes read ahead."""
 
@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 def is_s3(path: object) -> bool:
+    """Whether a path is an address on S3."""
     return str(path).startswith(("s3://", "s3a://"))
 
 
@@ -77,7 +78,7 @@ def bucket_of(path: str) -> str:
     """The bucket of an address.
 
     Raises:
-        DataError: there is none, or none that S3 allows.
+        DataError: it names no bucket, or one that S3 does not allow.
     """
     bucket = path.split("://", 1)[1].split("/", 1)[0]
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", bucket):
@@ -89,14 +90,21 @@ def bucket_of(path: str) -> str:
 
 
 def check_key(path: str) -> None:
-    """Raises ``DataError`` if the address is of a whole bucket, where a file is expected."""
+    """Checks that an address is of a file.
+
+    Raises:
+        DataError: it is of a bucket.
+    """
     if not path.split("://", 1)[1].rstrip("/").partition("/")[2]:
         raise DataError(f"{path}: expected the address of a file, s3://bucket/key. Got that of a bucket.")
 
 
 def check_bucket(path: str) -> None:
-    """Raises ``StorageError`` if the bucket is not there: S3 itself says of its objects only that they are
-    not found."""
+    """Checks that a bucket exists; S3 itself only says that its objects are not found.
+
+    Raises:
+        StorageError: there is no such bucket.
+    """
     try:
         filesystem().call_s3("head_bucket", Bucket=bucket_of(path))
     except FileNotFoundError as error:
@@ -107,8 +115,8 @@ def check_bucket(path: str) -> None:
 
 def _no_bucket(path: str) -> StorageError:
     return StorageError(
-        f"{path}: there is no bucket {bucket_of(path)!r} at {_server()}. Correct the address, or create "
-        "the bucket."
+        f"{path}: there is no bucket {bucket_of(path)!r} at {_server()}. Correct the address, or "
+        "create the bucket."
     )
 
 
@@ -122,8 +130,10 @@ def _server() -> str:
 
 @contextmanager
 def named(path: str) -> Iterator[None]:
-    """Within the block, what goes wrong with S3 is a ``StorageError`` that names the path; files that are not
-    there stay ``FileNotFoundError``."""
+    """Turns S3's errors within the block into a ``StorageError`` that names the path.
+
+    A missing file stays a ``FileNotFoundError``.
+    """
     bucket_of(path)
     try:
         yield
@@ -169,8 +179,8 @@ def _explained(error: Exception, path: str) -> StorageError | None:
         | aws.ProfileNotFound,
     ):
         return StorageError(
-            f"{path}: no AWS credentials ({what}). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-            "AWS_PROFILE."
+            f"{path}: no AWS credentials ({what}). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "or AWS_PROFILE."
         )
     if isinstance(
         error, aws.ConnectionError | aws.HTTPClientError | aws.IncompleteReadError | aiohttp.ClientError
@@ -185,7 +195,7 @@ def _explained(error: Exception, path: str) -> StorageError | None:
 
 
 def open_read(path: str) -> IO[bytes]:
-    """An object's content, which may be sought in.
+    """A seekable stream of an object's content.
 
     Raises:
         FileNotFoundError: there is no such object.
@@ -197,7 +207,7 @@ def open_read(path: str) -> IO[bytes]:
 
 
 class _Reader(io.RawIOBase):
-    """Goes on where a connection was cut in the middle of an answer, which botocore does not try again."""
+    """Resumes after a connection was dropped in the middle of an answer, which botocore does not retry."""
 
     def __init__(self, path: str, file: Any):
         self.path = path
@@ -243,9 +253,9 @@ class _Reader(io.RawIOBase):
 
 @contextmanager
 def upload(path: str) -> Iterator[IO[bytes]]:
-    """A stream whose content becomes the object when the block ends, and never if it ends with an error.
+    """A stream whose content becomes the object when the block ends, but not if it ends with an error.
 
-    Beyond ``PART`` bytes it is sent in parts, which S3 shows to nobody until they are complete.
+    Beyond ``PART`` bytes it is sent in parts, which are invisible on S3 until they are complete.
     """
     check_key(path)
     file = filesystem().open(path, "wb", block_size=PART)
@@ -258,8 +268,7 @@ def upload(path: str) -> Iterator[IO[bytes]]:
 
 
 class _Writer(io.RawIOBase):
-    """Hands an upload its content part by part, however much is written at once. Closing it does not complete
-    the upload."""
+    """Passes content on to an upload part by part. Closing it does not complete the upload."""
 
     def __init__(self, file: Any):
         self.file = file
@@ -280,13 +289,13 @@ class _Writer(io.RawIOBase):
 
 
 def _discard(file: Any) -> None:
-    """Gives an upload up. fsspec's own ``__exit__`` and ``__del__`` would complete it with what there is."""
+    """Abandons an upload. fsspec's own ``__exit__`` and ``__del__`` would complete it as it is."""
     try:
         file.discard()
     except Exception as error:
         logger.warning(
-            "%s: parts of an upload that failed may be left on the server (%s); they are not visible as a "
-            "file",
+            "%s: parts of an upload that failed may be left on the server (%s); "
+            "they are not visible as a file",
             file.path,
             error,
         )

@@ -1,11 +1,11 @@
-"""A folder of files that belong together, always one whole state, on any storage: each step replaces one
-file, which is all that S3 can do at once.
+"""A folder of files that belong together, replaced atomically on any storage.
 
-    model.json                       the marker: says which files belong together
+    model.json                       the marker: names the files of the current state
     weights-5f0c2a9e.safetensors     a file of this state
 
-A writer puts files of new names beside the old ones, then replaces the marker, then removes what the marker
-does not name. Wherever it is stopped, a reader finds the old state or the new one, never some of both.
+A writer adds files under new names, then replaces the marker, then removes what the marker does not name.
+Each step replaces one file, which is all that S3 can do atomically. Wherever the writer is stopped, a reader
+finds the old state or the new one, never a mixture.
 """
 
 from __future__ import annotations
@@ -45,11 +45,10 @@ class Snapshot:
 
 @contextmanager
 def write(folder: str | Path, marker: str, parts: Iterable[str], about: dict[str, Any]) -> Iterator[Snapshot]:
-    """Within the block the parts are written; when it ends, the marker; if it ends with an error, all is as
-    before.
+    """Writes the parts within the block and the marker at its end; after an error all is as before.
 
     Args:
-        parts: all names that a part of such a folder may have: files of earlier states are known by them.
+        parts: all names that a part of such a folder may have, by which files of earlier states are found.
         about: content of the marker, which may be completed within the block; ``files`` is added.
     """
     snapshot = Snapshot(folder)

@@ -2,8 +2,10 @@
 
 Three ways to walk through the training events, for the three kinds of encoder:
 
-    windows   attention: each sequence cut into pieces of at most ``steps`` events, pieces of like length side by side
-    lanes     recurrence: sequences laid end to end in parallel lanes, read a few steps at a time, hidden state carried over
+    windows   attention: each sequence cut into pieces of at most ``steps`` events, pieces of like length
+              side by side
+    lanes     recurrence: sequences laid end to end in parallel lanes, read a few steps at a time, hidden
+              state carried over
     recent    pooling: for every event, in random order, the few items before it
 
 The batch size is set in positions (targets in the loss), not in users: 128 users of 200 events are 25,000
@@ -14,23 +16,52 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from seqrec.data.sequences import Histories
+from seqrec.data.query import Query
 from seqrec.errors import DataError
-from seqrec.nn.batch import Batch
+from seqrec.nn.batch import Batch, Batches, Inputs, Memory, Targets
 from seqrec.splitting.split import Split
 
-
-def _labels(split: Split, events: np.ndarray) -> Tensor | None:
-    return None if split.positive is None else torch.from_numpy(split.positive[events])
+Reads = frozenset[str]
 
 
-def _inputs(split: Split) -> np.ndarray:
+def _targets(split: Split, events: np.ndarray) -> Targets:
+    """The items of (positions,) events."""
+    items = torch.from_numpy(split.sequences.items[events].astype(np.int64))
+    return Targets(items, None if split.positive is None else torch.from_numpy(split.positive[events]))
+
+
+def _beside(
+    reads: Reads, times: np.ndarray | None, baskets: np.ndarray | None, events: np.ndarray
+) -> dict[str, Any]:
+    """Times and baskets of the (rows, steps) events of a batch, as far as an encoder reads them.
+
+    Raises:
+        DataError: the log does not have them.
+    """
+    found = {}
+    for name, column in (("times", times), ("baskets", baskets)):
+        if name in reads:
+            if column is None:
+                raise DataError(f"{name}: the model reads the {name} of events. Got a log without any.")
+            found[name] = torch.from_numpy(column[events])
+    return found
+
+
+def _of_events(split: Split, reads: Reads, events: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+    """As ``_beside``, and the moment that each of the (positions,) target events happened at."""
+    s = split.sequences
+    found = _beside(reads, s.times, s.baskets, events)
+    if "times" in reads and s.times is not None:
+        found["asked_at"] = torch.from_numpy(s.times[targets])
+    return found
+
+
+def inputs_of(split: Split) -> np.ndarray:
     """(users,) inputs of each user in training: all training events but the last.
 
     Raises:
@@ -39,13 +70,19 @@ def _inputs(split: Split) -> np.ndarray:
     inputs = np.maximum(split.train_stops - split.train_starts - 1, 0)
     if not inputs.any():
         raise DataError(
-            "split: expected at least one user with two training events. Got none; look at the split and "
-            "the log's filters."
+            "split: expected at least one user with two training events. Got none; check the split and the "
+            "log's filters."
         )
     return inputs
 
 
-def windows(split: Split, steps: int, batch_positions: int, rng: np.random.Generator) -> Iterator[Batch]:
+def windows(
+    split: Split,
+    steps: int,
+    batch_positions: int,
+    rng: np.random.Generator,
+    reads: Reads = frozenset(),
+) -> Batches:
     """Pieces of at most ``steps`` inputs, cut from each training sequence at a random offset, batched with
     pieces of like length.
 
@@ -53,10 +90,19 @@ def windows(split: Split, steps: int, batch_positions: int, rng: np.random.Gener
     [3, 4, 5]``, or ``[1, 2] -> [2, 3]`` and ``[3, 4] -> [4, 5]``, or ``[1, 2, 3] -> [2, 3, 4]`` and ``[4] ->
     [5]``. Every position is trained on once.
 
-    Yields:
+    Args:
+        reads: what to tell beside items and users: ``times``, ``baskets``.
+
+    Returns:
         batches of about ``batch_positions`` positions, in random order.
     """
-    inputs = _inputs(split)
+    inputs = inputs_of(split)
+    return Batches(int(inputs.sum()), _windows(split, inputs, steps, batch_positions, rng, reads))
+
+
+def _windows(
+    split: Split, inputs: np.ndarray, steps: int, batch_positions: int, rng: np.random.Generator, reads: Reads
+) -> Iterator[Batch]:
     user = np.flatnonzero(inputs)
     first = np.where(inputs[user] > steps, rng.integers(1, steps + 1, len(user)), inputs[user])
     pieces = 1 + -(-(inputs[user] - first) // steps)
@@ -76,14 +122,14 @@ def windows(split: Split, steps: int, batch_positions: int, rng: np.random.Gener
         event = np.where(mask, begin[rows][:, None] + step, 0)
         at = np.flatnonzero(mask)
         target = event.ravel()[at] + 1
-        yield Batch(
+        inputs_of_rows = Inputs(
             items=torch.from_numpy(split.sequences.items[event].astype(np.int64) * mask),
             mask=torch.from_numpy(mask),
             at=torch.from_numpy(at),
-            targets=torch.from_numpy(split.sequences.items[target].astype(np.int64)),
             users=torch.from_numpy(row_user[rows]),
-            labels=_labels(split, target),
+            **_of_events(split, reads, event, target),
         )
+        yield Batch(inputs_of_rows, _targets(split, target))
 
 
 def lanes(
@@ -92,8 +138,8 @@ def lanes(
     steps: int,
     order: Literal["random", "start"],
     rng: np.random.Generator,
-    users: bool = False,
-) -> Iterator[Batch]:
+    reads: Reads = frozenset(),
+) -> Batches:
     """Sequences laid end to end in ``count`` parallel lanes, read ``steps`` at a time.
 
     A lane that ends one sequence goes on with the next unread one, so two lanes over ``[1 2 3]``, ``[4 5]``,
@@ -108,12 +154,25 @@ def lanes(
     Args:
         order: "random", or "start": by the time of each sequence's first event (by file order where there are
             no times).
-        users: also tell the user of each input.
+        reads: what to tell beside the items: ``users`` (of each input), ``times``, ``baskets``.
 
-    Yields:
-        batches of at most count * steps positions. The encoder carries its hidden state from one to the next.
+    Returns:
+        batches of at most count * steps positions, with a memory in which the encoder carries its hidden
+        state from one to the next.
     """
-    inputs = _inputs(split)
+    inputs = inputs_of(split)
+    return Batches(int(inputs.sum()), _lanes(split, inputs, count, steps, order, rng, reads))
+
+
+def _lanes(
+    split: Split,
+    inputs: np.ndarray,
+    count: int,
+    steps: int,
+    order: Literal["random", "start"],
+    rng: np.random.Generator,
+    reads: Reads,
+) -> Iterator[Batch]:
     user = np.flatnonzero(inputs)
     if order == "random":
         user = rng.permutation(user)
@@ -147,9 +206,10 @@ def lanes(
     mask, starts, every = torch.from_numpy(event >= 0), torch.from_numpy(resets), torch.arange(count)
     owners = (
         torch.from_numpy(np.searchsorted(split.sequences.offsets, np.maximum(event, 0), side="right") - 1)
-        if users
+        if "users" in reads
         else None
     )
+    memory = Memory()
     for t, lanes_left in zip(range(0, total, steps), running[::steps].tolist()):
         part = slice(t, t + steps), slice(lanes_left)
         here = mask[part].T
@@ -157,28 +217,49 @@ def lanes(
         at = every[:lanes_left] if steps == 1 else here.flatten().nonzero().squeeze(1)
         of_targets = targets[part].T.flatten()
         of_labels = None if labels is None else labels[part].T.flatten()
+        of_rows = event[part].T
+        beside = (
+            _of_events(split, reads, of_rows, of_rows.ravel()[at.numpy()] + 1) if reads - {"users"} else {}
+        )
         yield Batch(
-            items=items[part].T if steps == 1 else items[part].T * here,
-            mask=here,
-            at=at,
-            targets=of_targets if steps == 1 else of_targets.index_select(0, at),
-            users=None if owners is None else owners[part].T,
-            resets=starts[part].T,
-            labels=of_labels if of_labels is None or steps == 1 else of_labels.index_select(0, at),
+            Inputs(
+                items=items[part].T if steps == 1 else items[part].T * here,
+                mask=here,
+                at=at,
+                users=None if owners is None else owners[part].T,
+                resets=starts[part].T,
+                memory=memory,
+                **beside,
+            ),
+            Targets(
+                of_targets if steps == 1 else of_targets.index_select(0, at),
+                of_labels if of_labels is None or steps == 1 else of_labels.index_select(0, at),
+            ),
             # Session-parallel losses are summed and divided by the number of lanes: the few that are left at
             # the end weigh no more.
             weight=lanes_left / count if steps == 1 else 1.0,
         )
 
 
-def recent(split: Split, width: int, batch_positions: int, rng: np.random.Generator) -> Iterator[Batch]:
+def recent(
+    split: Split, width: int, batch_positions: int, rng: np.random.Generator, reads: Reads = frozenset()
+) -> Batches:
     """Every training event that has something before it, in random order, with the ``width`` items before it,
     latest first.
 
     ``[1, 2, 3, 4, 5]`` with width 3 gives the rows ``[1 - -] -> 2``, ``[2 1 -] -> 3``, ``[3 2 1] -> 4``, ``[4
     3 2] -> 5``, shuffled.
+
+    Args:
+        reads: what to tell beside items and users: ``times``, ``baskets``.
     """
-    inputs = _inputs(split)
+    inputs = inputs_of(split)
+    return Batches(int(inputs.sum()), _recent(split, inputs, width, batch_positions, rng, reads))
+
+
+def _recent(
+    split: Split, inputs: np.ndarray, width: int, batch_positions: int, rng: np.random.Generator, reads: Reads
+) -> Iterator[Batch]:
     total = int(inputs.sum())
     targets = (
         np.repeat(split.train_starts + 1, inputs)
@@ -192,38 +273,48 @@ def recent(split: Split, width: int, batch_positions: int, rng: np.random.Genera
         target, user = targets[begin : begin + batch_positions], users[begin : begin + batch_positions]
         event = target[:, None] - 1 - np.arange(width)
         mask = event >= split.train_starts[user][:, None]
-        yield Batch(
-            items=torch.from_numpy(split.sequences.items[np.where(mask, event, 0)].astype(np.int64) * mask),
+        event = np.where(mask, event, 0)
+        inputs_of_rows = Inputs(
+            items=torch.from_numpy(split.sequences.items[event].astype(np.int64) * mask),
             mask=torch.from_numpy(mask),
             at=torch.arange(len(target)),
-            targets=torch.from_numpy(split.sequences.items[target].astype(np.int64)),
             users=torch.from_numpy(user),
-            labels=_labels(split, target),
+            **_of_events(split, reads, event, target),
         )
+        yield Batch(inputs_of_rows, _targets(split, target))
 
 
-def last_states(histories: Histories, longest: int) -> Batch:
+def _of_query(query: Query, reads: Reads, events: np.ndarray) -> dict[str, Any]:
+    found = _beside(reads, query.events.times, query.events.baskets, events)
+    if "times" in reads:
+        if query.asked_at is None:
+            raise DataError("asked_at: the model reads the time of the prediction. Got a query without.")
+        found["asked_at"] = torch.from_numpy(query.asked_at)
+    return found
+
+
+def last_states(query: Query, longest: int, reads: Reads = frozenset()) -> Inputs:
     """One row a history with its last ``longest`` items and its user, and one wanted state a row: the one
     after its last item (any, for an empty history)."""
-    items, lengths = histories.padded(longest)
-    steps = np.arange(items.shape[1])
-    return Batch(
-        items=torch.from_numpy(items),
-        mask=torch.from_numpy(steps < lengths[:, None]),
-        at=torch.from_numpy(np.arange(len(items)) * len(steps) + np.maximum(lengths, 1) - 1),
-        targets=torch.empty(0, dtype=torch.int64),
-        users=None if histories.users is None else torch.from_numpy(histories.users.astype(np.int64)),
+    events, mask = query.padded(longest)
+    rows, steps = events.shape
+    return Inputs(
+        items=torch.from_numpy(query.items(events, mask)),
+        mask=torch.from_numpy(mask),
+        at=torch.from_numpy(np.arange(rows) * steps + np.maximum(mask.sum(1), 1) - 1),
+        users=None if query.users is None else torch.from_numpy(query.users.astype(np.int64)),
+        **_of_query(query, reads, events),
     )
 
 
-def last_items(histories: Histories, width: int) -> Batch:
+def last_items(query: Query, width: int, reads: Reads = frozenset()) -> Inputs:
     """One row a history with its last ``width`` items, latest first, and its user."""
-    items, mask = histories.recent(width)
-    users = np.full(len(histories), -1) if histories.users is None else histories.users
-    return Batch(
-        items=torch.from_numpy(items),
+    events, mask = query.recent(width)
+    users = np.full(len(query), -1) if query.users is None else query.users
+    return Inputs(
+        items=torch.from_numpy(query.items(events, mask)),
         mask=torch.from_numpy(mask),
-        at=torch.arange(len(items)),
-        targets=torch.empty(0, dtype=torch.int64),
+        at=torch.arange(len(events)),
         users=torch.from_numpy(users.astype(np.int64)),
+        **_of_query(query, reads, events),
     )

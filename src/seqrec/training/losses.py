@@ -2,7 +2,8 @@
 
 Legend: N positions, M negatives, C items, D width.
 
-    states (N, D), item_vectors (C, D), targets (N,)      for the full softmax; with a column more, the last is each item's bias
+    states (N, D), item_vectors (C, D), targets (N,)      for the full softmax; item_vectors with a column
+                                                          more have each item's bias in the last
     positive (N,)     score of each position's target
     negative (N, M)   scores of its negatives; -inf where a negative must not count (it is the target itself)
 """
@@ -150,14 +151,17 @@ def softmax(
 def shared_sampled_softmax(
     states: Tensor, item_vectors: Tensor, targets: Tensor, weights: Weights, bfloat16: bool = False
 ) -> Tensor:
-    """``sampled_softmax`` of negatives that all positions share, each distinct item scored once however often
-    it was drawn.
+    """``sampled_softmax`` of negatives that all positions share.
+
+    Each distinct item is scored once, however often it was drawn.
 
     ``L = mean_i -log[ W_i exp(s_i . v_t) / (W_i exp(s_i . v_t) + sum_c w_ic exp(s_i . v_c)) ]``, where
     ``w_c`` adds up ``exp(-log q)`` over the draws of item c.
 
     Args:
-        states: (N, D).  item_vectors: (C, D or D + 1) of the distinct items.  targets: (N,) int64, index into them.
+        states: (N, D).
+        item_vectors: (C, D or D + 1) of the distinct items.
+        targets: (N,) int64, index into the distinct items.
     """
     return _Softmax.apply(states, item_vectors, targets, 0.0, bfloat16, weights)
 
@@ -328,10 +332,13 @@ def shared_bpr_max(
     regularisation: float = 1.0,
     elu: float = 0.0,
 ) -> Tensor:
-    """``bpr_max`` of negatives that all positions share, each distinct item scored once: its weight counts
-    its draws.
+    """``bpr_max`` of negatives that all positions share.
+
+    Each distinct item is scored once; its weight counts its draws.
 
     Args:
-        states: (N, D).  item_vectors: (C, D or D + 1) of the distinct items.  targets: (N,) int64, index into them.
+        states: (N, D).
+        item_vectors: (C, D or D + 1) of the distinct items.
+        targets: (N,) int64, index into the distinct items.
     """
     return _SharedBPRMax.apply(states, item_vectors, targets, weights, regularisation, elu)

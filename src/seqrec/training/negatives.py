@@ -79,6 +79,11 @@ class Distinct:
     at: Tensor
     beside: Tensor | None
 
+    @property
+    def weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-weights of the items as negatives, of the targets, and of each target's own item."""
+        return self.log_weight, self.target_log_weight, self.own_log_weight
+
 
 BLOCK = 1 << 17  # draws made at once
 MARKS = 1 << 20  # items marked at once, a catalogue a batch

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from seqrec.nn.batch import Batch
+from seqrec.nn.batch import Batch, Inputs
 from seqrec.training.negatives import Distinct
 from seqrec.training.objective import Objective
 
@@ -23,8 +23,8 @@ class ReadsItems(Protocol):
 
     def item_vectors(self, items: Tensor | None = None) -> Tensor: ...
 
-    def read(self, x: Tensor, batch: Batch) -> Tensor:
-        """The states of a batch with input vectors x, (steps, rows, input_width)."""
+    def read(self, x: Tensor, inputs: Inputs) -> Tensor:
+        """The states of inputs whose vectors are x, (steps, rows, input_width)."""
         ...
 
 
@@ -32,16 +32,18 @@ class OneTable(Objective):
     encoder: ReadsItems  # type: ignore[assignment]
 
     def beside(self, batches: list[Batch]) -> list[Tensor] | None:
-        return [batch.items for batch in batches]
+        return [batch.inputs.items for batch in batches]
 
     def _loss(self, batch: Batch, drawn: Distinct | None) -> Tensor:
         if drawn is None:
             return super()._loss(batch, drawn)
-        vectors, inputs = _WithInputs.apply(
+        vectors, x = _WithInputs.apply(
             self.encoder.item_vectors(drawn.items), drawn.beside, self.encoder.input_width
         )
-        with self.precision(batch):
-            states = self.encoder.read(inputs.view(*batch.items.shape, -1).transpose(0, 1), batch).float()
+        with self.precision(batch.inputs):
+            states = self.encoder.read(
+                x.view(*batch.inputs.items.shape, -1).transpose(0, 1), batch.inputs
+            ).float()
         return self.compare(states, vectors, batch, drawn)
 
 

@@ -127,10 +127,11 @@ class FTRL(_ByRows):
     l1 makes exact zeros, l2 pulls towards 0; the rate of a number falls as its gradients add up, so there is
     no schedule over time.
 
-    Weights may start anywhere, n and z at 0, as in MetaSpore. The start w0 enters z once, with the first gradient: afterwards it counts for
-    |g| / (beta + |g| + alpha l2) of itself (without l1), so where gradients are small or l2 is large it is as good as thrown away. A number
-    that has not had a gradient yet keeps its start; MetaSpore writes 0 to it as soon as another number of its row has one. MetaSpore's updater
-    gets the gradient of the mean loss of a worker's batch, for the rows that are in it.
+    Weights may start anywhere, n and z at 0, as in MetaSpore. The start w0 enters z once, with the first
+    gradient: afterwards it counts for |g| / (beta + |g| + alpha l2) of itself (without l1), so where
+    gradients are small or l2 is large it is as good as thrown away. A number that has not had a gradient yet
+    keeps its start; MetaSpore writes 0 to it as soon as another number of its row has one. MetaSpore's
+    updater gets the gradient of the mean loss of a worker's batch, for the rows that are in it.
 
     Args:
         params: parameters, or groups of them; the other arguments may differ by group.

@@ -77,8 +77,8 @@ class TrainSettings(Settings):
         if moved:
             name, value = moved[0], values[moved[0]]  # type: ignore[index]
             raise SettingsError(
-                f"{section}.{name}: it is fit.{name} now, apart from the model's settings; in Python an "
-                f"argument of fit, as in model.fit(log, {name}={value!r}). Got {value!r}."
+                f"{section}.{name}: it is not a setting of the model any more, but fit.{name}; "
+                f"in Python an argument of fit, as in model.fit(log, {name}={value!r}). Got {value!r}."
             )
         return super().of(values, section)
 

@@ -6,17 +6,22 @@ import copy
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from seqrec import storage
-from seqrec.errors import TrainingError
+from seqrec import __version__, storage
+from seqrec.errors import SeqrecError, TrainingError
 from seqrec.nn.encoder import Encoder
+from seqrec.storage import version
 from seqrec.training.optimizers import FTRL, AdagradMomentum
 from seqrec.training.settings import TableSettings, TrainSettings
+
+FORMAT = 1
+"""Of a checkpoint. The first ones had neither a format nor a version in them, and are still read."""
 
 
 def make_optimizers(
@@ -103,7 +108,8 @@ class TrainingState:
         for name, optimizer in self.optimizers.items():
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"{name}.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
-        about = {name: getattr(self, name) for name in self.NUMBERS} | {"fingerprint": fingerprint}
+        about = {name: getattr(self, name) for name in self.NUMBERS}
+        about |= {"fingerprint": fingerprint, **version.stamp(FORMAT)}
         if not self.best:
             about["best_value"] = None
         content = safetensors.torch.save(
@@ -120,17 +126,36 @@ class TrainingState:
             about = json.loads(header["__metadata__"]["run"])
             tensors = safetensors.torch.load(content)
         except (ValueError, KeyError, safetensors.SafetensorError) as error:
-            raise TrainingError(f"{path}: not a checkpoint of seqrec. Remove it to start anew.") from error
-        if about.pop("fingerprint") != fingerprint:
             raise TrainingError(
-                f"{path}: a checkpoint of another run (other settings or other data). Remove it to start "
-                "anew (seqrec train --restart does), "
-                "or name another file."
+                f"{path}: not a checkpoint of seqrec. Remove it to start from scratch."
+            ) from error
+        anew = "remove it to start from scratch (seqrec train --restart does)"
+        if "format" in about:  # the first ones do not say
+            version.check(about, (FORMAT,), path, anew, TrainingError)
+        writer = f"seqrec {about['seqrec']}" if "seqrec" in about else "an older version of seqrec"
+        advice = f"{anew[0].upper()}{anew[1:]}, or name another file."
+        if about.get("fingerprint") != fingerprint:
+            versions = f", or of another version: {writer} wrote it, and this is seqrec {__version__}"
+            raise TrainingError(
+                f"{path}: a checkpoint of another run (other settings or data)"
+                f"{'' if about.get('seqrec') == __version__ else versions}. {advice}"
             )
-        if about["best_value"] is None:
-            about["best_value"] = -math.inf
-        for name, value in about.items():
-            setattr(self, name, value)
+        try:
+            self._take(about, tensors)
+        except SeqrecError:
+            raise
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise TrainingError(
+                f"{path}: a checkpoint that does not fit the model: {writer} wrote it, and this is seqrec "
+                f"{__version__}. {advice}"
+            ) from error
+
+    def _take(self, about: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Takes back the numbers and tensors that ``save`` wrote."""
+        for name in self.NUMBERS:
+            setattr(self, name, about[name])
+        if self.best_value is None:
+            self.best_value = -math.inf
 
         def part(name: str) -> dict[str, Tensor]:
             return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}

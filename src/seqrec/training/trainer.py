@@ -82,7 +82,9 @@ def fit(
         run.load(checkpoint, fingerprint)
     validate = validate if stop_after is None else None
     epochs = s.epochs if stop_after is None else stop_after
-    total = schedule_epochs * split.train_positions
+    # Counted, not made: the batches of an epoch are made one by one.
+    of_an_epoch = network.batches(split, s.batch_positions, np.random.default_rng(0)).positions
+    total = schedule_epochs * of_an_epoch
     begin = time.perf_counter() - run.seconds
 
     validation_seconds = 0.0  # the longest pass so far: a limited run keeps that much for its last one
@@ -102,7 +104,7 @@ def fit(
             run.epoch >= epochs or out_of_time() or (validate is not None and run.best_epoch > 0 and waited)
         )
 
-    with TrainingProgress(name, epochs * split.train_positions, on.progress) as shown:
+    with TrainingProgress(name, epochs * of_an_epoch, on.progress) as shown:
         shown.resume(run.done)
         while not finished():
             epoch = run.epoch + 1
@@ -187,7 +189,7 @@ def fit(
 def _check(loss_sum: Tensor, epoch: int, s: TrainSettings, checkpoint: str | Path | None) -> None:
     if not math.isfinite(float(loss_sum)):
         kept = (
-            f" The checkpoint {checkpoint} is of the last whole epoch and good."
+            f" The checkpoint {checkpoint} holds the last complete epoch and is usable."
             if checkpoint is not None and storage.exists(checkpoint)
             else ""
         )

@@ -1,0 +1,201 @@
+"""The losses as settings: a class each, with its options and how it compares a target with other items.
+
+The formulas are in ``seqrec.training.losses``. A loss says what it compares by what it overrides:
+
+    of_catalogue   the target with all items: softmax
+    of_draws       the target with drawn negatives, a score each: all others
+    of_distinct    the same, where all positions share their negatives, each distinct item scored once:
+                   faster, and equal up to rounding
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from seqrec.errors import SettingsError, did_you_mean
+from seqrec.settings.base import Settings
+from seqrec.training import losses
+from seqrec.training.negatives import Distinct, NegativesSettings
+
+
+class Loss(Settings, ABC):
+    """What training minimises, a mean over the positions of a batch. A loss of your own is a subclass that
+    overrides ``of_catalogue`` or ``of_draws``.
+
+    Attributes:
+        uses_disliked: whether positions whose target is disliked count (as negatives); else they are left
+            out.
+    """
+
+    uses_disliked: ClassVar[bool] = False
+    name: str
+    """Which loss."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether it compares with drawn negatives, and not with the whole catalogue."""
+        return type(self).of_catalogue is Loss.of_catalogue
+
+    def scores_distinct(self, negatives: NegativesSettings) -> bool:
+        """Whether ``of_distinct`` is used for negatives of these settings."""
+        return negatives.shared and type(self).of_distinct is not Loss.of_distinct
+
+    def of_catalogue(
+        self, states: Tensor, item_vectors: Tensor, targets: Tensor, bfloat16: bool = False
+    ) -> Tensor:
+        """The loss of (N, D) states with (C, D or D + 1) vectors of all items and (N,) targets."""
+        raise AssertionError(f"{self.name} compares with drawn negatives")
+
+    def of_draws(self, positive: Tensor, negative: Tensor, labels: Tensor | None, items: int) -> Tensor:
+        """The loss of scores.
+
+        Args:
+            positive: (N,) of the targets.
+            negative: (N, M) of their negatives, -inf where one does not count.
+            labels: (N,) bool, False where a target is disliked; only for a loss that uses these.
+            items: how many the catalogue has.
+        """
+        raise AssertionError(f"{self.name} compares with the whole catalogue")
+
+    def of_distinct(
+        self, states: Tensor, item_vectors: Tensor, drawn: Distinct, bfloat16: bool = False
+    ) -> Tensor:
+        """The loss of (N, D) states with (U, D or D + 1) vectors of the distinct items that were drawn."""
+        raise AssertionError(f"{self.name} scores each draw")
+
+
+class Softmax(Loss):
+    name: Literal["softmax"] = "softmax"
+    """Cross-entropy over the whole catalogue."""
+    smoothing: float = Field(0.0, ge=0, lt=1)
+    """Label smoothing."""
+
+    def of_catalogue(
+        self, states: Tensor, item_vectors: Tensor, targets: Tensor, bfloat16: bool = False
+    ) -> Tensor:
+        return losses.softmax(states, item_vectors, targets, self.smoothing, bfloat16)
+
+
+class SampledSoftmax(Loss):
+    name: Literal["sampled_softmax"] = "sampled_softmax"
+    """Cross-entropy over the target and drawn negatives."""
+
+    def of_draws(self, positive: Tensor, negative: Tensor, labels: Tensor | None, items: int) -> Tensor:
+        return losses.sampled_softmax(positive, negative)
+
+    def of_distinct(
+        self, states: Tensor, item_vectors: Tensor, drawn: Distinct, bfloat16: bool = False
+    ) -> Tensor:
+        return losses.shared_sampled_softmax(states, item_vectors, drawn.at, drawn.weights, bfloat16)
+
+
+class BCE(Loss):
+    uses_disliked = True
+    name: Literal["bce"] = "bce"
+    """Binary cross-entropy of the target and drawn negatives."""
+
+    def of_draws(self, positive: Tensor, negative: Tensor, labels: Tensor | None, items: int) -> Tensor:
+        return losses.bce(positive, negative, labels)
+
+
+class GBCE(Loss):
+    name: Literal["gbce"] = "gbce"
+    """Generalised binary cross-entropy."""
+    t: float = Field(0.75, ge=0, le=1)
+    """Calibration: 0 is plain binary cross-entropy, 1 fully calibrated."""
+
+    def of_draws(self, positive: Tensor, negative: Tensor, labels: Tensor | None, items: int) -> Tensor:
+        return losses.gbce(positive, negative, items, self.t)
+
+
+class BPR(Loss):
+    name: Literal["bpr"] = "bpr"
+    """Bayesian personalised ranking: target above negative, pair by pair."""
+
+    def of_draws(self, positive: Tensor, negative: Tensor, labels: Tensor | None, items: int) -> Tensor:
+        return losses.bpr(positive, negative)
+
+
+class BPRMax(Loss):
+    name: Literal["bpr_max"] = "bpr_max"
+    """BPR in which the highest negatives count most."""
+    regularisation: float = Field(1.0, ge=0)
+    """Weight of the score regulariser."""
+    elu: float = Field(0.0, ge=0)
+    """Alpha of the ELU that scores pass through; 0 for none."""
+
+    def scores_distinct(self, negatives: NegativesSettings) -> bool:
+        return negatives.shared and not negatives.logq
+
+    def of_draws(self, positive: Tensor, negative: Tensor, labels: Tensor | None, items: int) -> Tensor:
+        return losses.bpr_max(positive, negative, self.regularisation, self.elu)
+
+    def of_distinct(
+        self, states: Tensor, item_vectors: Tensor, drawn: Distinct, bfloat16: bool = False
+    ) -> Tensor:
+        return losses.shared_bpr_max(
+            states, item_vectors, drawn.at, drawn.weights, self.regularisation, self.elu
+        )
+
+
+class TOP1(Loss):
+    name: Literal["top1"] = "top1"
+    """TOP1: target above negative, and negatives near 0."""
+
+    def of_draws(self, positive: Tensor, negative: Tensor, labels: Tensor | None, items: int) -> Tensor:
+        return losses.top1(positive, negative)
+
+
+class TOP1Max(Loss):
+    name: Literal["top1_max"] = "top1_max"
+    """TOP1 in which the highest negatives count most."""
+
+    def of_draws(self, positive: Tensor, negative: Tensor, labels: Tensor | None, items: int) -> Tensor:
+        return losses.top1_max(positive, negative)
+
+
+LOSSES: dict[str, type[Loss]] = {
+    cls.model_fields["name"].default: cls
+    for cls in (Softmax, SampledSoftmax, BCE, GBCE, BPR, BPRMax, TOP1, TOP1Max)
+}
+"""The shipped losses by name."""
+
+OF_ALL = {"smoothing": 0.0, "t": 0.75, "regularisation": 1.0, "elu": 0.0}
+"""Models and results of 0.1.0 list the options of all losses, with these values where they do not apply."""
+
+
+def upgraded(options: dict[str, Any]) -> dict[str, Any]:
+    """A loss as any version wrote it, with its own options only."""
+    cls = LOSSES.get(options.get("name", ""))
+    if cls is None:
+        return options
+    return {k: v for k, v in options.items() if k in cls.model_fields or OF_ALL.get(k) != v}
+
+
+def loss_of(value: str | dict[str, Any] | Loss | None, default: str = "softmax") -> Loss:
+    """A loss from its name, or from a dictionary with its name and options.
+
+    Raises:
+        SettingsError: an unknown loss, or an option that it does not have.
+    """
+    if isinstance(value, Loss):
+        return value
+    options = {"name": value} if isinstance(value, str) else dict(value or {})
+    name = options.pop("name", default)
+    if name not in LOSSES:
+        raise SettingsError(
+            f"loss.name: expected {', '.join(LOSSES)}. Got {name!r}.{did_you_mean(str(name), LOSSES)}"
+        )
+    cls, options = LOSSES[name], upgraded({"name": name, **options})
+    for option, given in options.items():
+        owner = next((other for other, c in LOSSES.items() if option in c.model_fields), None)
+        if option not in cls.model_fields and owner is not None:
+            raise SettingsError(
+                f"loss.{option}: expected no value with the loss {name}, since only {owner} has it; leave it "
+                f"out. Got {given!r}."
+            )
+    return cls.of(options, "loss")
