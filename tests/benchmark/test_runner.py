@@ -215,7 +215,7 @@ def test_settings_are_checked_before_anything_runs(folder, tmp_path):
         run(folder, models=["gru4rec"], configs=tmp_path)
     for section, key in (("fit", "seed"), ("train", "filter_seen")):
         config.write_text(f"model: gru4rec\n{section}: {{{key}: 3}}\n")
-        with pytest.raises(SettingsError, match=f"{section}.{key}: the protocol or the run sets it"):
+        with pytest.raises(SettingsError, match=f"{section}.{key}: set by the protocol or the run"):
             run(folder, models=["gru4rec"], configs=tmp_path)
     config.write_text("model: popularity\nloss: softmax\n")
     with pytest.raises(SettingsError, match="not trained by gradient"):

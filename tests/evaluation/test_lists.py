@@ -160,7 +160,7 @@ def test_position_picks_the_query():
     scored = lists.score(table, split)
     assert scored.ranks[:3].tolist() == [2, 1, 1]
     assert scored.unknown_users == 1  # there is no event at that position
-    with pytest.raises(DataError, match=r"the frame: no row is of a query of this split. .* from 0"):
+    with pytest.raises(DataError, match=r"the frame: no row belongs to a query of this split. .* from 0"):
         lists.score(table.with_columns(position=pl.lit(0)), split)
 
 

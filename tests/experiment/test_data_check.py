@@ -170,7 +170,7 @@ def test_order_matters_in_a_chain_and_not_in_noise():
     assert ordered["3grams_lost"] > 0.9
     assert ordered["3grams_lost_in_ties"] == 0  # no two events share a second
     assert abs(disordered["2grams_lost"]) < 0.2
-    assert any("order says little" in warning for warning in disordered.warnings)
+    assert any("order matters little" in warning for warning in disordered.warnings)
 
 
 def test_shuffling_ties_loses_an_order_that_lies_within_seconds():

@@ -103,9 +103,10 @@ def test_a_split_without_its_test(settings):
         assert events(part.retrain(), part.retrain().train_events) == events(again, again.train_events)
         assert again.without_test().hash == again.hash
     assert part.targets(part.validation).tolist() == split.targets(split.validation).tolist()
-    mine, theirs = part.histories(part.validation), split.histories(split.validation)
-    for a, b, c, d in zip(mine.starts, mine.stops, theirs.starts, theirs.stops):
-        assert mine.items[a:b].tolist() == theirs.items[c:d].tolist()
+    mine, theirs = part.query(part.validation), split.query(split.validation)
+    for i in range(len(mine)):
+        assert mine.at(i).tolist() == theirs.at(i).tolist()
+    assert np.array_equal(mine.asked_at, theirs.asked_at)
 
 
 def test_test_targets_before_other_events_are_refused():
@@ -133,9 +134,9 @@ class Recording(Markov):
         SEEN.append(split)
         super().fit_split(split, on)
 
-    def score_chunks(self, histories, chunk):
-        SEEN.append(histories)
-        return super().score_chunks(histories, chunk)
+    def score_blocks(self, query, rows=512):
+        SEEN.append(query)
+        return super().score_blocks(query, rows)
 
 
 class Recorded(Recipe):
@@ -160,7 +161,7 @@ def test_a_model_that_is_fitted_and_validated_is_given_no_test_event(name):
             assert not len(given.test)
             assert not times & set(given.sequences.times.tolist())
         else:
-            assert len(given.items) == first.sequences.events
+            assert len(given.events.items) == first.sequences.events
 
 
 @pytest.mark.parametrize("model", ["gru4rec", "sasrec", "hrm", "fpmc", "recent_popularity", "vsknn"])

@@ -182,7 +182,7 @@ def test_groups_of_settings():
     assert SASRec(loss=GBCE(t=0.5)).loss.t == 0.5
     for wrong, message in [
         ({"widht": 8}, "sasrec.widht: unknown setting. Did you mean 'width'"),
-        ({"loss": "bec"}, "loss.name: expected"),
+        ({"loss": "bec"}, "loss.name: unknown loss 'bec'. Did you mean 'bce'"),
         (
             {"loss": {"name": "softmax", "smothing": 0.1}},
             "loss.smothing: unknown setting. Did you mean 'smoothing'",

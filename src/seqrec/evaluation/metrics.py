@@ -100,7 +100,8 @@ def values(metric: Metric, ranks: np.ndarray, k: int, offsets: np.ndarray | None
     queries = len(ranks) if offsets is None else len(offsets) - 1
     if found.shape != (queries,):
         raise SettingsError(
-            f"metric {names.reference(metric)}: expected a value a query, ({queries},). Got {found.shape}."
+            f"metric '{names.reference(metric)}@{k}': expected a value a query, ({queries},). "
+            f"Got {found.shape}."
         )
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seqrec.errors import DataError, SettingsError
+from seqrec.errors import SettingsError
 from seqrec.models.model import Model
 from seqrec.serving import artifact
 from seqrec.settings import names
@@ -52,12 +52,5 @@ def load(folder: str | Path, device: str = "auto") -> Model:
     """
     from seqrec.training.device import choose_device
 
-    def make(found: artifact.Contents) -> Model:
-        try:
-            cls = get(found.name)
-        except SettingsError as error:
-            raise DataError(str(error)) from error
-        return cls.of(found, where)
-
     where = choose_device(device)
-    return artifact.load(folder, make)
+    return artifact.load(folder, lambda found: get(found.name).of(found, where))

@@ -175,12 +175,11 @@ class NeuralModel(Model):
         self.trained_users: np.ndarray | None = None
 
     def configuration(self) -> dict[str, Any]:
-        groups: dict[str, Settings] = {"loss": self.loss, "negatives": self.negatives, "train": self.train}
+        groups: dict[str, Settings] = {"negatives": self.negatives, "train": self.train}
         if self.features is not None:
             groups["features"] = self.features
-        return super().configuration() | {
-            name: group.model_dump(mode="json") for name, group in groups.items()
-        }
+        described = {name: group.model_dump(mode="json") for name, group in groups.items()}
+        return super().configuration() | {"loss": self.loss.described()} | described
 
     def build(self, items: int, users: int) -> Encoder:
         """An untrained network."""

@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from seqrec.errors import SettingsError, did_you_mean
+from seqrec.errors import SettingsError
+from seqrec.settings import names
 from seqrec.settings.base import Settings
 from seqrec.training import losses
 from seqrec.training.negatives import Distinct, NegativesSettings
@@ -32,8 +33,13 @@ class Loss(Settings, ABC):
     """
 
     uses_disliked: ClassVar[bool] = False
-    name: str
+    name: str = ""
     """Which loss."""
+
+    def described(self) -> dict[str, Any]:
+        """Name and options as JSON values, from which ``loss_of`` makes it again."""
+        of_own = type(self) not in LOSSES.values()
+        return self.model_dump(mode="json") | ({"name": names.reference(type(self))} if of_own else {})
 
     @property
     def draws(self) -> bool:
@@ -179,18 +185,23 @@ def upgraded(options: dict[str, Any]) -> dict[str, Any]:
 def loss_of(value: str | dict[str, Any] | Loss | None, default: str = "softmax") -> Loss:
     """A loss from its name, or from a dictionary with its name and options.
 
+    One from outside the package, a subclass of ``Loss``, is named ``package.module:Name``, or as an installed
+    package offers it (entry points of the group ``seqrec.losses``).
+
     Raises:
         SettingsError: an unknown loss, or an option that it does not have.
     """
     if isinstance(value, Loss):
         return value
     options = {"name": value} if isinstance(value, str) else dict(value or {})
-    name = options.pop("name", default)
-    if name not in LOSSES:
-        raise SettingsError(
-            f"loss.name: expected {', '.join(LOSSES)}. Got {name!r}.{did_you_mean(str(name), LOSSES)}"
-        )
-    cls, options = LOSSES[name], upgraded({"name": name, **options})
+    name = str(options.setdefault("name", default))
+    try:
+        cls = names.resolve("loss", name, LOSSES)
+    except SettingsError as error:
+        raise SettingsError(f"loss.name: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, Loss)):
+        raise SettingsError(f"loss.name: expected a subclass of seqrec.training.loss.Loss. Got {name!r}.")
+    options = upgraded(options)
     for option, given in options.items():
         owner = next((other for other, c in LOSSES.items() if option in c.model_fields), None)
         if option not in cls.model_fields and owner is not None:
