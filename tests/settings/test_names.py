@@ -223,7 +223,8 @@ def test_a_model_from_outside_is_saved_by_its_module_and_name(outside, tmp_path)
     sys.modules.pop("outside_parts")
     (outside / "outside_parts.py").unlink()
     with pytest.raises(
-        DataError, match=r"cannot open this .*\(model outside_parts:ShyMarkov: the module .* cannot be imported"
+        DataError,
+        match=r"cannot open this .*\(model outside_parts:ShyMarkov: the module .* cannot be imported",
     ):
         seqrec.load(tmp_path / "model")
 
