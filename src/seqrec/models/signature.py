@@ -1,5 +1,4 @@
-"""What ``help`` and ``inspect`` say of a model: its constructor takes the fields of its settings as keywords,
-and here they are written out."""
+"""What ``help`` and ``inspect`` show of a model: the fields of its settings, written out as keywords."""
 
 from __future__ import annotations
 

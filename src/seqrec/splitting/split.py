@@ -295,7 +295,7 @@ class Split:
 
 
 def _inside(starts: np.ndarray, stops: np.ndarray, events: int) -> np.ndarray:
-    """(events,) bool, True for events in one of the ranges ``[starts[u], stops[u])``; they do not overlap."""
+    """(events,) bool, True for events in one of the ranges ``[starts[u], stops[u])``; none overlap."""
     mask = np.zeros(events + 1, dtype=np.int8)
     np.add.at(mask, starts, 1)
     np.add.at(mask, stops, -1)
