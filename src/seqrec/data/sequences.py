@@ -82,7 +82,8 @@ class Sequences:
 
     @property
     def bytes_per_event(self) -> float:
-        arrays = [self.items, self.offsets, *(a for c in COLUMNS if (a := getattr(self, c)) is not None)]
+        arrays: list[np.ndarray] = [self.items, self.offsets]
+        arrays += [a for c in COLUMNS if (a := getattr(self, c)) is not None]
         return sum(a.nbytes for a in arrays) / max(1, self.events)
 
     def of(self, user: int) -> np.ndarray:

@@ -46,7 +46,8 @@ class UserValues:
 
     def means(self, metric: str) -> np.ndarray:
         """(users,) each user's mean over their queries."""
-        return self.sums[metric] / self.counts
+        means: np.ndarray = self.sums[metric] / self.counts
+        return means
 
 
 def by_user(values: Mapping[str, np.ndarray], users: np.ndarray) -> UserValues:

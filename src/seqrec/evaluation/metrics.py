@@ -77,7 +77,8 @@ def ndcg(ranks: np.ndarray, k: int, offsets: np.ndarray | None = None) -> np.nda
     if offsets is None:
         return gains
     ideal = np.cumsum(1.0 / np.log2(np.arange(2, k + 2)))
-    return _sums(gains, offsets) / ideal[np.minimum(np.diff(offsets), k) - 1]
+    found: np.ndarray = _sums(gains, offsets) / ideal[np.minimum(np.diff(offsets), k) - 1]
+    return found
 
 
 BY_NAME: dict[str, Metric] = {

@@ -113,7 +113,8 @@ def distinct(values: np.ndarray) -> np.ndarray:
     """Sorted distinct integers. (NumPy's own ``unique`` goes through a hash table, many times slower where
     most are distinct.)"""
     ordered = np.sort(values)
-    return ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0]
+    found: np.ndarray = ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0]
+    return found
 
 
 def moments(s: Sequences, times: np.ndarray) -> np.ndarray:

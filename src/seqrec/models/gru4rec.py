@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from seqrec.data.query import Query
 from seqrec.features.encoding import Features
-from seqrec.models.gru4rec_fused import OnePass
+from seqrec.models.gru4rec_fused import one_pass
 from seqrec.models.neural import NeuralModel
 from seqrec.nn.batch import Batch, Batches, Inputs
 from seqrec.nn.dropout import dropout
@@ -142,7 +142,7 @@ class GRU4RecNetwork(Encoder):
 
     def input_vectors(self, items: Tensor) -> Tensor:
         """(...) items -> (..., inputs) what the first layer reads."""
-        x = (self.items if self.input_items is None else self.input_items)(items)
+        x: Tensor = (self.items if self.input_items is None else self.input_items)(items)
         return x[..., : self.settings.width] if self.settings.embedding == "shared" else x
 
     def read(self, x: Tensor, inputs: Inputs) -> Tensor:
@@ -190,7 +190,7 @@ class GRU4RecNetwork(Encoder):
     def item_vectors(self, items: ItemRows = None) -> Tensor:
         v = rows_of(self.items, items)
         if self.settings.normalise:
-            vectors, bias = v.split((self.settings.width, v.shape[-1] - self.settings.width), -1)
+            vectors, bias = v.split_with_sizes([self.settings.width, v.shape[-1] - self.settings.width], -1)
             v = torch.cat([F.normalize(vectors, dim=-1), bias], -1)
         return v
 
@@ -225,7 +225,7 @@ class SessionParallel(OneTable):
         layer, table = network.layers[0], network.items
         h0 = (memory.states or network.start(len(inputs.items)))[0][: len(inputs.items)]
         weights = table.weight, layer.weight_ih, layer.bias_ih, layer.weight_hh, layer.bias_hh
-        loss, states = OnePass.apply(*weights, h0, inputs.resets, drawn)
+        loss, states = one_pass(*weights, h0, inputs.resets, drawn)
         memory.states = [states]
         return loss
 

@@ -95,7 +95,8 @@ class Model(ABC):
 
     def configuration(self) -> dict[str, Any]:
         """Keyword arguments that make the same model again (JSON values)."""
-        return self.settings.model_dump(mode="json")
+        values: dict[str, Any] = self.settings.model_dump(mode="json")
+        return values
 
     def fit(
         self,

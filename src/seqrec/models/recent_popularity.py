@@ -40,6 +40,7 @@ class RecentPopularitySettings(Settings):
 def recent_events(split: Split, share: float, days: float | None) -> np.ndarray:
     """(events,) bool, True for the recent training events."""
     train, times = split.train_events, split.sequences.times
+    recent: np.ndarray
     if times is not None and train.any():
         of_training = times[train]
         latest = int(np.ceil(share * len(of_training)))
@@ -48,16 +49,18 @@ def recent_events(split: Split, share: float, days: float | None) -> np.ndarray:
             if days is not None
             else np.partition(of_training, -latest)[-latest]
         )
-        return train & (times >= first)
+        recent = train & (times >= first)
+        return recent
     if days is not None and times is None:
         raise DataError(
             f"recent_popularity: days={days} needs times, but this log has none. Use share instead."
         )
     lengths = split.train_stops - split.train_starts
-    recent = np.ceil(share * lengths).astype(np.int64)
+    counts = np.ceil(share * lengths).astype(np.int64)
     at = np.arange(split.sequences.events)
     user = np.repeat(np.arange(split.sequences.users), split.sequences.lengths)
-    return train & (at >= (split.train_stops - recent)[user])
+    recent = train & (at >= (split.train_stops - counts)[user])
+    return recent
 
 
 class RecentPopularity(Model):

@@ -121,9 +121,11 @@ def rows_of(table: nn.Embedding | FeatureEmbedding, rows: Tensor | slice | None)
     """(..., width) rows of a table: some (any shape), a range of them, or all.
 
     A range of a plain table is a view."""
+    found: Tensor
     if isinstance(rows, Tensor):
-        return table(rows)
+        found = table(rows)
+        return found
     if rows is None or isinstance(table, nn.Embedding):
         return table.weight if rows is None else table.weight[rows]
-    some = torch.arange(*rows.indices(len(table.index)), device=table.index.device)
-    return table(some)
+    found = table(torch.arange(*rows.indices(len(table.index)), device=table.index.device))
+    return found

@@ -129,7 +129,7 @@ def find(
 
 def _origin(home: Path) -> str:
     try:
-        return json.loads((home / "source.json").read_text())["source"]
+        return str(json.loads((home / "source.json").read_text())["source"])
     except (OSError, ValueError, KeyError):
         return "an unknown source"
 

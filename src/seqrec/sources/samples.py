@@ -364,7 +364,8 @@ class _Chains:
     @property
     def _known(self) -> np.ndarray:
         """(places,) items of each history."""
-        return (self.lists >= 0).sum(axis=1)
+        known: np.ndarray = (self.lists >= 0).sum(axis=1)
+        return known
 
     def events(self) -> pl.DataFrame:
         """The log: user_id, item_id, position, rating, ordered by user and position.

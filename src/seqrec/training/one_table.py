@@ -6,7 +6,8 @@ another order of operations.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ class OneTable(Objective):
     def _loss(self, batch: Batch, drawn: Distinct | None) -> Tensor:
         if drawn is None:
             return super()._loss(batch, drawn)
-        vectors, x = _WithInputs.apply(
+        vectors, x = _with_inputs(
             self.encoder.item_vectors(drawn.items), drawn.beside, self.encoder.input_width
         )
         with self.precision(batch.inputs):
@@ -52,11 +53,14 @@ class _WithInputs(torch.autograd.Function):
     added to the others' in place."""
 
     @staticmethod
-    def forward(ctx, vectors: Tensor, at: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, vectors: Tensor, at: Tensor, width: int) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(at)
         return vectors.view_as(vectors), vectors.index_select(0, at)[:, :width]
 
     @staticmethod
-    def backward(ctx, d_vectors: Tensor, d_inputs: Tensor):
+    def backward(ctx: Any, d_vectors: Tensor, d_inputs: Tensor) -> tuple[Tensor | None, ...]:
         d_vectors[:, : d_inputs.shape[1]].index_add_(0, ctx.saved_tensors[0], d_inputs)
         return d_vectors, None, None
+
+
+_with_inputs: Callable[..., tuple[Tensor, Tensor]] = _WithInputs.apply
