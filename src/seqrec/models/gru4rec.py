@@ -49,7 +49,7 @@ from seqrec.training import batching
 from seqrec.training.loss import SampledSoftmax
 from seqrec.training.negatives import Distinct, Sampler
 from seqrec.training.objective import Objective
-from seqrec.training.one_table import OneTable
+from seqrec.training.one_table import OneTable, ReadsItems
 
 
 class GRU4RecSettings(Settings):
@@ -84,7 +84,7 @@ class GRU4RecSettings(Settings):
     """Standard deviation of the vectors before training; None: uniform, within sqrt(6 / (items + width))."""
 
 
-class GRU4RecNetwork(Encoder):
+class GRU4RecNetwork(ReadsItems):
     def __init__(self, settings: GRU4RecSettings, items: int, users: int, features: Features | None = None):
         super().__init__()
         s = self.settings = settings

@@ -49,12 +49,13 @@ class Model(ABC):
     Settings: ClassVar[type[Settings]]
     # sections of a run that it takes beside ``model``, and what each says; those of NeuralModel, or none
     sections: ClassVar[Mapping[str, str]] = {}
+    __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls, **more: Any):
         super().__init_subclass__(**more)
         if hasattr(cls, "Settings"):
             init = inspect.signature(cls.__init__)
-            cls.__signature__ = signature_of(init, cls.Settings)  # type: ignore[attr-defined]
+            cls.__signature__ = signature_of(init, cls.Settings)
             cls.__doc__ = documentation_of(cls, cls.Settings, cls.sections)
 
     def __init__(self, **settings: Any):

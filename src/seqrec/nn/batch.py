@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True)
 class _Tensors:
     """A frozen dataclass of tensors, some of which may be missing."""
 
@@ -22,10 +23,10 @@ class _Tensors:
             return self
         moved: dict[str, Any] = {
             f.name: value.to(device, non_blocking=True)
-            for f in fields(self)  # type: ignore[arg-type]
+            for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
         }
-        return replace(self, **moved)  # type: ignore[type-var]
+        return replace(self, **moved)
 
 
 @dataclass

@@ -237,7 +237,7 @@ class _Table:
                     self.source,
                     name,
                 )
-        return tuple(self._joined(tables[key], key, frame) for key in tables)  # type: ignore[return-value]
+        return self._joined(tables["user"], "user", frame), self._joined(tables["item"], "item", frame)
 
     def _joined(self, tables: dict[str, pl.DataFrame], key: str, frame: pl.DataFrame) -> pl.DataFrame | None:
         if not tables:

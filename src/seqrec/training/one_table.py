@@ -6,31 +6,31 @@ another order of operations.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqrec.nn.batch import Batch, Inputs
+from seqrec.nn.encoder import Encoder
 from seqrec.training.negatives import Distinct
 from seqrec.training.objective import Objective
 
 
-class ReadsItems(Protocol):
+class ReadsItems(Encoder):
     """An encoder that can be handed the vectors of its inputs, which are columns of its item vectors."""
 
     input_width: int
 
-    def item_vectors(self, items: Tensor | None = None) -> Tensor: ...
-
+    @abstractmethod
     def read(self, x: Tensor, inputs: Inputs) -> Tensor:
-        """The states of inputs whose vectors are x, (steps, rows, input_width)."""
-        ...
+        """(positions, width) states of inputs whose vectors are x, (steps, rows, input_width)."""
 
 
 class OneTable(Objective):
-    encoder: ReadsItems  # type: ignore[assignment]
+    encoder: ReadsItems
 
     def beside(self, batches: list[Batch]) -> list[Tensor] | None:
         return [batch.inputs.items for batch in batches]

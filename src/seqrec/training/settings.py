@@ -73,9 +73,10 @@ class TrainSettings(Settings):
 
     @classmethod
     def of(cls, values: Self | dict[str, Any] | None, section: str) -> Self:
-        moved = [name for name in FitSettings.model_fields if isinstance(values, dict) and name in values]
+        given = values if isinstance(values, dict) else {}
+        moved = [name for name in FitSettings.model_fields if name in given]
         if moved:
-            name, value = moved[0], values[moved[0]]  # type: ignore[index]
+            name, value = moved[0], given[moved[0]]
             raise SettingsError(
                 f"{section}.{name}: it is not a setting of the model any more, but fit.{name}; "
                 f"in Python an argument of fit, as in model.fit(log, {name}={value!r}). Got {value!r}."
