@@ -28,6 +28,11 @@ SUFFIXES = (".csv", ".parquet")
 
 
 def suffix_of(path: str | Path) -> str:
+    """The ending of a top-k file: ``.csv`` or ``.parquet``.
+
+    Raises:
+        SettingsError: another ending.
+    """
     suffix = Path(str(path)).suffix.lower()
     if suffix not in SUFFIXES:
         raise SettingsError(

@@ -53,6 +53,8 @@ from seqrec.training.one_table import OneTable, ReadsItems
 
 
 class GRU4RecSettings(Settings):
+    """Hyperparameters of the network of GRU4Rec."""
+
     width: int = Field(64, ge=1)
     """Width of the item vectors."""
     hidden: int = Field(128, ge=1)
@@ -85,6 +87,8 @@ class GRU4RecSettings(Settings):
 
 
 class GRU4RecNetwork(ReadsItems):
+    """GRU layers, the item vectors that they read, and those that states are compared with."""
+
     def __init__(self, settings: GRU4RecSettings, items: int, users: int, features: Features | None = None):
         super().__init__()
         s = self.settings = settings
@@ -180,7 +184,8 @@ class GRU4RecNetwork(ReadsItems):
         return [like.new_zeros(rows, self.settings.hidden) for _ in self.layers]
 
     def step(self, state: list[Tensor], items: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Reads one more item of each history: see ``seqrec.nn.encoder.Streaming``. Users are unknown."""
+        """Reads one more item, (rows,), of each history: see ``seqrec.nn.encoder.Streaming``. Users are
+        unknown."""
         x, after = self.input_vectors(items)[None], []
         for layer, h0 in zip(self.layers, state, strict=True):
             x = layer(x, h0)

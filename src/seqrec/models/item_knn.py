@@ -39,6 +39,8 @@ warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta"
 
 
 class ItemKNNSettings(Settings):
+    """Hyperparameters of ``item_knn``."""
+
     neighbours: int = Field(200, ge=1)
     """Nearest items kept for each item."""
     shrinkage: float = Field(0.0, ge=0)

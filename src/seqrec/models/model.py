@@ -88,11 +88,16 @@ class Model(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
-        """Everything learned, as named arrays."""
+        """Everything learned, as named arrays of any shape, (...)."""
 
     @abstractmethod
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
-        """Takes back what ``state`` gave."""
+        """Takes back what ``state`` gave.
+
+        Args:
+            state: named arrays of any shape, (...).
+            items, users: how many of each it was trained on.
+        """
 
     def configuration(self) -> dict[str, Any]:
         """Keyword arguments that make the same model again (JSON values)."""
@@ -155,7 +160,11 @@ class Model(ABC):
 
     @property
     def fit_report(self) -> FitReport:
-        """What the last fit did (of a loaded model, the one before it was saved)."""
+        """What the last fit did (of a loaded model, the one before it was saved).
+
+        Raises:
+            SeqrecError: the model is not trained.
+        """
         if self._fit_report is None:
             raise SeqrecError(f"{self.name} is not trained. Call fit, or load a saved model.")
         return self._fit_report
@@ -200,6 +209,7 @@ class Model(ABC):
         Raises:
             DataError: the split's ids are not those that the model was trained on, or it has no test queries.
             SettingsError: an unknown metric.
+            SeqrecError: the model is not trained.
         """
         if not isinstance(split, Split):
             raise SettingsError(
@@ -241,6 +251,9 @@ class Model(ABC):
 
         Args:
             histories: also write the users' histories, so that ``recommend(users=...)`` works after loading.
+
+        Raises:
+            DataError: the model is not trained.
         """
         if self.item_catalogue is None:
             raise DataError(f"{self.name} is not trained. Call fit before save.")

@@ -31,6 +31,8 @@ from seqrec.training.options import FitOptions
 
 
 class RecentPopularitySettings(Settings):
+    """Hyperparameters of ``recent_popularity``."""
+
     share: float = Field(0.1, gt=0, le=1)
     """Share of the training events that is recent."""
     days: float | None = Field(None, gt=0)
@@ -38,7 +40,11 @@ class RecentPopularitySettings(Settings):
 
 
 def recent_events(split: Split, share: float, days: float | None) -> np.ndarray:
-    """(events,) bool, True for the recent training events."""
+    """(events,) bool, True for the recent training events.
+
+    Raises:
+        DataError: days of a log without times.
+    """
     train, times = split.train_events, split.sequences.times
     recent: np.ndarray
     if times is not None and train.any():

@@ -90,6 +90,7 @@ class Batch:
     """Inputs and their targets, in the order of ``inputs.at``.
 
     Attributes:
+        inputs, targets: what is read, and what comes next.
         weight: what the mean loss of its positions is multiplied by.
     """
 
@@ -115,6 +116,7 @@ class Batches:
 
     Attributes:
         positions: of the loss in the whole epoch. Training that masks targets has fewer than events.
+        batches: gives them in order, once or as often as it is iterated over.
     """
 
     positions: int

@@ -73,9 +73,15 @@ class FeatureEmbedding(nn.Module):
             self.ids.sparse = sparse
 
     def get_extra_state(self) -> Tensor:
+        """(1,) digest of the features, which a checkpoint keeps."""
         return torch.tensor([self.digest])
 
     def set_extra_state(self, state: Tensor) -> None:
+        """Compares the (1,) digest of a checkpoint with that of the features.
+
+        Raises:
+            TrainingError: they differ.
+        """
         if int(state[0]) != self.digest:
             raise TrainingError(
                 "the weights were trained with other attributes than the data has now. "

@@ -39,7 +39,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Found:
-    """A folder with a data set's files, and where they came from."""
+    """A folder with a data set's files, and where they came from.
+
+    Attributes:
+        folder: the path of the folder.
+        source: where they came from: an address, or the folder itself.
+    """
 
     folder: str
     source: str

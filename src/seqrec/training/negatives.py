@@ -20,6 +20,8 @@ from seqrec.settings.base import Settings
 
 
 class NegativesSettings(Settings):
+    """How the negatives of a loss are drawn."""
+
     count: int = Field(256, ge=0)
     """Sampled items: for the whole batch if shared, else for each position. 0 leaves the in-batch ones
     only."""

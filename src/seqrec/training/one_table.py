@@ -30,9 +30,12 @@ class ReadsItems(Encoder):
 
 
 class OneTable(Objective):
+    """An objective that looks inputs, targets and negatives up together."""
+
     encoder: ReadsItems
 
     def beside(self, batches: list[Batch]) -> list[Tensor] | None:
+        """The (rows, steps) input items of each batch."""
         return [batch.inputs.items for batch in batches]
 
     def _loss(self, batch: Batch, drawn: Distinct | None) -> Tensor:

@@ -14,6 +14,8 @@ from seqrec.training.options import FitSettings
 
 
 class TableSettings(Settings):
+    """An optimizer of the embedding tables' own."""
+
     optimizer: Literal["ftrl", "adagrad"] = "ftrl"
     """FTRL-proximal, or Adagrad."""
     learning_rate: float = Field(0.01, gt=0)
@@ -33,6 +35,8 @@ class TableSettings(Settings):
 
 
 class TrainSettings(Settings):
+    """How a network is trained."""
+
     epochs: int = Field(20, ge=1)
     """Passes over the training events, at most."""
     batch_positions: int = Field(1024, ge=1)
