@@ -34,8 +34,8 @@ class Memory:
     """What the lanes of a recurrent encoder carry from one batch of an epoch to the next. It starts empty.
 
     Attributes:
-        states: (lanes, width) of each layer, in the order of the lanes. A later batch may have fewer lanes,
-            and reads the first ones.
+        states: (lanes, width) of each layer, and whatever else an encoder carries, in the order of the lanes.
+            A later batch may have fewer lanes, and reads the first ones.
     """
 
     states: list[Tensor] = field(default_factory=list)
