@@ -96,8 +96,8 @@ class Filter:
 
     Attributes:
         seen: leave out what is in the history, all of it.
-        allow: item indices: only these; None: all.
-        deny: item indices: none of these; it wins over ``allow``.
+        allow: (n,) item indices: only these; None: all.
+        deny: (n,) item indices: none of these; it wins over ``allow``.
     """
 
     seen: bool = True
@@ -249,7 +249,7 @@ def diverged(name: str) -> TrainingError:
 
 
 def numbers(block: Tensor, name: str) -> Tensor:
-    """The scores themselves.
+    """The scores themselves, (rows, items).
 
     Raises:
         TrainingError: one is not a number.

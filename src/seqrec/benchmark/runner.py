@@ -106,6 +106,7 @@ def settings_of(model: Model, fit: FitSettings) -> dict[str, Any]:
 
 
 def result_path(results_dir: str | Path, protocol: str, label: str, seed: int) -> str:
+    """Where the result of a run is written: ``<results_dir>/<protocol>/<label>/seed-<seed>.json``."""
     return storage.join(results_dir, protocol, _file_name(label), f"seed-{seed}.json")
 
 

@@ -186,6 +186,7 @@ def source_of(source: str) -> str:
 
 
 def main() -> int:
+    """Does the run that standard input describes as JSON; 1 after an error of the user's, else 0."""
     request = json.loads(sys.stdin.read())
     logging.basicConfig(
         level=logging.INFO if request["progress"] else logging.WARNING,

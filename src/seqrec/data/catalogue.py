@@ -27,6 +27,9 @@ class Catalogue:
     Args:
         ids: (n,) distinct ids, integers or strings.
         attributes: n rows beside the ids (titles, genres, ages ...), or None.
+
+    Raises:
+        DataError: an id is missing or occurs twice, or the attributes do not fit the ids.
     """
 
     def __init__(self, ids: pl.Series | Sequence[Any] | np.ndarray, attributes: pl.DataFrame | None = None):
@@ -95,6 +98,7 @@ class Catalogue:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Catalogue:
+        """The catalogue of what ``to_bytes`` gave."""
         frame = pl.read_parquet(io.BytesIO(content))
         attributes = frame.drop("id")
         return cls(frame["id"], attributes if attributes.width else None)
@@ -106,6 +110,7 @@ class Catalogue:
 
     @classmethod
     def load(cls, path: str | Path) -> Catalogue:
+        """Reads a file that ``save`` wrote."""
         with storage.open_read(path) as stream:
             return cls.from_bytes(stream.read())
 

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import cast
 
 import polars as pl
 
@@ -325,7 +326,7 @@ def in_seconds(times: pl.Series, name: str) -> pl.Series:
     times = whole(times)
     if times.null_count() == len(times):
         return times
-    first, last = float(times.min()), float(times.max())  # type: ignore[arg-type]
+    first, last = float(cast(float, times.min())), float(cast(float, times.max()))
     if (dates := _compact_dates(times, first, last)) is not None:
         seconds, what = dates, "dates such as 20200131"
     else:
@@ -342,7 +343,7 @@ def in_seconds(times: pl.Series, name: str) -> pl.Series:
         if not unit:
             return times
         seconds, what = whole(_divided(times, 1000**unit)), f"{UNITS[unit]} since 1970"
-    begin, end = utc(seconds.min()), utc(seconds.max())  # type: ignore[arg-type]
+    begin, end = utc(cast(float, seconds.min())), utc(cast(float, seconds.max()))
     logger.warning("%s: times are read as %s: they go from %s to %s.", name, what, begin, end)
     return seconds
 
@@ -409,4 +410,5 @@ def _datetimes(text: pl.Series) -> pl.Series:
         times = iso.str.to_datetime(time_unit="us", strict=False)
     except pl.exceptions.ComputeError:
         return pl.Series(text.name, [None] * len(text), dtype=pl.Datetime("us"))
-    return times.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if times.dtype.time_zone else times  # type: ignore[attr-defined]
+    zoned = isinstance(times.dtype, pl.Datetime) and times.dtype.time_zone
+    return times.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if zoned else times

@@ -172,6 +172,7 @@ def header(
     Raises:
         DataError: a column that occurs twice.
     """
+    found: list[str]
     if kind == "parquet":
         with _parquet(path) as file:
             found = file.schema_arrow.names

@@ -64,10 +64,12 @@ class Sequences:
 
     @property
     def users(self) -> int:
+        """How many users there are."""
         return len(self.offsets) - 1
 
     @property
     def events(self) -> int:
+        """How many events there are."""
         return int(self.offsets[-1])
 
     @property
@@ -82,7 +84,9 @@ class Sequences:
 
     @property
     def bytes_per_event(self) -> float:
-        arrays = [self.items, self.offsets, *(a for c in COLUMNS if (a := getattr(self, c)) is not None)]
+        """Memory of the arrays, in bytes an event."""
+        arrays: list[np.ndarray] = [self.items, self.offsets]
+        arrays += [a for c in COLUMNS if (a := getattr(self, c)) is not None]
         return sum(a.nbytes for a in arrays) / max(1, self.events)
 
     def of(self, user: int) -> np.ndarray:
@@ -207,6 +211,8 @@ def order_of(
         block_events: about so many are sorted at a time, users whole; random orders depend on it.
     Returns:
         (events,) int32 (int64 from 2^31 events on).
+    Raises:
+        DataError: another order of ties than these two.
     """
     if tie_order not in ("file", "random"):
         raise DataError(f"tie_order: expected 'file' or 'random'. Got {tie_order!r}.")

@@ -55,6 +55,10 @@ def evaluate(
         data_folder: where the data set is now, if not where it was.
         filter_seen: replaces what the run says.
         data_path: where the log is now, if not where it was.
+
+    Raises:
+        SettingsError: not the output folder of a run, a log for a run that has none, or data that has changed
+            since.
     """
     path = storage.join(folder, "run.json")
     if topk_path is not None:

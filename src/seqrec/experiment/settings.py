@@ -54,6 +54,8 @@ class DataSettings(ReadOptions):
 
 
 class EvaluateSettings(Settings):
+    """How a trained model is tested."""
+
     metrics: list[MetricName] = Field(
         default_factory=lambda: ["ndcg@10", "recall@10", "mrr@10", "recall@20", "ndcg@20"], min_length=1
     )
@@ -65,6 +67,8 @@ class EvaluateSettings(Settings):
 
 
 class OutputSettings(Settings):
+    """What a run leaves behind."""
+
     folder: str | None = None
     """Where the run is written: run.json, model/, metrics.json, checkpoint while it trains. None writes
     nothing."""
@@ -75,6 +79,8 @@ class OutputSettings(Settings):
 
 
 class RunSettings(Settings):
+    """A run, section by section: data, model, training, how it is tested, and what is written."""
+
     protocol: str | None = None
     """A benchmark protocol, which says data and split."""
     data: DataSettings = DataSettings()

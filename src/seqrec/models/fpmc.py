@@ -33,6 +33,8 @@ from seqrec.training import batching
 
 
 class FPMCSettings(Settings):
+    """Hyperparameters of the network of FPMC."""
+
     width: int = Field(64, ge=1)
     """Width of each of the four tables."""
     recent: int = Field(1, ge=1)
@@ -42,6 +44,8 @@ class FPMCSettings(Settings):
 
 
 class FPMCNetwork(Encoder):
+    """The user and the last items as one state of two halves: see the top of the file."""
+
     reads = frozenset({"users"})
 
     def __init__(self, settings: FPMCSettings, items: int, users: int):

@@ -45,6 +45,8 @@ Pooling = Literal["max", "average", "sum"]
 
 
 class HRMSettings(Settings):
+    """Hyperparameters of the network of HRM."""
+
     width: int = Field(64, ge=1)
     """Width of all vectors."""
     recent: int = Field(10, ge=1)
@@ -85,6 +87,8 @@ def pool(vectors: Tensor, mask: Tensor, how: Pooling) -> Tensor:
 
 
 class HRMNetwork(Encoder):
+    """Two layers of pooling: over the last items, then over the user and what came of these."""
+
     def __init__(self, settings: HRMSettings, items: int, users: int, features: Features | None = None):
         super().__init__()
         s = self.settings = settings

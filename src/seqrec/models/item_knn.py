@@ -39,6 +39,8 @@ warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta"
 
 
 class ItemKNNSettings(Settings):
+    """Hyperparameters of ``item_knn``."""
+
     neighbours: int = Field(200, ge=1)
     """Nearest items kept for each item."""
     shrinkage: float = Field(0.0, ge=0)
@@ -136,9 +138,8 @@ class ItemKNN(Model):
         pairs, index = np.unique(row * n + items, return_inverse=True)
         weights = np.bincount(index, weights=self.settings.decay**age, minlength=len(pairs))
         weighted = sparse(pairs // n, pairs % n, weights, (len(query), n))
-        return torch.sparse.mm(weighted, self.similarities).to_dense() + FAR_BELOW * torch.from_numpy(
-            self.popularity
-        )
+        similar: torch.Tensor = torch.sparse.mm(weighted, self.similarities).to_dense()
+        return similar + FAR_BELOW * torch.from_numpy(self.popularity)
 
     def state(self) -> dict[str, np.ndarray]:
         (item, neighbour), similarity = (

@@ -43,6 +43,7 @@ class EncoderScorer:
     """Scores by an encoder, trained or in the middle of it.
 
     Attributes:
+        name, network: of the model, which messages name, and its encoder.
         popularity: (items,) training counts: the scores after nothing that is known.
         trained_users: (users,) bool, users whose vectors were trained; None: all of them, or attributes tell
             of users.
@@ -56,6 +57,7 @@ class EncoderScorer:
     longest_chunk: int
 
     def numbering(self) -> dict[str, Catalogue | None]:
+        """Nothing: in the middle of training nobody asks by raw ids."""
         return {}
 
     def _known(self, query: Query) -> Query:
@@ -120,6 +122,10 @@ class NeuralModel(Model):
     and its defaults.
 
     It takes the fields of its ``Settings``, and ``sections``.
+
+    Raises:
+        SettingsError: an unknown setting, one out of range, a loss without the negatives that it needs, or
+            features that the model does not read.
     """
 
     sections = {
@@ -188,7 +194,11 @@ class NeuralModel(Model):
         return super().configuration() | {"loss": self.loss.described()} | described
 
     def build(self, items: int, users: int) -> Encoder:
-        """An untrained network."""
+        """An untrained network.
+
+        Raises:
+            SeqrecError: the attributes of its features are not known yet.
+        """
         if self.features is None:
             network: Encoder = self.Network(self.settings, items, users)
         elif self.feature_values is None:
@@ -208,7 +218,11 @@ class NeuralModel(Model):
 
     @property
     def network(self) -> Encoder:
-        """The network; after training, with its best weights."""
+        """The network; after training, with its best weights.
+
+        Raises:
+            SeqrecError: the model is not trained.
+        """
         if self._network is None:
             raise SeqrecError(f"{self.name} is not trained. Call fit, or load a saved model.")
         return self._network

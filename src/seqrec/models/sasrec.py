@@ -40,6 +40,8 @@ from seqrec.training import batching
 
 
 class SASRecSettings(Settings):
+    """Hyperparameters of the network of SASRec."""
+
     width: int = Field(64, ge=1)
     """Width of item vectors and states."""
     blocks: int = Field(2, ge=1)
@@ -94,6 +96,8 @@ def rotate(x: Tensor, turns: Tensor | None) -> Tensor:
 
 
 class Block(nn.Module):
+    """Causal self-attention, then a feed-forward layer; each is added to what it reads."""
+
     def __init__(self, s: SASRecSettings):
         super().__init__()
         self.heads, self.dropout, self.gated = s.heads, s.dropout, s.gated
@@ -145,6 +149,8 @@ class Block(nn.Module):
 
 
 class SASRecNetwork(Encoder):
+    """An item table, positions and blocks of attention: see the top of the file."""
+
     def __init__(self, settings: SASRecSettings, items: int, users: int, features: Features | None = None):
         super().__init__()
         s = self.settings = settings

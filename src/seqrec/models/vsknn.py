@@ -38,6 +38,8 @@ from seqrec.training.options import FitOptions
 
 
 class VSKNNSettings(Settings):
+    """Hyperparameters of ``vsknn``."""
+
     neighbours: int = Field(500, ge=1)
     """Most similar sequences whose items are recommended."""
     sample: int = Field(5000, ge=1)

@@ -313,9 +313,10 @@ class Wording:
         own = {f"{item}_id": (np.arange(n), self.item_ids)} | {
             name: (codes[:n], values) for name, (codes, values) in self.items.items()
         }
-        for name in [] if catalogue.attributes is None else catalogue.attributes.columns:
+        attributes = pl.DataFrame() if catalogue.attributes is None else catalogue.attributes
+        for name in attributes.columns:
             if name not in self.settings.items and name not in self.names:
-                own[name] = _codes(_words(catalogue.attributes[name]))  # type: ignore[index]
+                own[name] = _codes(_words(attributes[name]))
         columns = [
             _coded(*own.get(name, (np.zeros(n, np.int32), filled.get(name, none))))
             for name in dict.fromkeys([*self.names, *own])
@@ -408,18 +409,18 @@ def _attributes(
 
     Items get one more code, for no item.
     """
-    found = [] if catalogue.attributes is None else catalogue.attributes.columns
+    attributes = pl.DataFrame() if catalogue.attributes is None else catalogue.attributes
     given: dict[str, str] = getattr(settings, kind)
     columns = {}
     for attribute, name in given.items():
-        if attribute not in found:
+        if attribute not in attributes.columns:
             if kind in settings.model_fields_set:
                 raise SettingsError(
                     f"samples.{kind}: the log's {kind} have no attribute "
-                    f"{attribute!r}.{did_you_mean(attribute, found)}"
+                    f"{attribute!r}.{did_you_mean(attribute, attributes.columns)}"
                 )
             continue
-        series = _words(catalogue.attributes[attribute])  # type: ignore[index]
+        series = _words(attributes[attribute])
         if kind == "items":
             series = series.str.replace_all("|", SEPARATOR, literal=True)
         codes, values = _codes(series)

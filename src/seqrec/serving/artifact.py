@@ -43,9 +43,12 @@ class Contents:
     Attributes:
         name: of the model, or ``package.module:Name`` of one from outside.
         configuration: the arguments that make it again, untrained.
-        state: everything learned, as named arrays.
+        state: everything learned, as named arrays of any shape, (...).
+        item_catalogue: its items.
         users: how many users it was trained on.
-        sequences, known_stops: the users' histories, and where each ends; None where they are left out.
+        sequences, known_stops: the users' histories, and (users,) where each ends; None where they are left
+            out.
+        fit_report, provenance: what the fit did, and on which data, as JSON values.
         seqrec: the version that wrote it.
     """
 

@@ -101,10 +101,10 @@ def read(
         raise SettingsError(
             f"{path}, line {repeats[0].line}: the key {repeats[0].key!r} occurs twice. Keep one of them."
         )
-    content = fill(content, os.environ if environment is None else environment, str(path))
+    filled: dict[str, Any] = fill(content, os.environ if environment is None else environment, str(path))
     for override in overrides:
-        apply_override(content, override)
-    return content
+        apply_override(filled, override)
+    return filled
 
 
 def fill(value: Any, environment: Mapping[str, str], where: str) -> Any:

@@ -317,7 +317,9 @@ def read_array(path: str | Path) -> np.ndarray:
     """
     if is_remote(path):
         with open_read(path) as stream:
-            return np.load(stream, allow_pickle=False)
+            array: np.ndarray = np.load(stream, allow_pickle=False)
+            return array
     if not exists(path):
         raise DataError(f"{path}: no such file.")
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array

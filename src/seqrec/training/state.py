@@ -101,6 +101,7 @@ class TrainingState:
     NUMBERS = ("epoch", "updates", "done", "seconds", "best_value", "best_epoch", "curve")
 
     def save(self, path: str | Path, fingerprint: str) -> None:
+        """Writes a checkpoint; ``fingerprint`` says of which model, settings and data."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         if self.averaged is not self.network:
             tensors |= {f"averaged.{k}": v for k, v in self.averaged.state_dict().items()}
@@ -119,6 +120,12 @@ class TrainingState:
             stream.write(content)
 
     def load(self, path: str | Path, fingerprint: str) -> None:
+        """Goes on from a checkpoint.
+
+        Raises:
+            TrainingError: no checkpoint, one of another model, settings, data or version, or one that does
+                not fit the model.
+        """
         with storage.open_read(path) as stream:
             content = stream.read()
         try:

@@ -118,7 +118,7 @@ def fit(
                 loss = of_epoch.loss(batch, negatives)
                 for p in parameters:
                     p.grad = None
-                loss.backward()
+                torch.autograd.backward(loss)
                 if s.clip:
                     torch.nn.utils.clip_grad_norm_(parameters, s.clip)
                 for optimizer in run.optimizers.values():
