@@ -177,6 +177,17 @@ def test_sets_are_of_one_user_each():
         Queries.sets(sequences, ends[:1], ends[:1])
 
 
+@pytest.mark.parametrize("offsets", [[0, 1, 1, 2], [1, 2], [0, 2, 2], [0, 1, 3]])
+def test_every_query_has_a_target(offsets: list[int]):
+    with pytest.raises(DataError, match=r"offsets: expected \d numbers that rise from 0 to 2"):
+        Queries(
+            np.array([3, 6]),
+            np.zeros(len(offsets) - 1, int),
+            np.zeros(len(offsets) - 1, int),
+            np.array(offsets),
+        )
+
+
 @pytest.mark.parametrize("restricted", [{"allow": np.arange(12)}, {"deny": np.arange(5)}])
 def test_candidates_that_are_not_ranked(restricted: dict[str, np.ndarray]):
     split = leave_one_out(small_log())
@@ -189,6 +200,34 @@ def test_candidates_that_are_not_ranked(restricted: dict[str, np.ndarray]):
         expected = sum(scores[j] >= scores[item] for j in range(31) if j not in out)
         assert ranks.unfiltered[i] == (32 if item in out else expected)
         assert not out & set(ranks.lists[i].tolist())
+
+
+def test_a_refused_target_does_not_stand_behind_its_equals():
+    class Fixed(Arbitrary):
+        def one(self, history):
+            return np.array([1, 1, 5, 5, 3], dtype=np.float32)
+
+    split = leave_one_out(sequences_of([np.array([0, 1, 2, 3]), np.array([4, 0, 1, 2])], 5))
+    queries = Queries.sets(split.sequences, np.array([2]), np.array([4]))
+    ranks = ranking.rank(Fixed(5, 1), split, queries, candidates=Filter(deny=np.array([3])))
+    assert ranks.unfiltered.tolist() == ranks.filtered.tolist() == [1, 6]
+    assert ranks.ties.tolist() == ranks.ties_unfiltered.tolist() == [0, 1]  # the refused one with the other
+    assert ranks.metrics(True)["ndcg@5"][0] == pytest.approx(1 / (1 + 1 / np.log2(3)))
+
+
+def test_a_refused_target_has_no_ties_of_its_own():
+    split = leave_one_out(small_log())
+    denied = np.unique(split.targets(split.test))
+    ranks = ranking.rank(Arbitrary(31, 6), split, split.test, candidates=Filter(deny=denied))
+    assert (ranks.ties >= 0).all()
+    assert (ranks.ties_unfiltered >= 0).all()
+
+
+def test_a_query_has_each_target_once():
+    split = leave_one_out(sequences_of([np.array([0, 1, 2, 2])], 5))
+    twice = Queries(np.array([2, 3]), np.array([0]), np.array([2]), np.array([0, 2]))
+    with pytest.raises(DataError, match=r"targets: expected each item once in a query\. Got item .i2. twice"):
+        ranking.rank(Arbitrary(5, 1), split, twice)
 
 
 @pytest.mark.parametrize("cls", [SASRec, HRM])

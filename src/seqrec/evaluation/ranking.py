@@ -140,6 +140,7 @@ class _Some:
         at_least, equal: (targets,) how many items have at least its score, and how many others just that.
         ahead, equal_seen: (targets,) the same of other items in the history. repeated: whether it is in there
             itself.
+        not_ranked: (targets,) bool, True where it is refused itself.
     """
 
     def __init__(
@@ -162,6 +163,9 @@ class _Some:
         self.at_least, self.equal, self.ahead, self.equal_seen, self.repeated = (
             torch.zeros(len(row), dtype=torch.int64, device=self.device) for _ in range(5)
         )
+        self.not_ranked = torch.zeros_like(self.repeated, dtype=torch.bool)
+        if refused is not None:
+            self.not_ranked = torch.from_numpy(refused[item]).to(self.device)
         self.filtered, self.unfiltered = Best(width), Best(width)
 
     def _own(self, row: np.ndarray, item: np.ndarray) -> Tensor:
@@ -202,7 +206,7 @@ class _Some:
                 self.unfiltered.add(block, begin)
                 block[row, column] = -torch.inf
                 self.filtered.add(block, begin)
-        self.equal -= 1  # itself
+        self.equal -= (~self.not_ranked).to(torch.int64)  # itself
 
     def _count_seen(self, at: Tensor, row: Tensor, item: Tensor, scores: Tensor, rows: int) -> None:
         """Counts the (pairs,) items of histories against one target a row."""
@@ -220,11 +224,9 @@ class _Some:
     def ranks(self, filtered: bool) -> np.ndarray:
         """(targets,) the ranks."""
         ranks = self.at_least - self.ahead if filtered else self.at_least
-        missed = self.repeated > 0 if filtered else torch.zeros_like(self.repeated, dtype=torch.bool)
+        missed = self.not_ranked | (self.repeated > 0) if filtered else self.not_ranked
         if len(self.places) > 1:
             ranks = ranks - self._equals_behind(missed)
-        if self.refused is not None:
-            missed = missed | torch.from_numpy(self.refused).to(self.device)[self.item]
         return torch.where(missed, self.scores.items + 1, ranks).cpu().numpy()
 
     def _equals_behind(self, missed: Tensor) -> Tensor:
