@@ -19,7 +19,7 @@ import fsspec
 import numpy as np
 import polars as pl
 
-from seqrec.errors import DataError, SettingsError, StorageError
+from seqrec.errors import DataError, SettingsError, StorageError, did_you_mean, shown
 from seqrec.storage import s3
 
 
@@ -36,6 +36,26 @@ def is_remote(path: str | Path) -> bool:
             f"{text.replace(':/', '://', 1)!r}."
         )
     return "://" in text
+
+
+def check_path(path: str, name: str) -> None:
+    """Checks that a path is one: local, or of a storage that can be had here.
+
+    Args:
+        name: of the setting, for the message.
+
+    Raises:
+        SettingsError: it is empty, has a character that no path has, or names an unknown kind of storage.
+    """
+    if not path.strip() or "\0" in path:
+        raise SettingsError(f"{name}: expected the path of a file or folder. Got {shown(path)}.")
+    kind = path.split("://", 1)[0].split("::")[-1]
+    if "://" in path and kind not in (known := fsspec.available_protocols()):
+        near = did_you_mean(kind, known)
+        raise SettingsError(
+            f"{name}: expected a path, or the address of a storage. Got {shown(path)}, and there is no storage "
+            f"{shown(kind)}.{near if near.startswith(' Did') else ''}"
+        )
 
 
 def join(path: str | Path, *parts: str) -> str:
@@ -67,7 +87,18 @@ def _remote(path: str | Path) -> Iterator[tuple[Any, str]]:
         filesystem, name = fsspec.core.url_to_fs(str(path))
     except (ImportError, ValueError) as error:
         raise StorageError(f"{path}: no such storage here ({error}).") from error
-    yield filesystem, name
+    try:
+        yield filesystem, name
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise
+    except Exception as error:
+        # the libraries behind fsspec have errors of their own for a server that cannot be reached
+        if isinstance(error, OSError) or type(error).__module__.split(".")[0] == "aiohttp":
+            what = " ".join(str(error).split()) or type(error).__name__
+            raise StorageError(
+                f"{path}: cannot be used ({what}). Check the address and the network."
+            ) from error
+        raise
 
 
 def exists(path: str | Path) -> bool:
