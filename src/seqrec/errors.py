@@ -61,7 +61,7 @@ def shown(value: Any, as_text: Callable[[Any], str] = repr) -> str:
     try:
         text = as_text(value)
     except (ValueError, RecursionError):  # numbers of thousands of digits
-        return f"a {type(value).__name__} too long to show"
+        return f"{type(value).__name__} too long to show"
     return text if len(text) <= 100 else f"{text[:80]}... ({len(text):,} characters)"
 
 

@@ -120,7 +120,7 @@ def parse(name: str) -> tuple[Metric, int]:
         raise SettingsError(f"metric {metric}: expected a function (ranks, k). Got {function!r}.")
     if not re.fullmatch("[0-9]{1,9}", k) or int(k) < 1:
         raise SettingsError(
-            f"metric {shown(name)}: expected a cut-off from 1 to {10**9 - 1:,} after '@', as in "
+            f"metric {shown(name)}: expected a cut-off of at least 1 after '@', as in "
             f"'{shown(metric, str)}@10'. Got {shown(k)}."
         )
     return function, int(k)
