@@ -17,6 +17,13 @@ OPENED = ("pathfile.yaml", "pathhttp.yaml")  # addresses of a file, which only o
 RIGHT = ("hexwidth.yaml",)  # a number as YAML writes it
 
 
+def use(name):
+    run = RunSettings.read(name)
+    run.check()
+    if name in OPENED:
+        train(run, progress=False)
+
+
 @pytest.mark.parametrize(
     "path", [p for p in sorted(CASES.glob("*.yaml")) if p.name not in RIGHT], ids=lambda path: path.stem
 )
@@ -27,10 +34,7 @@ def test_a_file_that_is_no_settings_is_refused_in_one_line(path, monkeypatch):
     tracemalloc.start()
     begin = time.process_time()
     with pytest.raises(SeqrecError) as refused:
-        run = RunSettings.read(path.name)
-        run.check()
-        if path.name in OPENED:
-            train(run, progress=False)
+        use(path.name)
     seconds, (_, peak) = time.process_time() - begin, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     message = str(refused.value)

@@ -177,6 +177,8 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
     """
     if isinstance(loss := content.get("loss"), dict):
         content = {**content, "loss": losses.upgraded(loss)}
+    if not isinstance(content.get("train") or {}, dict) or not isinstance(content.get("fit", {}), dict):
+        return content  # which whoever checks it refuses
     train = dict(content.get("train") or {})
     moved = {name: train.pop(name) for name in FitSettings.model_fields if name in train}
     if not moved:
