@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from seqrec import storage
-from seqrec.errors import DataError
+from seqrec.errors import DataError, shown
 
 UNKNOWN = -1
 
@@ -98,8 +98,23 @@ class Catalogue:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Catalogue:
-        """The catalogue of what ``to_bytes`` gave."""
-        frame = pl.read_parquet(io.BytesIO(content))
+        """The catalogue of what ``to_bytes`` gave.
+
+        Raises:
+            DataError: it is not one.
+        """
+        try:
+            frame = pl.read_parquet(io.BytesIO(content))
+        except BaseException as error:  # a panic in Rust, too, which is no Exception
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            raise DataError(
+                f"catalogue: not a Parquet file that can be read ({shown(error, str)})."
+            ) from error
+        if "id" not in frame.columns or not (
+            frame["id"].dtype.is_integer() or frame["id"].dtype == pl.String
+        ):
+            raise DataError("catalogue: expected a column id of texts or whole numbers.")
         attributes = frame.drop("id")
         return cls(frame["id"], attributes if attributes.width else None)
 

@@ -12,13 +12,14 @@ A query has one right answer or, with offsets, several: the ranks of query i are
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import numpy as np
 from pydantic import AfterValidator
 
-from seqrec.errors import SettingsError
+from seqrec.errors import SettingsError, shown
 from seqrec.settings import names
 
 CUTOFFS = (1, 5, 10, 20)
@@ -118,9 +119,10 @@ def parse(name: str) -> tuple[Metric, int]:
     function = names.resolve("metric", metric, BY_NAME)
     if not callable(function):
         raise SettingsError(f"metric {metric}: expected a function (ranks, k). Got {function!r}.")
-    if not k.isdigit() or int(k) < 1:
+    if not re.fullmatch("[0-9]{1,9}", k) or int(k) < 1:
         raise SettingsError(
-            f"metric {name!r}: expected a cut-off of at least 1 after '@', as in '{metric}@10'. Got {k!r}."
+            f"metric {shown(name)}: expected a cut-off of at least 1 after '@', as in "
+            f"'{shown(metric, str)}@10'. Got {shown(k)}."
         )
     return function, int(k)
 

@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr
 from seqrec import storage
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.sequences import COLUMNS, Sequences
-from seqrec.errors import DataError, SettingsError, did_you_mean
+from seqrec.errors import DataError, SettingsError, did_you_mean, shown
 from seqrec.evaluation import metrics
 from seqrec.evaluation.metrics import MetricName
 from seqrec.settings import yaml_file
@@ -172,8 +172,8 @@ def read_protocol(name: str | Path) -> Protocol:
     """
     own = str(name).endswith((".yaml", ".yml"))
     path = str(name) if own else FOLDER / f"{name}.yaml"
-    if not storage.exists(path):
-        raise SettingsError(f"protocol: unknown name {str(name)!r}.{did_you_mean(str(name), names())}")
+    if not (storage.exists(path) if own else name in names()):  # a plain name: no way into other folders
+        raise SettingsError(f"protocol: unknown name {shown(str(name))}.{did_you_mean(str(name), names())}")
     protocol = Protocol.of(yaml_file.read(path), "protocol")
     if own:
         protocol.data._beside = storage.parent(path)

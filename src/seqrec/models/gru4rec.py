@@ -55,9 +55,9 @@ from seqrec.training.one_table import OneTable, ReadsItems
 class GRU4RecSettings(Settings):
     """Hyperparameters of the network of GRU4Rec."""
 
-    width: int = Field(64, ge=1)
+    width: int = Field(64, ge=1, le=16_384)
     """Width of the item vectors."""
-    hidden: int = Field(128, ge=1)
+    hidden: int = Field(128, ge=1, le=16_384)
     """Units of each recurrent layer."""
     layers: int = Field(1, ge=1, le=8)
     """Recurrent layers."""
@@ -70,13 +70,13 @@ class GRU4RecSettings(Settings):
     """Dropout on the input item vectors."""
     dropout_hidden: float = Field(0.0, ge=0, lt=1)
     """Dropout on the output of each recurrent layer."""
-    steps: int = Field(16, ge=1)
+    steps: int = Field(16, ge=1, le=1_000_000)
     """Events each lane reads an update: 1 is session-parallel training as the authors have it; more is
     truncated back-propagation in time."""
     order: Literal["random", "start"] = "random"
     """Sequences enter the lanes in random order, or by the time of their first event, as the authors have
     it."""
-    longest: int = Field(1000, ge=1)
+    longest: int = Field(1000, ge=1, le=1_000_000)
     """Events of a history that are read to recommend, from its end."""
     normalise: bool = False
     """States and item vectors have length 1 (the origin's form)."""

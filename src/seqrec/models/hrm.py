@@ -47,9 +47,9 @@ Pooling = Literal["max", "average", "sum"]
 class HRMSettings(Settings):
     """Hyperparameters of the network of HRM."""
 
-    width: int = Field(64, ge=1)
+    width: int = Field(64, ge=1, le=16_384)
     """Width of all vectors."""
-    recent: int = Field(10, ge=1)
+    recent: int = Field(10, ge=1, le=1_000_000)
     """Items that stand for the last transaction."""
     pool_items: Pooling = "max"
     """First layer: over the items of the transaction."""

@@ -41,13 +41,13 @@ warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta"
 class ItemKNNSettings(Settings):
     """Hyperparameters of ``item_knn``."""
 
-    neighbours: int = Field(200, ge=1)
+    neighbours: int = Field(200, ge=1, le=2**31 - 1)
     """Nearest items kept for each item."""
     shrinkage: float = Field(0.0, ge=0)
     """Takes similarities down that rest on few users."""
     decay: float = Field(0.9, gt=0, le=1)
     """Weight of an item in the history against the one after it; 1 weighs all alike."""
-    recent: int = Field(200, ge=1)
+    recent: int = Field(200, ge=1, le=2**31 - 1)
     """Items of the history that are looked at, from its end."""
 
 

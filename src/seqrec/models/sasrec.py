@@ -42,17 +42,17 @@ from seqrec.training import batching
 class SASRecSettings(Settings):
     """Hyperparameters of the network of SASRec."""
 
-    width: int = Field(64, ge=1)
+    width: int = Field(64, ge=1, le=16_384)
     """Width of item vectors and states."""
-    blocks: int = Field(2, ge=1)
+    blocks: int = Field(2, ge=1, le=64)
     """Attention blocks."""
     heads: int = Field(1, ge=1)
     """Attention heads a block; divides the width."""
-    length: int = Field(200, ge=1)
+    length: int = Field(200, ge=1, le=1_000_000)
     """Events that are attended to, from the end of the history."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Dropout on inputs and on what each block adds."""
-    feedforward: float = Field(1.0, gt=0)
+    feedforward: float = Field(1.0, gt=0, le=64)
     """Inner width of the feed-forward layers, in widths (the paper: 1)."""
     gated: bool = False
     """SwiGLU feed-forward layers (Shazeer, 2020) in place of ReLU."""

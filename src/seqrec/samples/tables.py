@@ -64,14 +64,14 @@ class SampleSettings(Settings):
     kind: Literal["negatives", "prob"] = "negatives"
     """``negatives``: rows with label 0 are drawn. ``prob``: none are; each row has the probability of drawing
     its item (for negatives from the batch)."""
-    negatives: int = Field(10, ge=0)
+    negatives: int = Field(10, ge=0, le=1_000_000)
     """Negatives for each training event of label 1; ``kind: prob`` has none."""
     alpha: float | None = Field(None, ge=0)
     """Items are drawn with probability proportional to their training count to this power; None: 0.75, and 1
     for ``prob``."""
     recent: int = Field(10, ge=1, le=1000)
     """Items in the list of recent ones, at most."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**42)
     """Of the negatives, and of the order of rows."""
     shuffle: bool = True
     """Training rows in random order; else user by user, in the order of events, each followed by its

@@ -66,7 +66,7 @@ def global_temporal(
     test_cut: Cut = 0.9,
     targets: Targets = "last",
     validation_users: Share | None = None,
-    seed: Annotated[int, Field(ge=0)] = 0,
+    seed: Annotated[int, Field(ge=0, lt=2**42)] = 0,
 ) -> Split:
     """Training before ``validation_cut``, validation from there up to ``test_cut``, test from there on.
 

@@ -22,7 +22,7 @@ from seqrec.settings.base import Settings
 class NegativesSettings(Settings):
     """How the negatives of a loss are drawn."""
 
-    count: int = Field(256, ge=0)
+    count: int = Field(256, ge=0, le=1_000_000)
     """Sampled items: for the whole batch if shared, else for each position. 0 leaves the in-batch ones
     only."""
     alpha: float = Field(0.0, ge=0, le=2)

@@ -37,9 +37,9 @@ class TableSettings(Settings):
 class TrainSettings(Settings):
     """How a network is trained."""
 
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(20, ge=1, le=10**9)
     """Passes over the training events, at most."""
-    batch_positions: int = Field(1024, ge=1)
+    batch_positions: int = Field(1024, ge=1, le=2**31 - 1)
     """Targets in the loss an update, about."""
     optimizer: Literal["adamw", "adagrad"] = "adamw"
     """AdamW, or Adagrad with momentum (GRU4Rec's)."""
