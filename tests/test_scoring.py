@@ -29,9 +29,9 @@ class Table:
         items = self.table.shape[1]
         for begin in range(0, len(query), rows):
             some = np.arange(begin, min(begin + rows, len(query)))
-            edges = np.append(np.arange(0, items, self.width), items)
+            edges = [*range(0, items, self.width), items]
             of_rows = self.table[torch.from_numpy(some) % len(self.table)]
-            yield Scores(some, edges, lambda a, b, scores=of_rows: scores[:, a:b].clone())
+            yield Scores(some, query.select(some), edges, lambda a, b, scores=of_rows: scores[:, a:b].clone())
 
 
 @settings(max_examples=150, deadline=None)
@@ -91,9 +91,9 @@ def test_the_largest_are_ordered_by_index_among_equals(k: int, items: int, level
     scores = torch.from_numpy(np.random.default_rng(seed).integers(0, levels, (3, items)).astype(np.float32))
     scores[scores == 0] = -torch.inf
     values, columns = scoring.largest(scores, k)
-    for row, found, best in zip(scores.tolist(), columns.tolist(), values.tolist()):
+    for row, found, highest in zip(scores.tolist(), columns.tolist(), values.tolist()):
         assert found == sorted(range(items), key=lambda i: (-row[i], i))[:k]
-        assert best == [row[i] for i in found]
+        assert highest == [row[i] for i in found]
 
 
 def test_distinct_seen():

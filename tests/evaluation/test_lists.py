@@ -36,7 +36,8 @@ class Fixed:
     def score_blocks(self, query: Query, rows: int = 512):
         for begin in range(0, len(query), rows):
             some = np.arange(begin, min(begin + rows, len(query)))
-            yield Scores.whole(some, self.table[query.events.items[query.stops[some] - 1]])
+            asked = query.select(some)
+            yield Scores.whole(some, asked, self.table[query.events.items[asked.stops - 1]])
 
 
 def random_sequences(users: int = 40, items: int = 60, seed: int = 0) -> Sequences:

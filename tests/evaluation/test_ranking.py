@@ -265,7 +265,7 @@ class Blocks:
 
     def score_blocks(self, query: Query, rows: int = 512):
         for some in self.model.score_blocks(query, rows):
-            edges = np.append(np.arange(0, some.items, self.width), some.items)
+            edges = [*range(0, some.items, self.width), some.items]
             yield replace(some, edges=edges)
 
 

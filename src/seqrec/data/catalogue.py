@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from seqrec import storage
-from seqrec.errors import DataError
+from seqrec.errors import DataError, shown
 
 UNKNOWN = -1
 
@@ -27,6 +27,9 @@ class Catalogue:
     Args:
         ids: (n,) distinct ids, integers or strings.
         attributes: n rows beside the ids (titles, genres, ages ...), or None.
+
+    Raises:
+        DataError: an id is missing or occurs twice, or the attributes do not fit the ids.
     """
 
     def __init__(self, ids: pl.Series | Sequence[Any] | np.ndarray, attributes: pl.DataFrame | None = None):
@@ -95,7 +98,23 @@ class Catalogue:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Catalogue:
-        frame = pl.read_parquet(io.BytesIO(content))
+        """The catalogue of what ``to_bytes`` gave.
+
+        Raises:
+            DataError: it is not one.
+        """
+        try:
+            frame = pl.read_parquet(io.BytesIO(content))
+        except BaseException as error:  # a panic in Rust, too, which is no Exception
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            raise DataError(
+                f"catalogue: not a Parquet file that can be read ({shown(error, str)})."
+            ) from error
+        if "id" not in frame.columns or not (
+            frame["id"].dtype.is_integer() or frame["id"].dtype == pl.String
+        ):
+            raise DataError("catalogue: expected a column id of texts or whole numbers.")
         attributes = frame.drop("id")
         return cls(frame["id"], attributes if attributes.width else None)
 
@@ -106,6 +125,7 @@ class Catalogue:
 
     @classmethod
     def load(cls, path: str | Path) -> Catalogue:
+        """Reads a file that ``save`` wrote."""
         with storage.open_read(path) as stream:
             return cls.from_bytes(stream.read())
 

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import cast
 
 import polars as pl
 
@@ -221,12 +222,15 @@ def _ids(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series
             name, column, first_row + at + 1, "missing id. Every event needs one; drop the row or fill it in."
         )
     if series.dtype.is_integer():
-        try:
-            return series.cast(pl.Int64)
-        except pl.exceptions.InvalidOperationError as error:
-            raise DataError(
-                f"{name}, column {column!r}: an id exceeds 2^63. Read the column as strings."
-            ) from error
+        numbers = series.cast(pl.Int64, strict=False)
+        if (at := _first(numbers.is_null())) is not None:
+            raise _refuse(
+                name,
+                column,
+                first_row + at + 1,
+                f"an id exceeds 2^63. Got {series[at]!r}. Read the column as strings.",
+            )
+        return numbers
     if series.dtype.is_float():
         whole = (series == series.round()) & (series.abs() < 2.0**53)
         if (at := _first(~whole)) is not None:
@@ -261,14 +265,15 @@ def _numbers(series: pl.Series, name: str, column: str, first_row: int) -> pl.Se
 
 def _positions(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series:
     numbers = series if series.dtype.is_integer() else _numbers(series, name, column, first_row)
-    if (at := _first(numbers.is_null() | (numbers != numbers.round()).fill_null(False))) is not None:
+    places = numbers.cast(pl.Int64, strict=False)  # null where infinite or beyond 2^63
+    if (at := _first(places.is_null() | (numbers != numbers.round()).fill_null(False))) is not None:
         raise _refuse(
             name,
             column,
             first_row + at + 1,
             f"expected a whole number, the event's place in its user's sequence. Got {series[at]!r}.",
         )
-    return numbers.cast(pl.Int64)
+    return places
 
 
 def _times(series: pl.Series, name: str, column: str, first_row: int, may_be_missing: bool) -> pl.Series:
@@ -292,8 +297,11 @@ def _seconds(series: pl.Series, name: str, column: str, first_row: int) -> pl.Se
         parsed = _parsed(series.str.strip_chars())
     elif series.dtype == pl.Date or isinstance(series.dtype, pl.Datetime):
         parsed = _from_datetime(series)
+        parsed = pl.select(pl.when(parsed < YEAR_10000).then(parsed)).to_series()
+        # a date that no calendar has is shown as the number that it is
+        series = series.to_physical() if parsed.null_count() > series.null_count() else series
     elif series.dtype.is_integer() or series.dtype == pl.Null:
-        parsed = series.cast(pl.Int64)
+        parsed = series.cast(pl.Int64, strict=False)
     elif series.dtype.is_float() or series.dtype.is_decimal():
         parsed = series.cast(pl.Float64).fill_nan(None)
         series = parsed  # NaN is a missing time, not one that cannot be read
@@ -325,7 +333,7 @@ def in_seconds(times: pl.Series, name: str) -> pl.Series:
     times = whole(times)
     if times.null_count() == len(times):
         return times
-    first, last = float(times.min()), float(times.max())  # type: ignore[arg-type]
+    first, last = float(cast(float, times.min())), float(cast(float, times.max()))
     if (dates := _compact_dates(times, first, last)) is not None:
         seconds, what = dates, "dates such as 20200131"
     else:
@@ -342,7 +350,7 @@ def in_seconds(times: pl.Series, name: str) -> pl.Series:
         if not unit:
             return times
         seconds, what = whole(_divided(times, 1000**unit)), f"{UNITS[unit]} since 1970"
-    begin, end = utc(seconds.min()), utc(seconds.max())  # type: ignore[arg-type]
+    begin, end = utc(cast(float, seconds.min())), utc(cast(float, seconds.max()))
     logger.warning("%s: times are read as %s: they go from %s to %s.", name, what, begin, end)
     return seconds
 
@@ -387,12 +395,20 @@ def _parsed(text: pl.Series) -> pl.Series:
 
 
 def _from_datetime(times: pl.Series) -> pl.Series:
-    micros = times.cast(pl.Datetime("us")).dt.epoch("us")
+    micros = _in_micros(times)
     return (
         micros // 1_000_000
         if bool((micros % 1_000_000 == 0).fill_null(True).all())
         else _divided(micros, 1_000_000)
     )
+
+
+def _in_micros(times: pl.Series) -> pl.Series:
+    """Microseconds since 1970, null where they exceed 64 bits."""
+    if getattr(times.dtype, "time_unit", "") == "ms":
+        fits = times.to_physical().abs() < 2**63 // 1000
+        times = pl.select(pl.when(fits).then(times)).to_series()
+    return times.cast(pl.Datetime("us")).dt.epoch("us")
 
 
 def _divided(numbers: pl.Series, by: int) -> pl.Series:
@@ -409,4 +425,5 @@ def _datetimes(text: pl.Series) -> pl.Series:
         times = iso.str.to_datetime(time_unit="us", strict=False)
     except pl.exceptions.ComputeError:
         return pl.Series(text.name, [None] * len(text), dtype=pl.Datetime("us"))
-    return times.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if times.dtype.time_zone else times  # type: ignore[attr-defined]
+    zoned = isinstance(times.dtype, pl.Datetime) and times.dtype.time_zone
+    return times.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if zoned else times

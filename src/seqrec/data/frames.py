@@ -23,7 +23,11 @@ logger = logging.getLogger(__name__)
 
 
 def check_same_columns(frames: list[pl.DataFrame], sources: list[str]) -> None:
-    """Refuses files of which one lacks a column of the log that another has."""
+    """Refuses files of which one lacks a column of the log that another has.
+
+    Raises:
+        DataError: these are such files; names the column.
+    """
     for frame, source in zip(frames, sources):
         for name in log_columns.ALIASES:
             if (name in frame.columns) != (name in frames[0].columns):
@@ -60,8 +64,8 @@ def report_duplicates(count: int, policy: Duplicates, source: str) -> None:
 
 
 def whole_column(frame: pl.DataFrame, name: str) -> np.ndarray | None:
-    """A column as an array; None where it is absent or partly empty (then positions order the events, and
-    there is no time to split by)."""
+    """A column as an array, (rows,); None where it is absent or partly empty (then positions order the
+    events, and there is no time to split by)."""
     if name not in frame.columns or frame[name].null_count():
         return None
     return frame[name].to_numpy()
@@ -106,7 +110,11 @@ def attributes(
 
 
 def to_polars(frame: Any, name: str) -> pl.DataFrame:
-    """A pandas or polars frame, or a pyarrow table, as a polars frame."""
+    """A pandas or polars frame, or a pyarrow table, as a polars frame.
+
+    Raises:
+        DataError: something else, a column that occurs twice, or one of mixed types.
+    """
     if isinstance(frame, pl.LazyFrame):
         return frame.collect()
     if isinstance(frame, pl.DataFrame):

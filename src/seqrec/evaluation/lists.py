@@ -28,6 +28,11 @@ SUFFIXES = (".csv", ".parquet")
 
 
 def suffix_of(path: str | Path) -> str:
+    """The ending of a top-k file: ``.csv`` or ``.parquet``.
+
+    Raises:
+        SettingsError: another ending.
+    """
     suffix = Path(str(path)).suffix.lower()
     if suffix not in SUFFIXES:
         raise SettingsError(
@@ -38,7 +43,8 @@ def suffix_of(path: str | Path) -> str:
 
 def positions(sequences: Sequences, queries: Queries) -> np.ndarray:
     """(queries,) place of each (first) target in its user's sequence, from 0."""
-    return queries.targets[queries.first_targets[:-1]] - sequences.offsets[queries.users]
+    places: np.ndarray = queries.targets[queries.first_targets[:-1]] - sequences.offsets[queries.users]
+    return places
 
 
 def frame(lists: np.ndarray, split: Split, queries: Queries | None = None) -> pl.DataFrame:
@@ -221,7 +227,10 @@ def score(
     rows = np.flatnonzero(known)
     query, item, place = query[rows], item[rows], place[rows]
     raw_item = table["item_id"].gather(rows)
-    name = lambda row: f"user {table['user_id'][int(rows[row])]}"  # noqa: E731
+
+    def name(row: int) -> str:
+        return f"user {table['user_id'][int(rows[row])]}"
+
     if (row := first_repeat(query, place)) is not None:
         raise DataError(
             f"{source}: {name(row)}: rank {place[row]} is given twice. Number each list from 1 without "

@@ -119,12 +119,12 @@ def rank(
         place = np.arange(len(of_row)) - np.repeat(np.cumsum(counts) - counts, counts)
         at = offsets[scores.rows][of_row] + place
         found = _Some(scorer, scores, of_row, targets[at], place, refused, ranks.lists.shape[1])
-        found.compare(Seen(query.select(scores.rows), found.device))
+        found.compare(Seen(scores.query, found.device))
         ranks.unfiltered[at], ranks.filtered[at] = found.ranks(False), found.ranks(True)
         ranks.ties_unfiltered[at], ranks.ties[at] = found.equal.cpu(), (found.equal - found.equal_seen).cpu()
         if ranks.lists.shape[1]:
-            ranks.lists_unfiltered[scores.rows] = found.unfiltered.found()[0].cpu()
-            ranks.lists[scores.rows] = found.filtered.found()[0].cpu()
+            ranks.lists_unfiltered[scores.rows] = found.unfiltered.found()[0]
+            ranks.lists[scores.rows] = found.filtered.found()[0]
     if split.cold_targets_miss:
         cold = split.item_counts[targets] == 0
         ranks.filtered[cold] = ranks.unfiltered[cold] = items + 1

@@ -196,7 +196,8 @@ class Split:
     @property
     def trained_users(self) -> np.ndarray:
         """(users,) bool, True for users with a target in training; the vectors of others stay untrained."""
-        return self.train_stops - self.train_starts > 1
+        trained: np.ndarray = self.train_stops - self.train_starts > 1
+        return trained
 
     @property
     def train_positions(self) -> int:

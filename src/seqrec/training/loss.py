@@ -75,6 +75,8 @@ class Loss(Settings, ABC):
 
 
 class Softmax(Loss):
+    """The target against all items."""
+
     name: Literal["softmax"] = "softmax"
     """Cross-entropy over the whole catalogue."""
     smoothing: float = Field(0.0, ge=0, lt=1)
@@ -87,6 +89,8 @@ class Softmax(Loss):
 
 
 class SampledSoftmax(Loss):
+    """The target against drawn negatives, as one choice."""
+
     name: Literal["sampled_softmax"] = "sampled_softmax"
     """Cross-entropy over the target and drawn negatives."""
 
@@ -100,6 +104,8 @@ class SampledSoftmax(Loss):
 
 
 class BCE(Loss):
+    """The target liked or disliked, its negatives disliked."""
+
     uses_disliked = True
     name: Literal["bce"] = "bce"
     """Binary cross-entropy of the target and drawn negatives."""
@@ -109,6 +115,8 @@ class BCE(Loss):
 
 
 class GBCE(Loss):
+    """``bce`` calibrated for how few of the items are drawn."""
+
     name: Literal["gbce"] = "gbce"
     """Generalised binary cross-entropy."""
     t: float = Field(0.75, ge=0, le=1)
@@ -119,6 +127,8 @@ class GBCE(Loss):
 
 
 class BPR(Loss):
+    """The target against each negative."""
+
     name: Literal["bpr"] = "bpr"
     """Bayesian personalised ranking: target above negative, pair by pair."""
 
@@ -127,6 +137,8 @@ class BPR(Loss):
 
 
 class BPRMax(Loss):
+    """The target against its negatives, weighted by their softmax."""
+
     name: Literal["bpr_max"] = "bpr_max"
     """BPR in which the highest negatives count most."""
     regularisation: float = Field(1.0, ge=0)
@@ -149,6 +161,8 @@ class BPRMax(Loss):
 
 
 class TOP1(Loss):
+    """The target against each negative, with a pull of these towards 0."""
+
     name: Literal["top1"] = "top1"
     """TOP1: target above negative, and negatives near 0."""
 
@@ -157,6 +171,8 @@ class TOP1(Loss):
 
 
 class TOP1Max(Loss):
+    """``top1`` with negatives weighted by their softmax."""
+
     name: Literal["top1_max"] = "top1_max"
     """TOP1 in which the highest negatives count most."""
 

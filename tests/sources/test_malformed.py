@@ -1,0 +1,109 @@
+"""Files that are no proper logs: read right, or refused in one plain line, by reading and preparing alike."""
+
+import re
+from pathlib import Path
+
+import pytest
+from random_logs import assert_same, write
+
+from seqrec import read_log
+from seqrec.errors import DataError
+from seqrec.sources.preparing import prepare
+
+CASES = Path(__file__).parent / "cases"
+
+ROWS = {
+    "blanktabheader.tsv": [("u1", "i1"), ("u1", "i2"), ("u2", "i1")],
+    "compact.csv": [("u1", "a", 1580428800), ("u1", "b", 1580515200)],
+    "cr.csv": [("u1", "i1", 1), ("u1", "i2", 2), ("u2", "i1", 3)],
+    "gz_concat.csv.gz": [("u1", "i1"), ("u1", "i2")],
+    "gz_trailing.csv.gz": [("u1", "i1"), ("u1", "i2")],
+    "hugeheader.csv": [("u1", "i1", 1), ("u1", "i2", 2)],
+    "iso.csv": [("u1", "c", 1580601600), ("u1", "d", 1580688000)],
+    "partial_times.csv": [(0, "a", None, 0), (0, "b", 5, 1), (0, "b", 6, 2)],
+    "strayquotes.csv": [
+        (f"u{i % 5}", f"i{i}", {4: '"Weird Al', 19: '"Scary'}.get(i, f"film {i}")) for i in range(30)
+    ],
+    "strayquotes2.csv": [(f"u{i % 5}", {4: '"i4', 19: '"i19'}.get(i, f"i{i}")) for i in range(30)],
+    "utf16.csv": [("u1", "i1"), ("u1", "i2"), ("u2", "i1")],
+    "utf16_accents.csv": [("gül", "é1", 1), ("gül", "é2", 2), ("bo", "é1", 3), ("bo", "é3", 4)],
+}
+REFUSED = {
+    "array.jsonl": "row 1: expected a JSON object. Got .*an object a line",
+    "empty_object.jsonl": "row 1: expected an object with the columns of the log as keys",
+    "gz_garbage.csv.gz": "truncated or damaged gzip",
+    "id_binary.parquet": "column 'user_id': expected integers or strings as ids. Got Binary",
+    "id_uint64.parquet": "row 3, column 'user_id': an id exceeds 2\\^63. Got 18446744073709551615",
+    "mix.jsonl": "row 2, column 'timestamp': expected .* Got '2020-02-03'",
+    "mix2.csv": "row 2, column 'timestamp': expected .* Got '2020-02-03'",
+    "null.jsonl": "row 1: expected a JSON object. Got 'null'",
+    "null_header.tsv": "line 1: a NUL byte, which no text has",
+    "pos_1e30.csv": "row 1, column 'position': expected a whole number.* Got '1e30'",
+    "pos_inf.csv": "row 1, column 'position': expected a whole number.* Got 'inf'",
+    "pos_uint64.parquet": "row 3, column 'position': expected a whole number.* Got 18446744073709551615",
+    "ts_ms_overflow.parquet": "row 3, column 'timestamp': expected .* Got 9000000000000000000",
+    "ts_s_overflow.parquet": "row 3, column 'timestamp': expected .* Got 9200000000000000000",
+    "ts_uint64.parquet": "row 3, column 'timestamp': expected .* Got 18446744073709551615",
+    "x.csv": "column '' occurs twice in the header",
+}
+
+
+def assert_refused(path, message, tmp_path, **options):
+    """Both doors give the same short message, which names the file."""
+    texts = []
+    for read in (read_log, lambda path, **options: prepare(path, tmp_path / "out", **options)):
+        with pytest.raises(DataError, match=message) as refusal:
+            read(path, **options)
+        texts.append(str(refusal.value))
+    assert texts[0] == texts[1]
+    assert "\n" not in texts[0]
+    assert len(texts[0]) < 1500
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_case_is_accounted_for():
+    assert {path.name for path in CASES.iterdir()} == {*ROWS, *REFUSED}
+
+
+@pytest.mark.parametrize("least", [0, 2])
+@pytest.mark.parametrize("name", ROWS)
+def test_cases_that_are_read(name, least, tmp_path):
+    log = read_log(CASES / name)
+    rows = log.frame.select(log.frame.columns[: len(ROWS[name][0])]).rows()
+    assert rows == ROWS[name]
+    try:
+        expected = log.filter(least).sequences()
+    except DataError as error:
+        with pytest.raises(DataError, match=re.escape(str(error))):
+            prepare(CASES / name, tmp_path / "out", min_item_count=least)
+        return
+    assert_same(prepare(CASES / name, tmp_path / "out", min_item_count=least), expected)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_cases_that_are_refused(name, tmp_path):
+    assert_refused(CASES / name, f"{re.escape(name)}.*{REFUSED[name]}", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('u,i,t\n1,2,5" disc\n3,4,"12"" disc"\n', ['5" disc', '12" disc']),
+        ('u,i,t\n1,2,"a, b\nc"\n3,4,x\n', ["a, b\nc", "x"]),
+        ('u,i,t\r\n1,2,"a\r\nb"\r\n3,4,"x"\r\n', ["a\r\nb", "x"]),
+        ('u,i,"t"\n1,2,"a\n3,4,b"\n5,6,c\n', ["a\n3,4,b", "c"]),
+        ('u,i,t\n0,1,"p, q"\n1,2,"a\n3,4,b"\n5,6,c\n', ["p, q", "a\n3,4,b", "c"]),
+        ('u,i,t\n1,2,"Weird Al\n3,4,"Hello, Dolly"\n5,6,c', ['"Weird Al', "Hello, Dolly", "c"]),
+        ('u,i,t\n1,2,"Weird Al" Yankovic\n3,4,x\n', ['"Weird Al" Yankovic', "x"]),
+        ('u,i,t\n1,2,""\n3,4,""""\n5,6,"a"', ["", '"', "a"]),
+        ('u,i,t\n1,2,"a\rb"\r3,4,c\r', ["a\rb", "c"]),
+        ("u,i,t\n1,2,a\r3,4,b\n5,6,c\r\n", ["a", "b", "c"]),
+    ],
+)
+@pytest.mark.parametrize("delimiter", [",", "\t", "::"])
+def test_quotes_and_line_ends(text, rows, delimiter, tmp_path):
+    text = text.replace("u,i", "user_id,item_id", 1).replace(",", delimiter)
+    path = write(tmp_path, text)
+    log = read_log(path, format="csv", delimiter=delimiter)
+    assert log.frame["t"].to_list() == [row.replace(",", delimiter) for row in rows]
+    assert prepare(path, tmp_path / "out", format="csv", delimiter=delimiter).events == len(rows)
