@@ -72,7 +72,7 @@ def slowly(
     everything = sorted(range(model.items), key=lambda item: (-scores[item], item))
     unseen = [item for item in everything if item not in history]
     filtered = (
-        model.items + 1
+        metrics.rank_of_miss(model.items)
         if target in history
         else 1 + sum(scores[i] >= scores[target] for i in unseen if i != target)
     )
@@ -125,7 +125,7 @@ def slowly_sets(model: Arbitrary, history: list[int], targets: list[int], filter
     scores = model.one(np.array(history, dtype=np.int32)).tolist()
     left = [i for i in range(model.items) if not (filter_seen and i in history)]
     order = sorted(left, key=lambda i: (-scores[i], i in targets, targets.index(i) if i in targets else i))
-    return [order.index(t) + 1 if t in order else model.items + 1 for t in targets]
+    return [order.index(t) + 1 if t in order else metrics.rank_of_miss(model.items) for t in targets]
 
 
 @settings(max_examples=60, deadline=None)
@@ -198,7 +198,7 @@ def test_candidates_that_are_not_ranked(restricted: dict[str, np.ndarray]):
         history = split.sequences.items[split.sequences.offsets[user] : target]
         scores, item = model.one(history), int(split.sequences.items[target])
         expected = sum(scores[j] >= scores[item] for j in range(31) if j not in out)
-        assert ranks.unfiltered[i] == (32 if item in out else expected)
+        assert ranks.unfiltered[i] == (metrics.rank_of_miss(31) if item in out else expected)
         assert not out & set(ranks.lists[i].tolist())
 
 
@@ -210,7 +210,7 @@ def test_a_refused_target_does_not_stand_behind_its_equals():
     split = leave_one_out(sequences_of([np.array([0, 1, 2, 3]), np.array([4, 0, 1, 2])], 5))
     queries = Queries.sets(split.sequences, np.array([2]), np.array([4]))
     ranks = ranking.rank(Fixed(5, 1), split, queries, candidates=Filter(deny=np.array([3])))
-    assert ranks.unfiltered.tolist() == ranks.filtered.tolist() == [1, 6]
+    assert ranks.unfiltered.tolist() == ranks.filtered.tolist() == [1, metrics.rank_of_miss(5)]
     assert ranks.ties.tolist() == ranks.ties_unfiltered.tolist() == [0, 1]  # the refused one with the other
     assert ranks.metrics(True)["ndcg@5"][0] == pytest.approx(1 / (1 + 1 / np.log2(3)))
 
@@ -331,7 +331,7 @@ def test_targets_never_trained_on_count_as_misses_where_the_protocol_says_so():
     ordinary = ranking.rank(model, split, split.test)
     assert ordinary.unfiltered[0] == 4
     ranks = ranking.rank(model, replace(split, cold_targets_miss=True), split.test)
-    assert ranks.unfiltered[0] == ranks.filtered[0] == 5
+    assert ranks.unfiltered[0] == ranks.filtered[0] == metrics.rank_of_miss(4)
 
 
 def test_a_model_is_not_asked_under_other_ids():
@@ -349,6 +349,13 @@ def test_a_model_is_not_asked_under_other_ids():
         split = leave_one_out(other)
         with pytest.raises(DataError, match=f"{kind} ids: expected those that markov was trained on"):
             ranking.rank(model, split, split.test)
+
+
+def test_a_miss_in_a_small_catalogue_is_no_hit():
+    split = leave_one_out(sequences_of([np.array([0, 1, 2]), np.array([4, 3, 4])], 5))
+    found = ranking.rank(Popularity().fit(split), split, split.test).metrics(True, (20,))
+    assert found["recall@20"].tolist() == [1, 0]
+    assert found["ndcg@20"][1] == found["mrr@20"][1] == 0
 
 
 def test_targets_that_were_seen():

@@ -131,7 +131,7 @@ class Scored:
     """What an imported list is worth on a split.
 
     Attributes:
-        ranks: (targets,) int64 rank of each target in its list; number of items + 1 for a miss.
+        ranks: (targets,) int64 rank of each target in its list; ``metrics.rank_of_miss`` for a miss.
         users: (queries,) int64 user of each query.
         offsets: (queries + 1,) int64 where the targets of each query begin; None: each has one.
         longest: the largest rank in the file: metrics beyond it would be understated and are not given.
@@ -262,7 +262,7 @@ def score(
                 "This protocol filters the whole history: filter it, or score without the filter."
             )
     targets, span = split.targets(queries), len(s.item_catalogue)
-    ranks = np.full(len(targets), span + 1, dtype=np.int64)
+    ranks = np.full(len(targets), metrics.rank_of_miss(span), dtype=np.int64)
     # Each target's place is where its query's list has its item.
     number = np.repeat(np.arange(len(queries)), np.diff(queries.first_targets))
     wanted = number * span + targets
@@ -273,7 +273,7 @@ def score(
         hit = listed[at] == wanted
         ranks[hit] = place[at[hit]]
     if split.cold_targets_miss:
-        ranks[split.item_counts[targets] == 0] = span + 1
+        ranks[split.item_counts[targets] == 0] = metrics.rank_of_miss(span)
     return Scored(
         ranks,
         queries.users,

@@ -25,6 +25,12 @@ from seqrec.settings import names
 CUTOFFS = (1, 5, 10, 20)
 
 
+def rank_of_miss(items: int) -> int:
+    """The rank of a target that no list has: beyond the catalogue's last place and beyond every usual cut-off,
+    so that in a small catalogue it is no hit either."""
+    return max(items + 1, 65_535)
+
+
 Metric = Callable[..., np.ndarray]
 """``metric(ranks, k)`` gives (queries,) values; ``metric(ranks, k, offsets)`` those of queries with several
 right answers."""

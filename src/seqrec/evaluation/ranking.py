@@ -127,7 +127,7 @@ def rank(
             ranks.lists[scores.rows] = found.filtered.found()[0]
     if split.cold_targets_miss:
         cold = split.item_counts[targets] == 0
-        ranks.filtered[cold] = ranks.unfiltered[cold] = items + 1
+        ranks.filtered[cold] = ranks.unfiltered[cold] = metrics.rank_of_miss(items)
     return ranks
 
 
@@ -227,7 +227,7 @@ class _Some:
         missed = self.not_ranked | (self.repeated > 0) if filtered else self.not_ranked
         if len(self.places) > 1:
             ranks = ranks - self._equals_behind(missed)
-        return torch.where(missed, self.scores.items + 1, ranks).cpu().numpy()
+        return torch.where(missed, metrics.rank_of_miss(self.scores.items), ranks).cpu().numpy()
 
     def _equals_behind(self, missed: Tensor) -> Tensor:
         """(targets,) how many later targets of the same query have the same score: each has a rank of its
