@@ -245,6 +245,12 @@ def read_text(path: str | Path, encoding: str = "utf-8") -> str:
         raise DataError(_bad_encoding(path, encoding, data.count(b"\n", 0, error.start) + 1)) from error
 
 
+def start(path: str | Path, encoding: str = "utf-8", size: int = SAMPLE) -> str:
+    """About so many characters of a text file's beginning; what does not fit the encoding is replaced."""
+    with _open_text(path, encoding) as text:
+        return text.read(size)[:size].decode(errors="replace").removeprefix("\ufeff")
+
+
 def first_line(path: str | Path, encoding: str = "utf-8") -> str:
     """The first line that is not blank (white space), without its line break.
 
@@ -438,6 +444,8 @@ def _text_batches(
                 newlines_in_values=quotes.spans,
             )
             try:
+                if not data.isascii():
+                    data.decode()  # whichever columns are selected
                 # in one piece: cut for several threads, a line could be longer than a piece
                 whole = pyarrow.csv.ReadOptions(block_size=len(data) + 1, column_names=columns)
                 table = pyarrow.csv.read_csv(pa.BufferReader(data), whole, parse, convert)
