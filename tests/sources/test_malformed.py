@@ -1,8 +1,11 @@
 """Files that are no proper logs: read right, or refused in one plain line, by reading and preparing alike."""
 
+import gzip
+import json
 import re
 from pathlib import Path
 
+import polars as pl
 import pytest
 from random_logs import assert_same, write
 
@@ -107,3 +110,96 @@ def test_quotes_and_line_ends(text, rows, delimiter, tmp_path):
     log = read_log(path, format="csv", delimiter=delimiter)
     assert log.frame["t"].to_list() == [row.replace(",", delimiter) for row in rows]
     assert prepare(path, tmp_path / "out", format="csv", delimiter=delimiter).events == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "message"),
+    [
+        (
+            "csv",
+            ["2020-01-31", "1580428800"],
+            "row 1, column 'time': expected times written as in .*dates. Got",
+        ),
+        ("csv", ["1580428800", "2020-01-31"], "row 1, column 'time': expected times written as in .*numbers"),
+        ("csv", ["20200131", "2020-01-31"], "row 1, column 'time': expected times written as in .*numbers"),
+        ("csv", ["20200131", "1580428800"], "some times are dates such as 20200131, others are seconds"),
+        ("csv", ["1580428800000", "1580428800"], "expected all times in one unit"),
+    ],
+)
+def test_times_are_written_alike_in_all_files(name, contents, message, tmp_path):
+    """Else one file would be in 1970."""
+    paths = [
+        write(tmp_path, f"user_id,item_id,time\n1,2,{time}\n1,3,{time}\n", f"{i}.csv")
+        for i, time in enumerate(contents)
+    ]
+    assert_refused(paths, message, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_ids_that_are_numbers_in_one_file_and_text_in_another_are_text(kind, tmp_path):
+    paths = [tmp_path / f"{i}.{kind}" for i in range(2)]
+    for path, items in zip(paths, ([1, 2], ["2", "x"])):
+        frame = pl.DataFrame({"user_id": [7, 7], "item_id": items})
+        frame.write_ndjson(path) if kind == "jsonl" else frame.write_parquet(path)
+    log = read_log(paths)
+    assert log.frame["item_id"].to_list() == ["1", "2", "2", "x"]
+    assert_same(prepare(paths, tmp_path / "out"), log.sequences())
+
+
+def test_features_have_one_type_whatever_the_file_that_they_are_in(tmp_path):
+    paths = [
+        write(tmp_path, f"user_id,item_id,size\n1,2,{size}\n", f"{i}.csv")
+        for i, size in enumerate(["1.50", "02", "x"])
+    ]
+    assert read_log(paths).frame["size"].to_list() == ["1.50", "02", "x"]
+    assert read_log(paths[:1]).frame["size"].to_list() == [1.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("log.csv", b"PK\x03\x04rest", "Got a zip archive or an Excel workbook. Unpack it"),
+        ("log.xlsx", b"PK\x03\x04rest", "Got a zip archive or an Excel workbook. Unpack it"),
+        ("log.csv.bz2", b"BZh91AY", "Got a bzip2 archive"),
+        ("log.csv", b"PAR1rest", "expected text. Got a Parquet file"),
+        ("log.txt", b'[{"user_id": 1}]', "Got what looks like one JSON array"),
+        ("log.json", b'{"user_id": 1, "x": "' + 70_000 * b"y" + b'"}', "no column for item_id"),
+        ("log.jsonl", b'{"user_id": 1, "item_id": 2}\n[1]\n', "row 2: expected a JSON object"),
+        ("log.jsonl", b'{"user_id": 1, "item_id": 2}\n3\n', "row 2: expected a JSON object"),
+        ("log.jsonl", b'{"user_id": 1, "item_id": 2}\n' + 99_999 * b"[", "row 2: not valid JSON"),
+        ("log.csv", b"user_id,item_id\n1,\0\n", "line 2: a NUL byte"),
+        ("log.csv", b"user_id,item_id\n1,2\n" + 70_000_000 * b"x", "a line of more than 64 MiB"),
+        ("log.csv", b"a" * 100_000 + b",b\n1,2\n", "no column for user_id"),
+        ("log.csv", b",".join(b"c%d" % i for i in range(50_000)) + b"\n1,2\n", "no column for user_id"),
+        ("log.csv", b"user_id,item_id,time\n1,2," + b"9" * 100_000, "row 1, column 'time'"),
+        ("log.csv", gzip.compress(b"user_id,item_id\n" + 20_000_000 * b"1,2\n"), "unpacks to more than 250"),
+        (
+            "log.csv",
+            gzip.compress(b"user_id,item_id\n" + 90_000_000 * b"1"),
+            "unpacks to more than 250|64 MiB",
+        ),
+        ("log.csv", b"", "the file is empty"),
+        ("log.csv", b" \n\t\n", "the file is empty"),
+        ("log.csv", b"user_id,item_id\n\n", "a header but no events"),
+    ],
+)
+def test_what_is_no_log_is_refused_in_one_line(name, content, message, tmp_path):
+    assert_refused(write(tmp_path, content, name), message, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"a": 1}', json.dumps({f"film {i}": i for i in range(10_000)}).encode()]
+)
+def test_a_dictionary_is_no_table_of_attributes(content, tmp_path):
+    log = write(tmp_path, "user_id,item_id\n1,2\n")
+    table = write(tmp_path, content, "items.json")
+    with pytest.raises(DataError, match=r"items\.json: no column for item_id") as refusal:
+        read_log(log, items=table)
+    assert len(str(refusal.value)) < 1500
+
+
+def test_tables_of_attributes_are_read_strictly_too(tmp_path):
+    log = write(tmp_path, "user_id,item_id\n" + "".join(f"u,i{i}\n" for i in range(30)))
+    text = (CASES / "strayquotes.csv").read_text()
+    table = write(tmp_path, "\n".join(line.split(",", 1)[1] for line in text.splitlines()), "films.csv")
+    assert read_log(log, items=table).items["title"][4:6].to_list() == ['"Weird Al', "film 5"]

@@ -40,6 +40,7 @@ IDS = ("user_id", "item_id", "basket_id", "session_id")
 YEAR_10000 = 253_402_300_800
 """In seconds; so many milliseconds are in 1978. A time this late is in milliseconds, one a thousand times as
 late in microseconds, and so on."""
+YEAR_1990 = 631_152_000
 UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
 COMPACT_DATES = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 """Dates written as integers, by their digits."""
@@ -144,8 +145,8 @@ def validated(
 
     Args:
         mapping: canonical name -> column of the frame, as ``resolve`` gives it.
-        text: the values come from a text file: strings that may be numbers or times. Ids stay strings; see
-            ``integers``.
+        text: the values come from a text file: strings that may be numbers or times. Ids and features stay
+            strings, since only the whole column tells what they are; see ``integers`` and ``typed``.
         first_row: rows before this frame in the same file, so that messages name the file's rows.
         features: keep the other columns too.
     Raises:
@@ -167,7 +168,7 @@ def validated(
     if features:
         for column in frame.columns:
             if column not in mapping.values() and column not in columns:
-                columns[column] = typed(frame[column]) if text else frame[column]
+                columns[column] = frame[column]
     return pl.DataFrame(list(columns.values()))
 
 
@@ -320,6 +321,42 @@ def _seconds(series: pl.Series, name: str, column: str, first_row: int) -> pl.Se
     return whole(parsed)
 
 
+class Notation:
+    """How the times of a log are written, numbers or dates, which must be the same in all of its files: the
+    numbers may be dates too (20200131), or in milliseconds, and only all of them together tell."""
+
+    def __init__(self) -> None:
+        self._first: tuple[str, str, int] | None = None
+
+    def check(self, times: pl.Series, name: str, first_row: int) -> None:
+        """Looks at the first time of some rows.
+
+        Raises:
+            DataError: it is written in another way than those before.
+        """
+        at = times.is_not_null().arg_max()
+        if not len(times) or at is None or times[at] is None:
+            return
+        kind = "dates"
+        if times.dtype.is_numeric() or (
+            times.dtype == pl.String
+            and times[at : at + 1].str.strip_chars().cast(pl.Float64, strict=False).null_count() == 0
+        ):
+            kind = "numbers"
+        row = first_row + at + 1
+        if self._first is None:
+            self._first = (kind, name, row)
+        elif self._first[0] != kind:
+            before, where, first = self._first
+            raise _refuse(
+                name,
+                times.name,
+                row,
+                f"expected times written as in {where}, row {first}, which are {before}. Got {times[at]!r}. "
+                "Write all of them alike.",
+            )
+
+
 def in_seconds(times: pl.Series, name: str) -> pl.Series:
     """The times of a whole log as seconds since 1970, where they may be in a finer unit, or dates written as
     integers (20200131).
@@ -333,6 +370,11 @@ def in_seconds(times: pl.Series, name: str) -> pl.Series:
     if times.null_count() == len(times):
         return times
     first, last = float(times.min()), float(times.max())  # type: ignore[arg-type]
+    if _are_mixed(times, first, last):
+        raise DataError(
+            f"{name}: some times are dates such as 20200131, others are seconds since 1970. Got {first:.0f} "
+            f"and {last:.0f}. Write all of them alike."
+        )
     if (dates := _compact_dates(times, first, last)) is not None:
         seconds, what = dates, "dates such as 20200131"
     else:
@@ -352,6 +394,16 @@ def in_seconds(times: pl.Series, name: str) -> pl.Series:
     begin, end = utc(seconds.min()), utc(seconds.max())  # type: ignore[arg-type]
     logger.warning("%s: times are read as %s: they go from %s to %s.", name, what, begin, end)
     return seconds
+
+
+def _are_mixed(times: pl.Series, first: float, last: float) -> bool:
+    """Whether some are dates written as integers, which as seconds would be in 1970, and all others are
+    seconds from 1990 on: two files of which one would be in 1970."""
+    if not 19_700_101 <= first <= 20_991_231 < YEAR_1990 <= last < YEAR_10000:
+        return False
+    early = times.filter(times < YEAR_1990)
+    days = early.cast(pl.Int64, strict=False).cast(pl.String).str.to_datetime("%Y%m%d", strict=False)
+    return len(early) > 0 and days.null_count() == 0
 
 
 def _compact_dates(times: pl.Series, first: float, last: float) -> pl.Series | None:
