@@ -3,9 +3,12 @@
 import gzip
 import json
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from random_logs import assert_same, write
 
@@ -203,3 +206,65 @@ def test_tables_of_attributes_are_read_strictly_too(tmp_path):
     text = (CASES / "strayquotes.csv").read_text()
     table = write(tmp_path, "\n".join(line.split(",", 1)[1] for line in text.splitlines()), "films.csv")
     assert read_log(log, items=table).items["title"][4:6].to_list() == ['"Weird Al', "film 5"]
+
+
+TIMES = "expected seconds since 1970 or"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        (
+            "user_id",
+            pa.array([Decimal(1)], pa.decimal128(38)),
+            "expected integers or strings as ids. Got Dec",
+        ),
+        ("user_id", pa.array([[1]]), "expected integers or strings as ids. Got List"),
+        ("user_id", pa.array([{"a": 1}]), "expected integers or strings as ids. Got Struct"),
+        ("user_id", pa.array(["a"]).dictionary_encode(), None),
+        ("timestamp", pa.array(["2020-01-01"]).dictionary_encode(), None),
+        ("timestamp", pa.array([b"1"]), f"{TIMES} dates. Got Binary"),
+        ("timestamp", pa.array([-(2**62)], pa.timestamp("ms")), f"{TIMES} an ISO date .* Got -46116"),
+        (
+            "timestamp",
+            pa.array([-63_000_000_000], pa.timestamp("s")),
+            "expected a time since 1970. Got -63",
+        ),
+        ("timestamp", pa.array([563_000_000_000], pa.timestamp("s")), f"{TIMES} an ISO date .* Got 56300"),
+        ("timestamp", pa.array([2**31 - 1], pa.date32()), f"{TIMES} an ISO date .* Got 2147483647"),
+        ("timestamp", pa.array([float("inf")]), f"{TIMES} an ISO date .* Got inf"),
+        ("position", pa.array([[1]]), "expected numbers. Got List"),
+        ("rating", pa.array([{"a": 1}]), "expected numbers. Got Struct"),
+        ("rating", pa.array(["1"]).dictionary_encode(), None),
+        ("x", pa.array([{"a": [1]}]), None),
+        ("x", pa.array([Decimal(1)], pa.decimal256(50)), "expected numbers of at most 38 digits"),
+    ],
+)
+def test_parquet_of_unusual_types(name, values, message, tmp_path):
+    path = tmp_path / "log.parquet"
+    columns = {"user_id": pa.array([1]), "item_id": pa.array([2])} | {name: values}
+    pyarrow.parquet.write_table(pa.table(columns), path)
+    if message is None:
+        assert len(read_log(path)) == prepare(path, tmp_path / "out").events == 1
+    else:
+        assert_refused(path, f"column '{name}': {message}", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"user_id": 18446744073709551615, "item_id": 1}', "column 'user_id': an id exceeds 2\\^63"),
+        ('{"user_id": "\\ud800", "item_id": 1}', "half of a surrogate pair"),
+        ('{"user_id": 1, "item_id": 1, "rating": 1e400}', "cannot be parsed"),
+        ('{"user_id": 1, "item_id": 1}{"user_id": 2, "item_id": 1}', "not valid JSON"),
+        ('{"user_id": [1], "item_id": 1}', None),
+    ],
+)
+def test_json_of_unusual_values(line, message, tmp_path):
+    path = write(tmp_path, '{"user_id": 1, "item_id": 1}\n' + line + "\n", "log.jsonl")
+    assert_refused(path, f"row 2.*{message}" if message else "log.jsonl", tmp_path)
+
+
+def test_a_file_that_quotes_everything_quotes_missing_numbers_too(tmp_path):
+    path = write(tmp_path, '"user_id","item_id","rating"\n"1","2",""\n"1","NA","4"\n')
+    assert read_log(path).frame.rows() == [(1, "2", None), (1, "NA", 4.0)]

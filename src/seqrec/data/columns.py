@@ -40,7 +40,7 @@ IDS = ("user_id", "item_id", "basket_id", "session_id")
 YEAR_10000 = 253_402_300_800
 """In seconds; so many milliseconds are in 1978. A time this late is in milliseconds, one a thousand times as
 late in microseconds, and so on."""
-YEAR_1990 = 631_152_000
+YEAR_1, YEAR_1990 = -62_135_596_800, 631_152_000
 UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
 COMPACT_DATES = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 """Dates written as integers, by their digits."""
@@ -249,15 +249,24 @@ def _ids(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series
     return series
 
 
+def _stripped(text: pl.Series) -> pl.Series:
+    """Numbers or times as text without blanks, null where nothing is left: a file that quotes everything
+    writes a missing number as ``""``."""
+    text = text.str.strip_chars()
+    return pl.select(pl.when(text != "").then(text)).to_series().alias(text.name)
+
+
 def _numbers(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series:
     """Float64 (or Float32 as it was), null where missing."""
     if series.dtype == pl.Float32:
         return series.fill_nan(None)
-    numbers = (
-        series.str.strip_chars().cast(pl.Float64, strict=False)
-        if series.dtype == pl.String
-        else series.cast(pl.Float64, strict=False)
-    )
+    if series.dtype in (pl.Categorical, pl.Enum):
+        series = series.cast(pl.String)
+    if series.dtype == pl.String:
+        series = _stripped(series)
+    elif not (series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Null)):
+        raise DataError(f"{name}, column {column!r}: expected numbers. Got {series.dtype}.")
+    numbers = series.cast(pl.Float64, strict=False)
     if (at := _first(numbers.is_null() & series.is_not_null())) is not None:
         raise _refuse(name, column, first_row + at + 1, f"expected a number. Got {series[at]!r}.")
     return numbers.fill_nan(None)
@@ -288,16 +297,21 @@ def _times(series: pl.Series, name: str, column: str, first_row: int, may_be_mis
         )
         raise _refuse(name, column, first_row + at + 1, what)
     if (at := _first((seconds < 0).fill_null(False))) is not None:
-        raise _refuse(name, column, first_row + at + 1, f"expected a time since 1970. Got {series[at]!r}.")
+        # no calendar of Python has dates before the year 1
+        came = series[at] if series.dtype == pl.String or seconds[at] > YEAR_1 else seconds[at]
+        raise _refuse(name, column, first_row + at + 1, f"expected a time since 1970. Got {came!r}.")
     return seconds
 
 
 def _seconds(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series:
+    if series.dtype in (pl.Categorical, pl.Enum):
+        series = series.cast(pl.String)
     if series.dtype == pl.String:
-        parsed = _parsed(series.str.strip_chars())
+        series = _stripped(series)
+        parsed = _parsed(series)
     elif series.dtype == pl.Date or isinstance(series.dtype, pl.Datetime):
         parsed = _from_datetime(series)
-        parsed = pl.select(pl.when(parsed < YEAR_10000).then(parsed)).to_series()
+        parsed = pl.select(pl.when(parsed.is_between(-YEAR_10000, YEAR_10000)).then(parsed)).to_series()
         # a date that no calendar has is shown as the number that it is
         series = series.to_physical() if parsed.null_count() > series.null_count() else series
     elif series.dtype.is_integer() or series.dtype == pl.Null:
@@ -334,13 +348,16 @@ class Notation:
         Raises:
             DataError: it is written in another way than those before.
         """
-        at = times.is_not_null().arg_max()
-        if not len(times) or at is None or times[at] is None:
+        at = _first(times.is_not_null())
+        if at is None:
             return
+        if times.dtype in (pl.Categorical, pl.Enum):
+            times = times.cast(pl.String)
+        value = times.to_physical()[at]  # a date that no calendar has cannot be shown
         kind = "dates"
         if times.dtype.is_numeric() or (
             times.dtype == pl.String
-            and times[at : at + 1].str.strip_chars().cast(pl.Float64, strict=False).null_count() == 0
+            and pl.Series([value.strip()]).cast(pl.Float64, strict=False).null_count() == 0
         ):
             kind = "numbers"
         row = first_row + at + 1
@@ -352,7 +369,7 @@ class Notation:
                 name,
                 times.name,
                 row,
-                f"expected times written as in {where}, row {first}, which are {before}. Got {times[at]!r}. "
+                f"expected times written as in {where}, row {first}, which are {before}. Got {value!r}. "
                 "Write all of them alike.",
             )
 
@@ -455,11 +472,15 @@ def _from_datetime(times: pl.Series) -> pl.Series:
 
 
 def _in_micros(times: pl.Series) -> pl.Series:
-    """Microseconds since 1970, null where they exceed 64 bits."""
-    if getattr(times.dtype, "time_unit", "") == "ms":
-        fits = times.to_physical().abs() < 2**63 // 1000
-        times = pl.select(pl.when(fits).then(times)).to_series()
-    return times.cast(pl.Datetime("us")).dt.epoch("us")
+    """Microseconds since 1970 of dates or times, null where they exceed 64 bits. Polars' own casts panic
+    there."""
+    numbers = times.to_physical().cast(pl.Int64)
+    unit = "day" if times.dtype == pl.Date else times.dtype.time_unit  # type: ignore[attr-defined]
+    if unit == "ns":
+        return numbers // 1000
+    factor = {"day": 86_400_000_000, "ms": 1000, "us": 1}[unit]
+    most = (2**63 - 1) // factor
+    return pl.select(pl.when(numbers.is_between(-most, most)).then(numbers * factor)).to_series()
 
 
 def _divided(numbers: pl.Series, by: int) -> pl.Series:
