@@ -253,6 +253,8 @@ def _stripped(text: pl.Series) -> pl.Series:
     """Numbers or times as text without blanks, null where nothing is left: a file that quotes everything
     writes a missing number as ``""``."""
     text = text.str.strip_chars()
+    if not (text == "").any():
+        return text
     return pl.select(pl.when(text != "").then(text)).to_series().alias(text.name)
 
 
