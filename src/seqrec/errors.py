@@ -10,6 +10,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+LONGEST = 1000
+"""Characters of a message about data."""
+
 
 class SeqrecError(ValueError):
     """Base of every error that a user's input can cause. Credentials within an address are masked."""
@@ -19,7 +22,18 @@ class SeqrecError(ValueError):
 
 
 class DataError(SeqrecError):
-    """The log, or a file that goes with it, is invalid. Names the file, the row and the column."""
+    """The log, or a file that goes with it, is invalid. Names the file, the row and the column.
+
+    The message is one line of at most ``LONGEST`` characters, whatever the file's content that it repeats.
+    """
+
+    def __init__(self, message: str = ""):
+        text = " ".join(message.split("\n")).rstrip()
+        if len(text) > LONGEST:
+            left = LONGEST - 60
+            start, end = text[: left * 2 // 3], text[-(left // 3) :]
+            text = f"{start} [... {len(text) - len(start) - len(end):,} characters left out ...] {end}"
+        super().__init__(text)
 
 
 class StorageError(SeqrecError):

@@ -143,16 +143,13 @@ class Numbering:
     def encode(self, ids: pl.Series) -> np.ndarray:
         """(m,) int32 numbers of (m,) ids; ids that are new get the next numbers.
 
-        Raises:
-            DataError: integers after strings, or strings after integers.
+        Where integers come first and strings later, or the other way round, all are strings.
         """
         if self._known is None:
             self._known = pl.DataFrame({"id": ids.clear(), "index": pl.Series([], dtype=pl.Int32)})
         if ids.dtype != self._known["id"].dtype:
-            raise DataError(
-                f"column {ids.name!r}: ids are {self._known['id'].dtype} first and {ids.dtype} "
-                "later. Use one type."
-            )
+            ids = ids.cast(pl.String)
+            self._known = self._known.with_columns(pl.col("id").cast(pl.String))
         numbers = _look_up(ids, self._known)
         if (numbers == UNKNOWN).any():
             new = ids.filter(numbers == UNKNOWN).unique(maintain_order=True)

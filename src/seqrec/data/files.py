@@ -49,6 +49,9 @@ LINE_END, NO_LINE_END = re.compile(rb"\r\n|\n|\r"), re.compile(rb"[^\r\n]")
 QUOTED = re.compile(rb'"[^"]*+(?:""[^"]*+)*+"')
 QUOTE, NEW_LINE, RETURN = b'"\n\r'
 EDGE = 1
+LONE_SURROGATE = re.compile(
+    rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]", re.DOTALL
+)
 MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -245,6 +248,12 @@ def read_text(path: str | Path, encoding: str = "utf-8") -> str:
         raise DataError(_bad_encoding(path, encoding, data.count(b"\n", 0, error.start) + 1)) from error
 
 
+def start(path: str | Path, encoding: str = "utf-8", size: int = SAMPLE) -> str:
+    """About so many characters of a text file's beginning; what does not fit the encoding is replaced."""
+    with _open_text(path, encoding) as text:
+        return text.read(size)[:size].decode(errors="replace").removeprefix("\ufeff")
+
+
 def first_line(path: str | Path, encoding: str = "utf-8") -> str:
     """The first line that is not blank (white space), without its line break.
 
@@ -439,6 +448,8 @@ def _text_batches(
                 newlines_in_values=quotes.spans,
             )
             try:
+                if not data.isascii():
+                    data.decode()  # whichever columns are selected
                 # in one piece: cut for several threads, a line could be longer than a piece
                 whole = pyarrow.csv.ReadOptions(block_size=len(data) + 1, column_names=columns)
                 table = pyarrow.csv.read_csv(pa.BufferReader(data), whole, parse, convert)
@@ -719,6 +730,10 @@ def _parquet(path: str | Path) -> Iterator[pyarrow.parquet.ParquetFile]:
 def _parquet_batches(path: str | Path, select: Sequence[str] | None, size: int) -> Iterator[pl.DataFrame]:
     rows = 0
     with _parquet(path) as file:
+        for column in file.schema_arrow:
+            if pa.types.is_decimal256(column.type):
+                what = f"expected numbers of at most 38 digits. Got {column.type}. Convert the column"
+                raise DataError(f"{path}, column {column.name!r}: {what}.")
         for batch in file.iter_batches(size, columns=list(select) if select is not None else None):
             rows += len(batch)
             if len(batch):
@@ -745,8 +760,13 @@ def _json_batches(
                 frame = pl.read_ndjson(b"\n".join(kept), infer_schema_length=None)
             except (pl.exceptions.PolarsError, UnicodeDecodeError, RecursionError) as error:
                 fault = error
-            if fault or len(frame) != len(kept):
-                raise DataError(_explain_json(path, kept, row, str(fault), text.encoding)) from fault
+            lost = fault is None and len(frame) != len(kept)
+            if fault or lost or (b"\\u" in data and LONE_SURROGATE.search(data)):
+                explained = _explain_json(
+                    path, kept, row, "rows are lost" if lost else str(fault or ""), text.encoding
+                )
+                if explained:
+                    raise DataError(explained) from fault
             row += len(frame)
             yield frame if select is None else frame.select(name for name in select if name in frame.columns)
     if not row:
@@ -770,12 +790,22 @@ def _object(line: str | bytes, where: str) -> dict[str, Any]:
     return found
 
 
-def _explain_json(path: str | Path, lines: list[bytes], first_row: int, error: str, encoding: str) -> str:
+def _explain_json(
+    path: str | Path, lines: list[bytes], first_row: int, error: str, encoding: str
+) -> str | None:
+    """What is wrong with some lines, and in which; None if nothing is."""
     for i, line in enumerate(lines):
         try:
-            _object(line, f"{path}, row {first_row + i + 1}")
+            json.dumps(_object(line, f"{path}, row {first_row + i + 1}"), ensure_ascii=False).encode()
         except UnicodeDecodeError:
             return _bad_encoding(path, encoding, first_row + i + 1)
+        except UnicodeEncodeError:
+            return f"{path}, row {first_row + i + 1}: half of a surrogate pair, which is no character."
         except DataError as found:
             return str(found)
-    return f"{path}: cannot be parsed ({error})."
+    for i, line in enumerate(lines if error else []):  # what the fast parser alone refuses, 1e400 and NaN say
+        try:
+            pl.read_ndjson(line)
+        except pl.exceptions.PolarsError as alone:
+            return f"{path}, row {first_row + i + 1}: cannot be parsed ({alone})."
+    return f"{path}: cannot be parsed ({error})." if error else None

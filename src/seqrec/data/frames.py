@@ -40,16 +40,24 @@ def check_same_columns(frames: list[pl.DataFrame], sources: list[str]) -> None:
 
 
 def finished(parts: list[pl.DataFrame], text: bool, name: str) -> pl.DataFrame:
-    """The whole log from its validated parts: ids from text that are all integers as such, times in seconds.
+    """The whole log from its validated parts: ids and features from text that are all numbers as such, times
+    in seconds.
 
     Raises:
-        DataError: times in several units.
+        DataError: times in several units, a column whose types have nothing in common.
     """
-    frame = pl.concat(parts, how="diagonal_relaxed", rechunk=True)
-    final = [log_columns.integers(frame[c]) for c in log_columns.IDS if text and c in frame.columns]
+    try:
+        frame = pl.concat(parts, how="diagonal_relaxed", rechunk=True)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{name}: a column changes its type within the log ({error}). Convert it.") from error
+    if text:
+        frame = frame.with_columns(
+            log_columns.integers(frame[c]) if c in log_columns.IDS else log_columns.typed(frame[c])
+            for c in frame.columns
+        )
     if "timestamp" in frame.columns:
-        final.append(log_columns.in_seconds(frame["timestamp"], name))
-    return frame.with_columns(final)
+        frame = frame.with_columns(log_columns.in_seconds(frame["timestamp"], name))
+    return frame
 
 
 def report_duplicates(count: int, policy: Duplicates, source: str) -> None:

@@ -26,8 +26,8 @@ CUTOFFS = (1, 5, 10, 20)
 
 
 def rank_of_miss(items: int) -> int:
-    """The rank of a target that no list has: beyond the catalogue's last place and beyond every usual cut-off,
-    so that in a small catalogue it is no hit either."""
+    """The rank of a target that no list has: beyond the catalogue and every usual cut-off, so that it is no
+    hit in a small catalogue either."""
     return max(items + 1, 65_535)
 
 

@@ -72,7 +72,7 @@ def opened(path: Paths, options: ReadOptions) -> tuple[list[str], ReadOptions, s
             )
     source, format = ", ".join(map(str, given)), options.format
     if format == "auto":
-        found = [detect(one) for one in paths]
+        found = [detect(one, options.encoding) for one in paths]
         format = found[0]
         for one, other in zip(paths, found):
             if other != format:
