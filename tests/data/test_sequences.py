@@ -138,7 +138,7 @@ def test_load_refuses_what_is_no_folder_of_sequences(tmp_path):
         Sequences.load(tmp_path)
     made().save(tmp_path)
     np.save(next(tmp_path.glob("items-*.npy")), np.zeros(2, np.int32))
-    with pytest.raises(DataError, match="do not have the lengths"):
+    with pytest.raises(DataError, match="size differs"):
         Sequences.load(tmp_path)
 
 

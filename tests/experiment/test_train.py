@@ -321,6 +321,14 @@ def test_seed_and_device_are_of_the_fit(ring_csv, tmp_path):
         RunSettings.read(path, ["fit.sede=1"])
 
 
+def test_a_run_with_an_option_of_another_loss_at_its_default_goes_on(ring_csv, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
+    run = RunSettings.read(path, ["loss={name: bpr, t: 0.75}"])
+    train.train(run, progress=False)
+    train.train(run, progress=False)
+
+
 def test_a_run_of_a_version_in_which_the_seed_was_a_setting_of_training(ring_csv, tmp_path):
     path, out = tmp_path / "run.yaml", tmp_path / "out"
     path.write_text(YAML.format(path=ring_csv, folder=tmp_path))

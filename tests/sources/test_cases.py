@@ -19,6 +19,7 @@ from seqrec.sources.preparing import prepare
 from seqrec.splitting import SplitSettings
 
 CASES = Path(__file__).parent / "cases_columns"
+MALFORMED = Path(__file__).parent / "cases"
 
 
 def both(path, folder, **options):
@@ -160,7 +161,7 @@ def test_formats_of_times_are_checked_before_any_data(format, message):
 
 def test_dates_and_numbers_may_stand_in_one_log_if_all_are_times(tmp_path):
     # one file's dates must not put the other's in 1970
-    sequences = both([CASES / "compact.csv", CASES / "iso.csv"], tmp_path)
+    sequences = both([MALFORMED / "compact.csv", MALFORMED / "iso.csv"], tmp_path)
     assert sequences.times.tolist() == [1580428800, 1580515200, 1580601600, 1580688000]
     order = write(tmp_path, "user_id,item_id,timestamp\nu,a,1\n", "a.csv")
     dates = write(tmp_path, "user_id,item_id,timestamp\nu,a,2020-01-01\n", "b.csv")
@@ -303,7 +304,7 @@ def test_histories_in_lists_are_read_with_the_items_that_follow(tmp_path, caplog
 
 
 def test_partly_empty_times_give_the_same_read_and_prepared(tmp_path):
-    path = CASES / "partial_times.csv"
+    path = MALFORMED / "partial_times.csv"
     assert both(path, tmp_path).times is None
     read = read_log(path).filter(min_item_count=2).sequences()
     prepared = prepare(path, tmp_path / "out", min_item_count=2)

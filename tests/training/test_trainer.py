@@ -211,7 +211,7 @@ def test_divergence_is_an_error_and_leaves_the_checkpoint(ring, tmp_path, monkey
     with pytest.raises(
         TrainingError,
         match=r"epoch 2: the loss is not finite. Lower train.learning_rate .* "
-        "is of the last whole epoch and good",
+        "holds the last complete epoch and is usable",
     ):
         make("hrm").fit(leave_one_out(ring), progress=False, checkpoint=checkpoint)
     monkeypatch.undo()

@@ -75,6 +75,11 @@ def beside(name: str, filter_seen: bool) -> str:
     return f"{name} {'unfiltered' if filter_seen else 'filtered'}"
 
 
+def plain(text: str) -> str:
+    """Text of a file without HTML of its own."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+
+
 def seconds(s: float) -> str:
     """Seconds as the table shows them."""
     return "< 0.1" if s < 0.1 else f"{s:,.1f}" if s < 10 else f"{s:,.0f}"
@@ -156,7 +161,7 @@ def render(results: str | Path | Iterable[str | Path | Result]) -> str:
     parts = [HEADER.format(resamples=RESAMPLES)]
     for group in groups(collect(results)):
         parts.append(
-            f"## {group.protocol}\n\n{group.title}. {group.description.strip()}".rstrip()
+            plain(f"## {group.protocol}\n\n{group.title}. {group.description.strip()}".rstrip())
             + f"\n\n{table_of(group).markdown()}"
         )
     return "\n".join(parts)

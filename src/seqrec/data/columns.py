@@ -314,8 +314,9 @@ def validated(
 
     Args:
         mapping: canonical name -> column of the frame, as ``resolve`` gives it.
-        text: the values come from a text file: strings that may be numbers or times. Ids stay strings,
-            without blanks around them; see ``integers``.
+        text: the values come from a text file: strings that may be numbers or times. Ids (without blanks
+            around them) and features stay strings, since only the whole column tells what they are; see
+            ``integers`` and ``typed``.
         first_row: rows before this frame in the same file, so that messages name the file's rows.
         features: keep the other columns too.
         time_format: how times in text are written, see ``times.parsed``.
@@ -342,7 +343,7 @@ def validated(
     if features:
         for column in frame.columns:
             if column not in used and column not in columns:
-                columns[column] = typed(frame[column]) if text else frame[column]
+                columns[column] = frame[column]
     return pl.DataFrame(list(columns.values()))
 
 
@@ -431,10 +432,10 @@ def _ids(series: pl.Series, where: _Place, text: bool, may_be_missing: bool) -> 
     if series.dtype in (pl.Categorical, pl.Enum) or series.dtype == pl.Null:
         series = series.cast(pl.String)
     if series.dtype.is_integer():
-        try:
-            return series.cast(pl.Int64)
-        except pl.exceptions.InvalidOperationError as error:
-            raise where.refuse_all("an id exceeds 2^63. Read the column as strings.") from error
+        numbers = series.cast(pl.Int64, strict=False)
+        if (at := _first(numbers.is_null() & series.is_not_null())) is not None:
+            raise where.refuse(at, f"an id exceeds 2^63. Got {series[at]!r}. Read the column as strings.")
+        return numbers
     if series.dtype.is_float():
         whole = ((series == series.round()) & (series.abs() < 2.0**53)).fill_null(True)
         if (at := _first(~whole)) is not None:
@@ -447,15 +448,26 @@ def _ids(series: pl.Series, where: _Place, text: bool, may_be_missing: bool) -> 
     return series.str.strip_chars() if text else series
 
 
+def _stripped(text: pl.Series) -> pl.Series:
+    """Numbers or times as text without blanks, null where nothing is left: a file that quotes everything
+    writes a missing number as ``""``."""
+    text = text.str.strip_chars()
+    if not (text == "").any():
+        return text
+    return pl.select(pl.when(text != "").then(text)).to_series().alias(text.name)
+
+
 def _numbers(series: pl.Series, where: _Place) -> pl.Series:
     """Float64 (or Float32 as it was), null where missing."""
     if series.dtype == pl.Float32:
         return series.fill_nan(None)
-    numbers = (
-        series.str.strip_chars().cast(pl.Float64, strict=False)
-        if series.dtype == pl.String
-        else series.cast(pl.Float64, strict=False)
-    )
+    if series.dtype in (pl.Categorical, pl.Enum):
+        series = series.cast(pl.String)
+    if series.dtype == pl.String:
+        series = _stripped(series)
+    elif not (series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Null)):
+        raise where.refuse_all(f"expected numbers. Got {series.dtype}.")
+    numbers = series.cast(pl.Float64, strict=False)
     if (at := _first(numbers.is_null() & series.is_not_null())) is not None:
         raise where.refuse(at, f"expected a number. Got {series[at]!r}.")
     return numbers.fill_nan(None)
@@ -463,11 +475,12 @@ def _numbers(series: pl.Series, where: _Place) -> pl.Series:
 
 def _positions(series: pl.Series, where: _Place) -> pl.Series:
     numbers = series if series.dtype.is_integer() else _numbers(series, where)
-    if (at := _first(numbers.is_null() | (numbers != numbers.round()).fill_null(False))) is not None:
+    places = numbers.cast(pl.Int64, strict=False)  # null where infinite or beyond 2^63
+    if (at := _first(places.is_null() | (numbers != numbers.round()).fill_null(False))) is not None:
         raise where.refuse(
             at, f"expected a whole number, the event's place in its user's sequence. Got {series[at]!r}."
         )
-    return numbers.cast(pl.Int64)
+    return places
 
 
 def _times(series: pl.Series, where: _Place, may_be_missing: bool, format: str | None) -> pl.Series:
@@ -477,6 +490,8 @@ def _times(series: pl.Series, where: _Place, may_be_missing: bool, format: str |
             "expected times to the second. Got Float32, which holds times of today only to 128 seconds, so "
             "that events of two minutes have one time. Write the column as Int64 or Float64."
         )
+    if series.dtype == pl.String:
+        series = _stripped(series)
     found = times.parsed(series, format)
     if found is None:
         raise where.refuse_all(
@@ -490,33 +505,33 @@ def _times(series: pl.Series, where: _Place, may_be_missing: bool, format: str |
             where.column,
             series.filter(series.str.contains(ROUNDED).fill_null(False))[0],
         )
-    if series.dtype == pl.String:
-        series = pl.select(pl.when(series.str.strip_chars() != "").then(series)).to_series()
-    elif not times.are_dates(found):
+    unreadable = found.is_null()
+    if found.dtype == pl.Float64 and series.dtype != pl.String:
         series = found  # NaN is a missing time, not one that cannot be read
-    too_large = (
-        pl.Series([False]).new_from_index(0, len(found))
-        if times.are_dates(found)
-        else (found.abs() >= 2**62).fill_null(False)
-    )
-    if (at := _first((found.is_null() | too_large) & series.is_not_null())) is not None:
-        expected = (
-            f"a time written as {format}"
-            if format
-            else "seconds since 1970 or an ISO date such as 2020-01-31T10:00:00Z"
+    if not times.are_dates(found):
+        unreadable |= (found.abs() >= 2**62).fill_null(False)
+    if (at := _first(unreadable & series.is_not_null())) is not None:
+        # a date that no calendar has is shown as the number that it is
+        came = series[at] if series.dtype == pl.String else series.to_physical()[at]
+        if format:
+            expected = f"a time written as {format}"
+        else:
+            expected = "seconds since 1970 or an ISO date such as 2020-01-31T10:00:00Z"
+        advice = (
+            " For dates in another notation say which: time_format='%d/%m/%Y %H:%M' (--time-format)."
+            if series.dtype == pl.String
+            else ""
         )
-        raise where.refuse(
-            at,
-            f"expected {expected}. Got {series[at]!r}. For dates in another notation say which: "
-            "time_format='%d/%m/%Y %H:%M' (--time-format).",
-        )
+        raise where.refuse(at, f"expected {expected}. Got {came!r}.{advice}")
     if not may_be_missing and (at := _first(found.is_null())) is not None:
         raise where.refuse(
             at,
             "missing time. A partly empty time column needs a position column to order the events; or leave "
             "time out: columns={'timestamp': None} (--column timestamp=).",
         )
-    since = found.dt.epoch("us") if times.are_dates(found) else found
+    since = times.seconds_of(found) if times.are_dates(found) else found
     if (at := _first((since < 0).fill_null(False))) is not None:
-        raise where.refuse(at, f"expected a time since 1970. Got {series[at]!r}.")
+        # no calendar of Python has dates before the year 1
+        came = series[at] if series.dtype == pl.String or since[at] > times.YEAR_1 else since[at]
+        raise where.refuse(at, f"expected a time since 1970. Got {came!r}.")
     return times.whole(found)

@@ -10,6 +10,7 @@ import difflib
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import cast
 
 import polars as pl
 
@@ -18,6 +19,7 @@ from seqrec.errors import DataError
 YEAR_10000 = 253_402_300_800
 """In seconds; so many milliseconds are in 1978. A time this late is in milliseconds, one a thousand times as
 late in microseconds, and so on."""
+YEAR_1, YEAR_1990 = -62_135_596_800, 631_152_000
 UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
 COMPACT_DATES = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 """Dates written as integers, by their digits."""
@@ -75,17 +77,17 @@ def parsed(series: pl.Series, format: str | None = None) -> pl.Series | None:
         format: of text: a format such as ``%d/%m/%Y %H:%M``, ``day_first`` or ``month_first``. By default the
             notation that reads most: an integer, a number, an ISO date, a date with the month's name.
     Returns:
-        null where a value is missing or cannot be read; None for a column that holds no times at all.
+        null where a value is missing, cannot be read or is in no calendar; None for a column that holds no
+        times at all.
     """
     if series.dtype == pl.String:
         return _of_text(series.str.strip_chars(), format)
     if series.dtype == pl.Date or isinstance(series.dtype, pl.Datetime):
-        zoned = getattr(series.dtype, "time_zone", None)
-        if zoned:
-            series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-        return series.cast(pl.Datetime("us"))
+        micros, end = _in_micros(series), YEAR_10000 * 1_000_000
+        micros = pl.select(pl.when(micros.is_between(-end, end)).then(micros)).to_series()
+        return micros.cast(pl.Datetime("us")).alias(series.name)
     if series.dtype.is_integer() or series.dtype == pl.Null:
-        return series.cast(pl.Int64)
+        return series.cast(pl.Int64, strict=False)
     if series.dtype.is_float() or series.dtype.is_decimal():
         return series.cast(pl.Float64).fill_nan(None)
     return None
@@ -99,7 +101,7 @@ def are_dates(times: pl.Series) -> bool:
 def together(series: Sequence[pl.Series]) -> pl.Series:
     """A date and a time of day from two columns (or more) as one text."""
     if len(series) == 1:
-        return series[0]
+        return _plain(series[0])
     texts = [s.cast(pl.String).str.strip_chars().alias(str(i)) for i, s in enumerate(series)]
     return pl.DataFrame(texts).select(pl.concat_str(pl.all(), separator=" ")).to_series()
 
@@ -129,7 +131,7 @@ def order_of_dates(parts: Iterable[pl.Series], name: str, column: str) -> str:
         text = part.str.strip_chars()
         dates = text.str.extract_groups(DAY_AND_MONTH).struct.unnest()
         numbers = [dates[i].cast(pl.Int64) for i in ("1", "2")]
-        largest = [max(most, int(n.max() or 0)) for most, n in zip(largest, numbers)]  # type: ignore[arg-type]
+        largest = [max(most, cast(int, n.max() or 0)) for most, n in zip(largest, numbers)]
         if len(examples) < 2:
             days = (
                 text.filter(dates["1"].is_not_null())
@@ -166,6 +168,7 @@ def order_of_dates(parts: Iterable[pl.Series], name: str, column: str) -> str:
 
 def looks_like(series: pl.Series) -> bool:
     """Whether the values of a column are dates beyond doubt: of such a type, or text that reads as such."""
+    series = _plain(series)
     if series.dtype == pl.Date or isinstance(series.dtype, pl.Datetime):
         return True
     if series.dtype != pl.String:
@@ -187,13 +190,13 @@ def may_be_seconds(series: pl.Series) -> bool:
         return False
     if numbers.null_count() == len(numbers):
         return False
-    first, last = float(numbers.min()), float(numbers.max())  # type: ignore[arg-type]
+    first, last = float(cast(float, numbers.min())), float(cast(float, numbers.max()))
     return any(631_152_000 * unit <= first <= last <= 4_000_000_000 * unit for unit in (1, 1000))
 
 
 def is_readable(series: pl.Series) -> bool:
     """Whether all of a column's values are times, numbers too."""
-    series = series.drop_nulls()
+    series = _plain(series).drop_nulls()
     if needs_order(series):
         return True
     times = parsed(series)
@@ -204,12 +207,30 @@ def is_clock(series: pl.Series) -> bool:
     """Whether a column holds times of day and no dates."""
     if series.dtype == pl.Time:
         return True
+    series = _plain(series)
     text = series.drop_nulls()
     return (
         series.dtype == pl.String
         and len(text) > 0
         and bool(text.str.strip_chars().str.contains(f"^{CLOCK}$").all())
     )
+
+
+def _plain(series: pl.Series) -> pl.Series:
+    """Text that is kept as categories, as text."""
+    return series.cast(pl.String) if series.dtype in (pl.Categorical, pl.Enum) else series
+
+
+def _in_micros(dates: pl.Series) -> pl.Series:
+    """Microseconds since 1970 of dates or times, null where they exceed 64 bits. Polars' own casts panic
+    there."""
+    numbers = dates.to_physical().cast(pl.Int64)
+    unit = dates.dtype.time_unit if isinstance(dates.dtype, pl.Datetime) else "day"
+    if unit == "ns":
+        return numbers // 1000
+    factor = {"day": 86_400_000_000, "ms": 1000, "us": 1}[unit]
+    most = (2**63 - 1) // factor
+    return pl.select(pl.when(numbers.is_between(-most, most)).then(numbers * factor)).to_series()
 
 
 def seconds_of(dates: pl.Series) -> pl.Series:
@@ -236,7 +257,7 @@ def joined(parts: Sequence[pl.Series], name: str) -> pl.Series:
         return in_seconds(_concat(numbers), name)
     if not numbers:
         return whole(_concat(dates))
-    read = beside_dates(_concat(numbers), name)
+    read = _beside_dates(_concat(numbers), name)
     at, in_order = 0, []
     for part, is_date in zip(parts, are):
         if is_date:
@@ -247,14 +268,14 @@ def joined(parts: Sequence[pl.Series], name: str) -> pl.Series:
     return whole(_concat(in_order))
 
 
-def beside_dates(numbers: pl.Series, name: str) -> pl.Series:
+def _beside_dates(numbers: pl.Series, name: str) -> pl.Series:
     """Numbers as seconds since 1970 that stand in one log with dates.
 
     Raises:
         DataError: they may be no times, but an order.
     """
     read = in_seconds(numbers, name)
-    if read.null_count() < len(read) and float(read.min()) < EARLIEST_BESIDE_DATES:  # type: ignore[arg-type]
+    if read.null_count() < len(read) and float(cast(float, read.min())) < EARLIEST_BESIDE_DATES:
         raise DataError(
             f"{name}: some times are dates, others numbers such as {numbers.min()!r}. Write all in one way, "
             "or leave time out: columns={'timestamp': None} (--column timestamp=)."
@@ -274,7 +295,12 @@ def in_seconds(times: pl.Series, name: str) -> pl.Series:
     times = whole(times)
     if times.null_count() == len(times):
         return times
-    first, last = float(times.min()), float(times.max())  # type: ignore[arg-type]
+    first, last = float(cast(float, times.min())), float(cast(float, times.max()))
+    if _are_mixed(times, first, last):
+        raise DataError(
+            f"{name}: some times are dates such as 20200131, others are seconds since 1970. Got {first:.0f} "
+            f"and {last:.0f}. Write all of them alike."
+        )
     if (dates := _compact_dates(times, first, last)) is not None:
         seconds, what = dates, "dates such as 20200131"
     else:
@@ -291,7 +317,7 @@ def in_seconds(times: pl.Series, name: str) -> pl.Series:
         if not unit:
             return times
         seconds, what = whole(_divided(times, 1000**unit)), f"{UNITS[unit]} since 1970"
-    begin, end = utc(seconds.min()), utc(seconds.max())  # type: ignore[arg-type]
+    begin, end = utc(cast(float, seconds.min())), utc(cast(float, seconds.max()))
     logger.warning("%s: times are read as %s: they go from %s to %s.", name, what, begin, end)
     return seconds
 
@@ -309,6 +335,16 @@ def whole(seconds: pl.Series) -> pl.Series:
     if seconds.dtype == pl.Float64 and bool((seconds == seconds.round()).fill_null(True).all()):
         return seconds.cast(pl.Int64)
     return seconds
+
+
+def _are_mixed(times: pl.Series, first: float, last: float) -> bool:
+    """Whether some are dates written as integers, which as seconds would be in 1970, and all others are
+    seconds from 1990 on: two files of which one would be in 1970."""
+    if not 19_700_101 <= first <= 20_991_231 < YEAR_1990 <= last < YEAR_10000:
+        return False
+    early = times.filter(times < YEAR_1990)
+    days = early.cast(pl.Int64, strict=False).cast(pl.String).str.to_datetime("%Y%m%d", strict=False)
+    return len(early) > 0 and days.null_count() == 0
 
 
 def _compact_dates(times: pl.Series, first: float, last: float) -> pl.Series | None:
@@ -392,7 +428,7 @@ def _in_order(text: pl.Series, day_first: bool) -> pl.Series:
 
 
 def _without_zone(times: pl.Series) -> pl.Series:
-    zone = getattr(times.dtype, "time_zone", None)
+    zone = isinstance(times.dtype, pl.Datetime) and times.dtype.time_zone
     return times.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if zone else times
 
 
@@ -400,7 +436,7 @@ def _concat(parts: Sequence[pl.Series]) -> pl.Series:
     """One series of whole numbers, or of numbers where one part has fractions."""
     if len({part.dtype for part in parts}) > 1:
         parts = [part.cast(pl.Float64) for part in parts]
-    return pl.concat(parts, rechunk=True)
+    return pl.concat(parts)
 
 
 def _divided(numbers: pl.Series, by: int) -> pl.Series:

@@ -30,7 +30,13 @@ SUPPORT = 5  # users who must have an n-gram for it to count: the paper's thresh
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was measured: a number, text, or None where the log cannot tell."""
+    """One thing that was measured.
+
+    Attributes:
+        name: what it is called.
+        value: a number, text, or None where the log cannot tell.
+        meaning: what it says, in words.
+    """
 
     name: str
     value: float | int | str | None
@@ -89,6 +95,7 @@ def check(
 
 
 def sizes(s: Sequences) -> Iterator[Finding]:
+    """Users, items and events, and how long the sequences are."""
     items, lengths = int(np.count_nonzero(np.bincount(s.items))), s.lengths[s.lengths > 0]
     yield Finding("users", len(lengths), "users with at least one event")
     yield Finding("items", items, "items with at least one event")
@@ -110,10 +117,11 @@ def sizes(s: Sequences) -> Iterator[Finding]:
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
-    """Sorted distinct integers. (NumPy's own ``unique`` goes through a hash table, many times slower where
-    most are distinct.)"""
+    """(distinct,) distinct ones of (n,) integers, sorted. (NumPy's own ``unique`` goes through a hash table,
+    many times slower where most are distinct.)"""
     ordered = np.sort(values)
-    return ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0]
+    found: np.ndarray = ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0]
+    return found
 
 
 def moments(s: Sequences, times: np.ndarray) -> np.ndarray:
@@ -148,6 +156,7 @@ def ties(s: Sequences) -> Iterator[Finding]:
 
 
 def repeats(s: Sequences) -> Iterator[Finding]:
+    """Events whose item the user has taken before, and exact duplicates."""
     user = np.repeat(np.arange(s.users), s.lengths)
     pairs = len(distinct(user * len(s.item_catalogue) + s.items))
     yield Finding("repeats", 1 - pairs / s.events, "share of events whose item the user has taken before")
@@ -220,6 +229,9 @@ def common_ngrams(items: np.ndarray, user: np.ndarray, n: int, support: int = SU
     """How many different runs of n items at least ``support`` users have.
 
     ``[[1, 2, 3], [1, 2, 2], [3, 1, 2]]`` with n 2 and support 3 has one: ``[1, 2]``.
+
+    Args:
+        items, user: (events,) the item and the user of each event; a user's events lie together, in order.
     """
     begin = np.arange(max(0, len(items) - n + 1))
     begin = begin[user[begin] == user[begin + n - 1]] if len(begin) else begin
@@ -236,6 +248,7 @@ def common_ngrams(items: np.ndarray, user: np.ndarray, n: int, support: int = SU
 
 
 def warnings(value: dict[str, Any]) -> Iterator[str]:
+    """What to beware of, in words, given the values of the findings by name."""
     if (value["ties"] or 0) > 0.05:
         yield (
             "Many events share their second: results depend on the order of ties. "

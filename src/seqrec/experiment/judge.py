@@ -15,6 +15,7 @@ from seqrec.experiment.data import read_split
 from seqrec.experiment.settings import DataSettings, RunSettings, upgraded
 from seqrec.models.model import Model
 from seqrec.splitting import Split
+from seqrec.storage import marker
 from seqrec.tables import Table
 
 log = logging.getLogger("seqrec")
@@ -55,6 +56,10 @@ def evaluate(
         data_folder: where the data set is now, if not where it was.
         filter_seen: replaces what the run says.
         data_path: where the log is now, if not where it was.
+
+    Raises:
+        SettingsError: not the output folder of a run, a log for a run that has none, or data that has changed
+            since.
     """
     path = storage.join(folder, "run.json")
     if topk_path is not None:
@@ -64,7 +69,8 @@ def evaluate(
             f"{folder}: expected the output folder of `seqrec train` (with a run.json). Train with "
             "--output first."
         )
-    content = upgraded(storage.read_json(path))
+    content = upgraded(marker.read(path, "Train it again with --restart"))
+    RunSettings.of(content, path)
     if data_folder is not None:
         content.setdefault("data", {})["folder"] = data_folder
     if data_path is not None:

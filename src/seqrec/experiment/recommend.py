@@ -62,7 +62,11 @@ def recommend(
     on_unknown: str,
 ) -> pl.DataFrame:
     """Recommendations for ids given as text, with the items' titles where the catalogue has them; for all
-    users if none is named."""
+    users if none is named.
+
+    Raises:
+        SettingsError: users of a model that was saved without their histories.
+    """
     assert model.item_catalogue is not None
     if sequences is not None:
         histories = [
@@ -102,6 +106,7 @@ def _typed(ids: list[str], catalogue: Catalogue) -> list[Any]:
 
 
 def table_of(frame: pl.DataFrame) -> Table:
+    """Recommendations as a table, ids as they are."""
     return Table("", frame.columns, frame.to_dicts(), formats={"item_id": str, "user_id": str})
 
 

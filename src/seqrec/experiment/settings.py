@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,7 @@ from seqrec.settings.base import Settings
 from seqrec.sources.options import ReadOptions
 from seqrec.splitting import SplitSettings
 from seqrec.training import loss as losses
+from seqrec.training.device import choose_device
 from seqrec.training.options import FitSettings
 
 log = logging.getLogger("seqrec")
@@ -34,7 +35,7 @@ class DataSettings(ReadOptions):
 
     name: str | None = None
     """A data set that seqrec knows, such as ml-100k."""
-    path: str | list[str] | None = None
+    path: str | Annotated[list[str], Field(min_length=1)] | None = None
     """A log of your own, one file or several that together are the log; or a prepared folder."""
     folder: str | None = None
     """Where the files of the named data set are; by default it is looked for as ``seqrec data download``
@@ -49,11 +50,13 @@ class DataSettings(ReadOptions):
     """Users with fewer events are left out."""
     tie_order: Literal["file", "random"] = "file"
     """Order of a user's events of the same second."""
-    tie_seed: int = Field(0, ge=0)
+    tie_seed: int = Field(0, ge=0, lt=2**42)
     """Seed of the random tie order."""
 
 
 class EvaluateSettings(Settings):
+    """How a trained model is tested."""
+
     metrics: list[MetricName] = Field(
         default_factory=lambda: ["ndcg@10", "recall@10", "mrr@10", "recall@20", "ndcg@20"], min_length=1
     )
@@ -65,6 +68,8 @@ class EvaluateSettings(Settings):
 
 
 class OutputSettings(Settings):
+    """What a run leaves behind."""
+
     folder: str | None = None
     """Where the run is written: run.json, model/, metrics.json, checkpoint while it trains. None writes
     nothing."""
@@ -75,6 +80,8 @@ class OutputSettings(Settings):
 
 
 class RunSettings(Settings):
+    """A run, section by section: data, model, training, how it is tested, and what is written."""
+
     protocol: str | None = None
     """A benchmark protocol, which says data and split."""
     data: DataSettings = DataSettings()
@@ -113,6 +120,7 @@ class RunSettings(Settings):
             SettingsError: says the section and key, what was expected and what came.
         """
         self.check_data()
+        choose_device(self.fit.device)
         if self.output.folder is not None:
             storage.check_folder(self.output.folder)
         if self.evaluate.topk is not None:
@@ -161,6 +169,18 @@ class RunSettings(Settings):
             raise SettingsError(
                 "data: expected either data.name (a known data set) or data.path (a log), or a protocol."
             )
+        elif self.data.path is not None:
+            paths = [self.data.path] if isinstance(self.data.path, str) else self.data.path
+            for path in paths:
+                storage.check_path(path, "data.path")
+            twice = next((path for path in paths if paths.count(path) > 1), None)
+            if twice is not None:
+                raise SettingsError(
+                    f"data.path: expected each file once. Got {twice} twice; its events would count twice."
+                )
+        for name in ("items", "users", "folder"):
+            if isinstance(given := getattr(self.data, name), str):
+                storage.check_path(given, f"data.{name}")
 
 
 def upgraded(content: dict[str, Any]) -> dict[str, Any]:
@@ -170,6 +190,8 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
     """
     if isinstance(loss := content.get("loss"), dict):
         content = {**content, "loss": losses.upgraded(loss)}
+    if not isinstance(content.get("train") or {}, dict) or not isinstance(content.get("fit", {}), dict):
+        return content  # which whoever checks it refuses
     train = dict(content.get("train") or {})
     moved = {name: train.pop(name) for name in FitSettings.model_fields if name in train}
     if not moved:

@@ -26,6 +26,8 @@ from seqrec.training.options import FitOptions
 
 
 class MarkovSettings(Settings):
+    """Hyperparameters of ``markov``."""
+
     strength: float = Field(1.0, gt=0)
     """How many observed transitions the popularity weighs as much as."""
 

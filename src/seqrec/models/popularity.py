@@ -28,7 +28,8 @@ def shares(events: np.ndarray, items: int) -> np.ndarray:
     """(items,) float32 share of the events (item indices) that are about each item, one added to each count:
     never 0, sums to 1."""
     counts = np.bincount(events, minlength=items) + 1.0
-    return (counts / counts.sum()).astype(np.float32)
+    found: np.ndarray = (counts / counts.sum()).astype(np.float32)
+    return found
 
 
 class PopularitySettings(Settings):

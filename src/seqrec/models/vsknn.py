@@ -38,13 +38,15 @@ from seqrec.training.options import FitOptions
 
 
 class VSKNNSettings(Settings):
-    neighbours: int = Field(500, ge=1)
+    """Hyperparameters of ``vsknn``."""
+
+    neighbours: int = Field(500, ge=1, le=2**31 - 1)
     """Most similar sequences whose items are recommended."""
-    sample: int = Field(5000, ge=1)
+    sample: int = Field(5000, ge=1, le=2**31 - 1)
     """Latest sequences sharing an item among which they are looked for."""
-    recent: int = Field(10, ge=1)
+    recent: int = Field(10, ge=1, le=1_000_000)
     """Items of the history that are compared, from its end."""
-    length: int = Field(10, ge=1)
+    length: int = Field(10, ge=1, le=1_000_000)
     """Longer training sequences are cut into pieces of this many events."""
 
 

@@ -214,7 +214,8 @@ def with_tables(log: Interactions, options: ReadOptions) -> Interactions:
 
 def _table(path: str | Path, key: str, dtype: pl.DataType, usual: str | int | None) -> pl.DataFrame:
     """A table of attributes from a file. In text, ids are integers only where the log's are."""
-    kind = files.kind_of(path) or "csv"
+    kind = files.kind_of(path) or ("jsonl" if files.start(path, size=1).startswith("{") else "csv")
+    files.header(path, kind)
     frame = files.read(path, kind)
     if kind not in TEXT:
         return frame

@@ -90,22 +90,22 @@ class _Events:
     def read(cls, paths: Sequence[str], options: ReadOptions, source: str) -> _Events:
         numberings = {name: Numbering() for name in log_columns.IDS}
         parts: dict[str, list[np.ndarray]] = {}
-        dates: list[bool] = []  # of each part, whether its times were written as dates
+        moments: list[pl.Series] = []
         for batch in log_batches(paths, options, features=False):
             for name in batch.columns:
+                if name == "timestamp":
+                    moments.append(batch[name])
+                    continue
                 if name in numberings:
                     part = numberings[name].encode(batch[name])
                 elif name == "rating":
                     part = batch[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
-                elif name == "timestamp":
-                    dates.append(times.are_dates(batch[name]))
-                    part = _with_gaps(times.seconds_of(batch[name]) if dates[-1] else batch[name])
                 else:
                     part = _with_gaps(batch[name])
                 parts.setdefault(name, []).append(part)
-        if "timestamp" in parts:
-            parts["timestamp"] = [_with_gaps(_in_seconds(parts.pop("timestamp"), dates, source))]
         whole = {name: _joined(parts.pop(name)) for name in list(parts)}
+        if moments:
+            whole["timestamp"] = _with_gaps(times.joined(moments, source))
         ids = {name: numbering.ids for name, numbering in numberings.items()}
         if options.format in TEXT:
             for name in [name for name in ids if name in whole]:
@@ -202,19 +202,6 @@ def _by_appearance(numbers: np.ndarray) -> np.ndarray:
     """(events,) int64: the numbers of baskets or sessions that are left, counted anew in the order in which
     they appear."""
     return groups(pl.Series(numbers).replace(UNKNOWN, None))
-
-
-def _in_seconds(parts: list[np.ndarray], dates: list[bool], source: str) -> pl.Series:
-    """As ``times.joined``, of arrays with NaN where a time is missing, dates in seconds already."""
-    is_date = np.repeat(dates, [len(part) for part in parts]) if len(set(dates)) > 1 else None
-    values = _joined(parts)
-    if is_date is None:
-        whole = pl.Series(values, nan_to_null=True)
-        return times.whole(whole) if dates[0] else times.in_seconds(whole, source)
-    numbers = times.beside_dates(pl.Series(values[~is_date], nan_to_null=True), source)
-    values = values.astype(np.float64)
-    values[~is_date] = _with_gaps(numbers)
-    return times.whole(pl.Series(values, nan_to_null=True))
 
 
 def _as_integers(ids: pl.Series, numbers: np.ndarray) -> tuple[pl.Series, np.ndarray]:

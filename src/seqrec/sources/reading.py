@@ -46,7 +46,7 @@ def read_log(path: Paths, options: ReadOptions | None = None, **changes: Any) ->
     """
     paths, options, source = opened(path, ReadOptions.changed(options, changes))
     if options.format == "samples":  # its reader knows what of the item table are attributes
-        log = module(FORMATS["samples"]).read(paths, options)
+        log: Interactions = module(FORMATS["samples"]).read(paths, options)
         return chosen(log, options.where).without_duplicates(options.duplicates)
     if options.format in KINDS:
         log = Interactions(log_frame(paths, options, source), source=source)
@@ -88,7 +88,7 @@ def opened(path: Paths, options: ReadOptions) -> tuple[list[str], ReadOptions, s
             )
     source, format = ", ".join(map(str, given)), options.format
     if format == "auto":
-        found = [detect(one) for one in paths]
+        found = [detect(one, options.encoding) for one in paths]
         format = found[0]
         for one, other in zip(paths, found):
             if other != format:
@@ -141,7 +141,8 @@ def _of_format(path: str, options: ReadOptions) -> Interactions:
     """A file or folder of one of ``FORMATS``."""
     reader = module(FORMATS[options.format])
     if options.format in WITH_HEADER:
-        return reader.read(path, options)
+        log: Interactions = reader.read(path, options)
+        return log
     if options.columns:
         raise DataError(
             f"{path}: format {options.format!r} fixes its columns. Leave columns out, or give the "

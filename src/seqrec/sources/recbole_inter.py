@@ -15,6 +15,7 @@ CIKM 2021; the format is described in RecBole's documentation, "Atomic Files".
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -171,7 +172,7 @@ def _types(path: str | Path) -> dict[str, str]:
     return {name.rsplit(":", 1)[0]: name.rsplit(":", 1)[-1] for name in header}
 
 
-def _batches(path: str | Path):
+def _batches(path: str | Path) -> Iterator[pl.DataFrame]:
     header = files.header(path, "tsv", quote=False)
     for name in header:
         if ":" not in name:

@@ -118,7 +118,7 @@ def fit(
                 loss = of_epoch.loss(batch, negatives)
                 for p in parameters:
                     p.grad = None
-                loss.backward()
+                torch.autograd.backward(loss)
                 if s.clip:
                     torch.nn.utils.clip_grad_norm_(parameters, s.clip)
                 for optimizer in run.optimizers.values():
@@ -138,6 +138,8 @@ def fit(
                 if out_of_time():
                     break
             _check(loss_sum, epoch, s, checkpoint)
+            if not all(bool(torch.isfinite(p).all()) for p in parameters):
+                raise _not_finite(epoch, "a weight", s, checkpoint)  # the last update has no loss after it
             run.epoch = epoch
             seconds = time.perf_counter() - start
             point_of_curve = {
@@ -188,12 +190,16 @@ def fit(
 
 def _check(loss_sum: Tensor, epoch: int, s: TrainSettings, checkpoint: str | Path | None) -> None:
     if not math.isfinite(float(loss_sum)):
-        kept = (
-            f" The checkpoint {checkpoint} holds the last complete epoch and is usable."
-            if checkpoint is not None and storage.exists(checkpoint)
-            else ""
-        )
-        raise TrainingError(
-            f"epoch {epoch}: the loss is not finite. Lower train.learning_rate ({s.learning_rate}), or "
-            f"set train.clip.{kept}"
-        )
+        raise _not_finite(epoch, "the loss", s, checkpoint)
+
+
+def _not_finite(epoch: int, what: str, s: TrainSettings, checkpoint: str | Path | None) -> TrainingError:
+    kept = (
+        f" The checkpoint {checkpoint} holds the last complete epoch and is usable."
+        if checkpoint is not None and storage.exists(checkpoint)
+        else ""
+    )
+    return TrainingError(
+        f"epoch {epoch}: {what} is not finite. Lower train.learning_rate ({s.learning_rate}), or "
+        f"set train.clip.{kept}"
+    )
