@@ -485,7 +485,7 @@ def _positions(series: pl.Series, where: _Place) -> pl.Series:
 
 def _times(series: pl.Series, where: _Place, may_be_missing: bool, format: str | None) -> pl.Series:
     """Numbers as they are (Int64, or Float64 where one has a fraction), dates as Datetime."""
-    if series.dtype == pl.Float32 and float(series.fill_nan(None).abs().max() or 0) > times.FLOAT32_WHOLE:  # type: ignore[arg-type]
+    if series.dtype == pl.Float32 and (series.abs() > times.FLOAT32_WHOLE).fill_null(False).any():
         raise where.refuse_all(
             "expected times to the second. Got Float32, which holds times of today only to 128 seconds, so "
             "that events of two minutes have one time. Write the column as Int64 or Float64."
@@ -517,11 +517,11 @@ def _times(series: pl.Series, where: _Place, may_be_missing: bool, format: str |
             expected = f"a time written as {format}"
         else:
             expected = "seconds since 1970 or an ISO date such as 2020-01-31T10:00:00Z"
-        advice = (
-            " For dates in another notation say which: time_format='%d/%m/%Y %H:%M' (--time-format)."
-            if series.dtype == pl.String
-            else ""
-        )
+        advice = ""
+        if series.dtype == pl.String and re.match(times.ISO, came):
+            advice = " Write all times in one way."
+        elif series.dtype == pl.String:
+            advice = " For dates in another notation say which: time_format='%d/%m/%Y %H:%M' (--time-format)."
         raise where.refuse(at, f"expected {expected}. Got {came!r}.{advice}")
     if not may_be_missing and (at := _first(found.is_null())) is not None:
         raise where.refuse(
