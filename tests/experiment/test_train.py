@@ -90,8 +90,11 @@ def test_a_refit_knows_all_events_and_is_what_recommends(ring_csv, tmp_path, cap
     with caplog.at_level("INFO", logger="seqrec"):
         recommend.recommend(serving, None, ["u1"], 3, True, "raise")
     assert not caplog.text
-    # without it, the refit of a model that was replaced is not used any more
+    # the same run again, without a refit, replaces nothing
     train.train(RunSettings.read(path), progress=False)
+    assert recommend.open_or_train(str(out), "", {}).provenance == serving.provenance
+    # the refit of a model that was replaced is not used any more
+    train.train(RunSettings.read(path, ["fit.seed=7"]), progress=False, restart=True)
     assert recommend.open_or_train(str(out), "", {}).provenance == seqrec.load(out / "model").provenance
 
 
