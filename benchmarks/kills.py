@@ -172,6 +172,7 @@ def main() -> int:
                         wrong.append("other digits")
                     if files(out) != names:
                         wrong.append(f"left behind: {sorted(set(files(out)) ^ set(names))} {files(out)}")
+                print(f"{kind} {number}: {'whole' if not wrong else 'broken'}", flush=True)
                 for text in wrong:
                     print(f"{kind} {number}: {text}", flush=True)
                 faults += bool(wrong)
