@@ -316,7 +316,9 @@ def test_results_of_another_split_are_never_passed_off_as_done(folder, tmp_path)
 @pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGINT])
 def test_ending_a_benchmark_ends_its_worker_and_says_how_to_go_on(folder, tmp_path, ended_by):
     (tmp_path / "configs" / "own-v1").mkdir(parents=True)
-    (tmp_path / "configs" / "own-v1" / "hrm.yaml").write_text("train: {epochs: 100000, patience: 100000}\n")
+    (tmp_path / "configs" / "own-v1" / "hrm.yaml").write_text(
+        "model: hrm\ntrain: {epochs: 100000, patience: 100000}\n"
+    )
     program = (
         "import sys; from seqrec import benchmark; sys.tracebacklimit = 0; "
         f"benchmark.run({str(folder / 'own.yaml')!r}, ['hrm'], 1, {str(tmp_path / 'results')!r}, "
