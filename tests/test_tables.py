@@ -95,3 +95,12 @@ def test_what_looks_like_markup_is_printed_as_it_is():
     out = io.StringIO()
     Table("", ["title"], [{"title": "[red] (2007)"}]).print(Console(file=out, width=100))
     assert "[red] (2007)" in out.getvalue()
+
+
+def test_markdown_has_no_html_of_its_cells():
+    rows = [{"title": "<script>alert(1)</script> & <b>\nx|y"}, {"title": "a < b & c"}]
+    text = Table("", ["title"], rows).markdown()
+    assert "<script" not in text
+    assert "<b>" not in text
+    assert "&lt;script>alert(1)&lt;/script> &amp; &lt;b> x\\|y" in text
+    assert len(text.splitlines()) == 4

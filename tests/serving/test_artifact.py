@@ -4,11 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 import seqrec
+from seqrec import storage
 from seqrec.errors import DataError, SeqrecError, SettingsError
 from seqrec.models.hrm import HRM
 from seqrec.models.popularity import Popularity
+from seqrec.storage import marker
 from seqrec.training.options import FitReport
 
 
@@ -121,3 +124,22 @@ def test_remote_folders(ring, tmp_path):
     Popularity().fit(ring).save("memory://bucket/model")
     again = seqrec.load("memory://bucket/model")
     assert np.array_equal(again.state()["counts"], Popularity().fit(ring).state()["counts"])
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/dev/zero", "/etc/passwd", "a/b", ".."])
+def test_only_files_of_its_own_folder_are_opened(ring, tmp_path, name):
+    Popularity().fit(ring).save(tmp_path)
+    about = json.loads((tmp_path / "model.json").read_text())
+    about["files"]["weights.safetensors"] = name
+    storage.write_json(marker.sealed(about), tmp_path / "model.json")
+    with pytest.raises(DataError, match="expected the plain name of a file in the same folder"):
+        seqrec.load(tmp_path)
+
+
+def test_weights_that_are_no_numbers_are_refused(ring, tmp_path):
+    model = HRM(width=8, train={"epochs": 1}).fit(ring, progress=False)
+    with torch.no_grad():
+        next(model.network.parameters())[0, 0] = float("nan")
+    model.save(tmp_path)
+    with pytest.raises(DataError, match=r"weights 'network.* are not all numbers \(NaN\)"):
+        seqrec.load(tmp_path)

@@ -26,6 +26,7 @@ from pydantic import Field
 from seqrec.data.query import Query
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
+from seqrec.serving import artifact
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training.options import FitOptions
@@ -154,7 +155,8 @@ class ItemKNN(Model):
         }
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
-        self.popularity = state["popularity"]
-        self.similarities = sparse(
-            state["item"], state["neighbour"], state["similarity"], (len(self.popularity),) * 2
-        )
+        self.popularity = artifact.floats_of(state, "popularity", items)
+        item = artifact.indices_of(state, "item", items)
+        neighbour = artifact.indices_of(state, "neighbour", items, len(item))
+        similarity = artifact.floats_of(state, "similarity", len(item))
+        self.similarities = sparse(item, neighbour, similarity, (items, items))

@@ -16,7 +16,7 @@ import torch
 
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.query import Query
-from seqrec.errors import SeqrecError, SettingsError
+from seqrec.errors import DataError, SeqrecError, SettingsError
 from seqrec.evaluation import metrics, ranking
 from seqrec.features.encoding import Features
 from seqrec.features.schema import USER_ID, FeatureSchema
@@ -297,6 +297,8 @@ class NeuralModel(Model):
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
         self.popularity = state["popularity"]
+        if self.popularity.shape != (items,) or self.popularity.dtype.kind not in "fiu":
+            raise DataError(f"its popularity is not {items:,} numbers.")
         # models saved before it was kept count all as trained
         self.trained_users = state.get("trained_users")
         if self.features is not None:

@@ -13,6 +13,7 @@ import torch
 
 from seqrec.data.query import Query
 from seqrec.models.model import Model
+from seqrec.serving import artifact
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training.options import FitOptions
@@ -52,4 +53,4 @@ class Popularity(Model):
         return {"counts": self.counts}
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
-        self.counts = state["counts"]
+        self.counts = artifact.floats_of(state, "counts", items)

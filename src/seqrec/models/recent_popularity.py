@@ -25,6 +25,7 @@ from seqrec.data.query import Query
 from seqrec.errors import DataError
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
+from seqrec.serving import artifact
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training.options import FitOptions
@@ -91,4 +92,4 @@ class RecentPopularity(Model):
         return {"scores": self.scores}
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
-        self.scores = state["scores"]
+        self.scores = artifact.floats_of(state, "scores", items)

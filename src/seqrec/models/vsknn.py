@@ -32,6 +32,7 @@ from seqrec.data.query import Query
 from seqrec.models.item_knn import FAR_BELOW
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
+from seqrec.serving import artifact
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training.options import FitOptions
@@ -140,9 +141,10 @@ class VSKNN(Model):
         }
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
-        self.items, self.offsets, self.owners, self.popularity = (
-            state[k] for k in ("items", "offsets", "owners", "popularity")
-        )
+        self.popularity = artifact.floats_of(state, "popularity", items)
+        self.items = artifact.indices_of(state, "items", items)
+        self.offsets = artifact.offsets_of(state, "offsets", None, len(self.items))
+        self.owners = artifact.indices_of(state, "owners", users, len(self.offsets) - 1)
         # The sequences of item i, earliest first, are entries [index_offsets[i], index_offsets[i + 1]) of
         # index.
         number, _ = ragged(self.offsets[:-1], self.offsets[1:])

@@ -14,7 +14,7 @@ refused. Saving again gives the files other names (``seqrec.storage.snapshot``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,6 +95,52 @@ def write(folder: str | Path, model: Contents) -> None:
                 safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}),
             )
             part("users.parquet", s.user_catalogue.to_bytes())
+
+
+def floats_of(state: Mapping[str, np.ndarray], name: str, length: int) -> np.ndarray:
+    """(length,) floats of a saved state.
+
+    Raises:
+        DataError: it has others, or none.
+    """
+    found = state.get(name)
+    if found is None or found.shape != (length,) or found.dtype.kind != "f":
+        raise DataError(f"its {name} are not {length:,} numbers.")
+    return found
+
+
+def indices_of(
+    state: Mapping[str, np.ndarray], name: str, below: int, length: int | None = None
+) -> np.ndarray:
+    """(length,) indices of a saved state, each from 0 to ``below`` - 1.
+
+    Args:
+        length: None for any.
+
+    Raises:
+        DataError: it has others, or none.
+    """
+    found = state.get(name)
+    if found is None or found.ndim != 1 or found.dtype.kind != "i" or length not in (None, len(found)):
+        raise DataError(f"its {name} are not {'whole' if length is None else f'{length:,} whole'} numbers.")
+    if len(found) and (int(found.min()) < 0 or int(found.max()) >= below):
+        raise DataError(f"its {name} are not all from 0 to {below - 1:,}.")
+    return found
+
+
+def offsets_of(state: Mapping[str, np.ndarray], name: str, rows: int | None, entries: int) -> np.ndarray:
+    """(rows + 1,) offsets of a saved state, rising from 0 to the number of entries.
+
+    Args:
+        rows: None for any.
+
+    Raises:
+        DataError: it has others, or none.
+    """
+    found = indices_of(state, name, entries + 1, None if rows is None else rows + 1)
+    if not len(found) or found[0] != 0 or found[-1] != entries or (np.diff(found) < 0).any():
+        raise DataError(f"its {name} do not rise from 0 to {entries:,}.")
+    return found
 
 
 def load(folder: str | Path, make: Callable[[Contents], Made]) -> Made:

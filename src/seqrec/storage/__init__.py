@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from zipfile import BadZipFile
 
 import fsspec
 import numpy as np
@@ -413,7 +414,7 @@ def read_array(path: str | Path) -> np.ndarray:
             size(path)
             array = np.load(path, mmap_mode="r", allow_pickle=False)
     # no array, one of objects, one cut short, a header that is none
-    except (ValueError, TypeError, OverflowError, SyntaxError, EOFError, MemoryError) as error:
+    except (ValueError, TypeError, OverflowError, SyntaxError, EOFError, BadZipFile, MemoryError) as error:
         if isinstance(error, SeqrecError):
             raise
         raise DataError(f"{path}: not an array of NumPy ({shown(error, str)}).") from error
