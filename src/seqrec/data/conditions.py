@@ -28,7 +28,13 @@ _AND = re.compile(rf"({_QUOTED})|\s+and\s+", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Condition:
-    """One comparison of a column with a value."""
+    """One comparison of a column with a value.
+
+    Attributes:
+        column: of the file, or of the log.
+        operator: one of ``OPERATORS``.
+        values: one, or several of ``in``.
+    """
 
     column: str
     operator: str
