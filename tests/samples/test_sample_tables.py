@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from random_sequences import build, of_items
 
 from seqrec.data.catalogue import Catalogue
-from seqrec.errors import DataError, SettingsError
+from seqrec.errors import DataError, SettingsError, StorageError
 from seqrec.samples import tables
 from seqrec.samples.tables import SampleSettings
 from seqrec.splitting import SplitSettings, last_n
@@ -388,7 +388,7 @@ def test_tables_that_are_not_all_written_have_no_samples_json(tmp_path, monkeypa
         raise OSError("disk full")
 
     monkeypatch.setattr(tables.Wording, "recent", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match="disk full"):
         tables.write(split, tmp_path, SampleSettings(seed=1))
     assert not (tmp_path / "samples.json").exists()
     assert (tmp_path / "train.parquet").read_bytes() == train

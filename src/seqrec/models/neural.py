@@ -296,6 +296,11 @@ class NeuralModel(Model):
         )
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
+        """As ``Model.load_state``.
+
+        Raises:
+            DataError: the popularity is not a number for each item.
+        """
         self.popularity = state["popularity"]
         if self.popularity.shape != (items,) or self.popularity.dtype.kind not in "fiu":
             raise DataError(f"its popularity is not {items:,} numbers.")
