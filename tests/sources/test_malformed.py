@@ -229,6 +229,7 @@ TIMES = "expected seconds since 1970 or"
         ("user_id", pa.array([{"a": 1}]), "expected integers or strings as ids. Got Struct"),
         ("user_id", pa.array(["a"]).dictionary_encode(), None),
         ("timestamp", pa.array(["2020-01-01"]).dictionary_encode(), None),
+        ("timestamp", pa.array(["27/04/2020"]).dictionary_encode(), None),
         ("timestamp", pa.array([b"1"]), f"{TIMES} dates. Got Binary"),
         ("timestamp", pa.array([-(2**62)], pa.timestamp("ms")), f"{TIMES} an ISO date .* Got -46116"),
         (

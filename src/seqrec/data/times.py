@@ -74,6 +74,7 @@ def parsed(series: pl.Series, format: str | None = None) -> pl.Series | None:
     """Times as they are written: numbers (Int64, Float64), or dates (Datetime in microseconds, UTC).
 
     Args:
+        series: text without blanks around it, dates or numbers.
         format: of text: a format such as ``%d/%m/%Y %H:%M``, ``day_first`` or ``month_first``. By default the
             notation that reads most: an integer, a number, an ISO date, a date with the month's name.
     Returns:
@@ -81,7 +82,7 @@ def parsed(series: pl.Series, format: str | None = None) -> pl.Series | None:
         times at all.
     """
     if series.dtype == pl.String:
-        return _of_text(series.str.strip_chars(), format)
+        return _of_text(series, format)
     if series.dtype == pl.Date or isinstance(series.dtype, pl.Datetime):
         micros, end = _in_micros(series), YEAR_10000 * 1_000_000
         micros = pl.select(pl.when(micros.is_between(-end, end)).then(micros)).to_series()
@@ -199,7 +200,7 @@ def is_readable(series: pl.Series) -> bool:
     series = _plain(series).drop_nulls()
     if needs_order(series):
         return True
-    times = parsed(series)
+    times = parsed(series.str.strip_chars() if series.dtype == pl.String else series)
     return times is not None and len(times) > 0 and times.null_count() == 0
 
 
