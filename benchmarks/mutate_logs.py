@@ -149,7 +149,8 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 def strictly(name: str, data: bytes) -> list[tuple[str, ...]] | None:
-    """The rows that the standard library reads, None where it does not read the file."""
+    """The rows that the standard library reads, ids without blanks around them; None where it does not read the
+    file."""
     try:
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
@@ -167,7 +168,7 @@ def strictly(name: str, data: bytes) -> list[tuple[str, ...]] | None:
     if {len(row) for row in rows} != {len(rows[0])} if rows else True:
         return None
     places = [rows[0].index(c) for c in ("user_id", "item_id") if rows[0].count(c) == 1]
-    return [tuple(row[i] for i in places) for row in rows[1:]] if len(places) == 2 else None
+    return [tuple(row[i].strip() for i in places) for row in rows[1:]] if len(places) == 2 else None
 
 
 def outcome(path: str, folder: str) -> dict:
