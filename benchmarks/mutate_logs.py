@@ -149,8 +149,8 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 def strictly(name: str, data: bytes) -> list[tuple[str, ...]] | None:
-    """The rows that the standard library reads, ids without blanks around them; None where it does not read the
-    file."""
+    """The rows that the standard library reads, ids without blanks around them; None where it does not read
+    the file."""
     try:
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
