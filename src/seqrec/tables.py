@@ -62,6 +62,7 @@ class Table:
             interval ``{"mean": .., "low": .., "high": ..}``.
         notes: lines below the table.
         formats: column -> function from a cell to its text, where ``show`` is not enough.
+        notes_first: the notes are what matters, and are printed above the table.
     """
 
     title: str
@@ -69,6 +70,7 @@ class Table:
     rows: Sequence[dict[str, Any]]
     notes: Sequence[str] = ()
     formats: dict[str, Callable[[Any], str]] = field(default_factory=dict)
+    notes_first: bool = False
 
     def text(self, row: dict[str, Any], column: str) -> str:
         """One cell as it is shown."""
@@ -96,13 +98,19 @@ class Table:
             )
         if self.title:  # in a line of its own: as the table's title it would be folded to the table's width
             console.print(self.title, style="italic", markup=False, highlight=False, soft_wrap=True)
-        console.print(table)
+        if not self.notes_first:
+            console.print(table)
         for note in self.notes:
-            console.print(note, style="dim", markup=False, highlight=False)
+            style = "bold" if self.notes_first else "dim"
+            console.print(note, style=style, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+        if self.notes_first:
+            console.print()
+            console.print(table)
 
     def markdown(self) -> str:
         """A Markdown table with its notes; without the title, whose level only the page knows."""
-        lines = [
+        lines = [f"- {note}" for note in self.notes] + [""] if self.notes_first and self.notes else []
+        lines += [
             "| " + " | ".join(self.columns) + " |",
             "|" + "|".join("---:" if self.is_number(column) else "---" for column in self.columns) + "|",
         ]
@@ -112,7 +120,7 @@ class Table:
                 + " | ".join(self.text(row, column).replace("|", "\\|") for column in self.columns)
                 + " |"
             )
-        return "\n".join(lines + (["", *self.notes] if self.notes else [])) + "\n"
+        return "\n".join(lines + (["", *self.notes] if self.notes and not self.notes_first else [])) + "\n"
 
     def csv(self) -> str:
         """CSV with raw values; an interval becomes columns ``name``, ``name_low`` and ``name_high``."""
