@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+import seqrec
 from seqrec import __version__
 from seqrec.cli import app
 from seqrec.errors import SeqrecError
@@ -418,3 +419,136 @@ def test_another_run_in_the_same_folder(ring_csv, tmp_path):
     assert "--restart" in refused("train", "--data", ring_csv, "--model", "popularity", "-o", out)
     invoke("-q", *run, "train.epochs=2", "--restart")
     assert "--restart" in refused(*run, "train.epochs=1")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--data", "LOG", "--model", "markov", "--model", "fpmc"],
+        ["train", "--data", "LOG", "-o", "a", "--output", "b"],
+        ["recommend", "LOG", "-k", 3, "-k", 4],
+        ["report", "-o", "a.html", "-o", "b.html"],
+        ["data", "check", "LOG", "--write", "a.csv", "--write", "b.csv"],
+    ],
+)
+def test_an_option_given_twice_is_refused(ring_csv, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SeqrecError, match="expected once"):
+        invoke(*[ring_csv if a == "LOG" else a for a in arguments])
+    assert not list(tmp_path.glob("?.*"))
+
+
+def halves(ring_csv, tmp_path):
+    lines = ring_csv.read_text().splitlines(keepends=True)
+    half = len(lines) // 2
+    (tmp_path / "1.csv").write_text("".join(lines[:half]))
+    (tmp_path / "2.csv").write_text("".join([lines[0], *lines[half:]]))
+    return tmp_path / "1.csv", tmp_path / "2.csv"
+
+
+def test_a_log_of_several_files(ring_csv, tmp_path):
+    """Both files count, wherever a log can be named."""
+    one, two = halves(ring_csv, tmp_path)
+    invoke("-q", "train", "--data", ring_csv, "--model", "markov", "-o", tmp_path / "whole")
+    invoke("-q", "train", "--data", one, "--data", two, "--model", "markov", "-o", tmp_path / "parts")
+    metrics = [(tmp_path / name / "metrics.json").read_text() for name in ("whole", "parts")]
+    assert metrics[0] == metrics[1]
+    events = len(ring_csv.read_text().splitlines()) - 1
+    assert f"{events:,}" in invoke("data", "check", one, two).output
+    assert f"{events:,} events" in invoke("prepare", one, two, tmp_path / "prepared").output
+    with pytest.raises(SeqrecError, match="no such file"):
+        invoke("train", "--data", one, "--data", "ml-100k")
+
+
+def test_negatives_beside_a_loss_that_has_none(ring_csv, tmp_path, caplog):
+    data = ["--data", ring_csv, "--model", "gru4rec", "train.epochs=1"]
+    with pytest.raises(SeqrecError, match="negatives: the loss softmax compares"):
+        invoke("train", *data, "loss=softmax", "negatives.count=3")
+    run = tmp_path / "run.yaml"
+    run.write_text(
+        f"data: {{path: {ring_csv}}}\nmodel: {{name: gru4rec, width: 8}}\nloss: bpr\n"
+        "negatives: {count: 4}\ntrain: {epochs: 1}\n"
+    )
+    invoke("train", "--conf", run, "loss=softmax", "-o", tmp_path / "run")
+    assert "negatives: unused, since the loss softmax" in caplog.text
+    with pytest.raises(SeqrecError, match="negatives: the loss softmax compares"):
+        invoke("train", "--conf", run, "loss=softmax", "negatives.count=5")
+
+
+def test_recommend_follows_the_runs_filter(ring_csv, tmp_path):
+    run = tmp_path / "run"
+    invoke(
+        "-q", "train", "--data", ring_csv, "--model", "popularity", "-o", run, "evaluate.filter_seen=false"
+    )
+    for folder in (run, run / "model"):
+        seen, unseen = (
+            invoke("-q", "recommend", folder, "-s", "i1", "-k", 12, *more).output.splitlines()
+            for more in ([], ["--unseen"])
+        )
+        assert len(seen) == len(unseen) + 1  # i1 itself
+
+
+def test_a_model_that_is_not_kept_is_announced(ring_csv, tmp_path, caplog):
+    invoke("-q", "train", "--data", ring_csv, "--model", "markov")
+    assert "thrown away" in caplog.text
+    caplog.clear()
+    invoke("-q", "train", "--data", ring_csv, "--model", "markov", "-o", tmp_path / "run")
+    assert "thrown away" not in caplog.text
+
+
+def test_ids_with_commas_and_quotes_can_be_asked_for(tmp_path):
+    log = tmp_path / "log.csv"
+    rows = [("u1", "5"), ("u1", "a,b"), ("u1", 'say "hi"'), ("u2", "5"), ("u2", "a,b")]
+    pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row").write_csv(log)
+    for typed, expected in (("5", "a,b"), ('"a,b"', 'say "hi"'), ('5,"a,b"', 'say "hi"')):
+        out = invoke("-q", "recommend", log, "--model", "markov", "-k", 1, "-s", typed).output
+        assert expected in out
+    with pytest.raises(SeqrecError, match="stands in quotes"):
+        invoke("recommend", log, "--model", "markov", "-s", '"a,b')
+
+
+def test_load_takes_a_run_folder(ring_csv, tmp_path):
+    run = tmp_path / "run"
+    invoke("-q", "train", "--data", ring_csv, "--model", "markov", "-o", run)
+    tested = seqrec.load(run)
+    assert tested.provenance["split"]["name"] == "leave_one_out"
+    invoke("-q", "train", "--data", ring_csv, "--model", "markov", "-o", run, "--refit")
+    assert seqrec.load(run).provenance["split"]["name"] == "refit"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train --data absent.csv",
+        "train --data LOG --model gru4recc",
+        "train --data LOG --model gru4rec model.widht=3",
+        "train --data LOG train.epoch=3",
+        "train --data LOG train.epochs=-3",
+        "train --data LOG loss=bprr",
+        "train --data LOG loss.smothing=1",
+        "train --data LOG negatives.cont=1",
+        "train --data LOG split.name=last",
+        "train --conf absent.yaml",
+        "train protocol=nope --data LOG",
+        "benchmark nope",
+        "benchmark ml-100k-leave-one-out-v1 --models grurec",
+        "recommend absent",
+        "recommend LOG --model gruu",
+        "evaluate absent",
+        "evaluate lists.csv --protocol nope",
+        "report absent",
+        "migrate absent.yaml",
+    ],
+)
+def test_a_mistake_is_answered_before_torch_is_imported(ring_csv, tmp_path, command):
+    arguments = [str(ring_csv) if a == "LOG" else a for a in command.split()]
+    program = (
+        "import sys\nfrom seqrec.cli import main\nsys.argv = ['seqrec', *sys.argv[1:]]\n"
+        "try:\n    main()\nfinally:\n    print('torch' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: ")
+    assert run.stdout.strip() == "False"

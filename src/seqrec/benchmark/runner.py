@@ -12,18 +12,22 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqrec import storage
 from seqrec.benchmark.results import Result, collect, same_settings
 from seqrec.errors import DataError, SettingsError, TrainingError, did_you_mean
+from seqrec.experiment import keys
 from seqrec.experiment.protocol import Protocol, read_protocol, read_sequences
 from seqrec.experiment.recipe import Recipe
 from seqrec.models import MODELS, get
-from seqrec.models.model import Model
+from seqrec.settings import names as resolve
 from seqrec.settings import yaml_file
 from seqrec.settings.base import Settings
 from seqrec.training.options import FitSettings
+
+if TYPE_CHECKING:  # it imports torch
+    from seqrec.models.model import Model
 
 FOLDER = Path(__file__).parent / "configs"
 
@@ -69,11 +73,12 @@ def read_config(protocol: str, label: str, configs: str | Path | None = None) ->
     path = storage.join(configs or FOLDER, protocol, f"{label}.yaml")
     if storage.exists(path):
         return Config.of(yaml_file.read(path), f"{protocol}/{label}")
-    try:
+    if ":" in label:
         get(label)
+        return Config(model=label)
+    try:
+        resolve.check("model", label, MODELS)
     except SettingsError as error:
-        if ":" in label or not str(error).startswith("unknown model"):
-            raise
         raise SettingsError(
             f"models: {label!r} is not a model, and has no settings under "
             f"{protocol}.{did_you_mean(label, labels(protocol, configs) or MODELS)}"
@@ -93,6 +98,7 @@ def recipe_of(protocol: Protocol, label: str, config: Config) -> Recipe:
     fixed += ["fit.seed"] if "seed" in config.fit.model_fields_set else []
     if fixed:
         raise SettingsError(f"{label}: {fixed[0]}: set by the protocol or the run. Leave it out.")
+    keys.check(own, config.loss, config.negatives, config.train, config.features)
     return Recipe(own, config.loss, config.negatives, config.train, config.features, selection)
 
 
@@ -196,9 +202,10 @@ def run(
         )
     numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     runs = []
-    for label in chosen:
-        config = read_config(declared.name, label, configs)
-        settings = settings_of(recipe_of(declared, label, config).make(), config.fit)
+    rows = [(label, read_config(declared.name, label, configs)) for label in chosen]
+    recipes = [recipe_of(declared, label, config) for label, config in rows]  # all names, before torch
+    for (label, config), recipe in zip(rows, recipes, strict=True):
+        settings = settings_of(recipe.make(), config.fit)
         for seed in numbers:
             runs.append((label, config, seed, settings, result_path(results_dir, declared.name, label, seed)))
     check_split(

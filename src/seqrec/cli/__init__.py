@@ -16,10 +16,11 @@ from rich.logging import RichHandler
 
 from seqrec import __version__
 from seqrec.cli import benchmark, data, evaluate, migrate, prepare, recommend, report, train
+from seqrec.cli.options import Command, Group
 from seqrec.errors import SeqrecError
 
 PURPOSE = "Sequential recommendation: prepare logs, train models, compare them honestly, recommend."
-app = typer.Typer(help=PURPOSE, no_args_is_help=True, add_completion=False)
+app = typer.Typer(help=PURPOSE, cls=Group, no_args_is_help=True, add_completion=False)
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(
-            f"{where}{error.strerror or error}.Check the path, its permissions and the space left on "
+            f"{where}{error.strerror or error}. Check the path, its permissions and the space left on "
             "its disk."
         )
 
@@ -57,7 +58,10 @@ def _start(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no log lines.")] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Only results, warnings and errors: no progress, no log lines."),
+    ] = False,
 ) -> None:
     handler: logging.Handler
     if sys.stderr.isatty():
@@ -70,9 +74,11 @@ def _start(
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-data_commands = typer.Typer(help="Inspect logs and download known data sets.", no_args_is_help=True)
-data_commands.command("check")(data.check)
-data_commands.command("download")(data.download)
+data_commands = typer.Typer(
+    help="Inspect logs and download known data sets.", cls=Group, no_args_is_help=True
+)
+data_commands.command("check", cls=Command)(data.check)
+data_commands.command("download", cls=Command)(data.download)
 app.add_typer(data_commands, name="data")
 for command in (
     prepare.prepare,
@@ -83,4 +89,4 @@ for command in (
     report.report,
     recommend.recommend,
 ):
-    app.command()(command)
+    app.command(cls=Command)(command)

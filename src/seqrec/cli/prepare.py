@@ -15,9 +15,9 @@ def prepare(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="LOG FOLDER | [FOLDER] [section.key=value ...]",
-            help="A log or a known data set, and the output folder. With --conf: the output folder (by "
-            "default sequences in output.folder), and settings that override the file's.",
+            metavar="LOG... FOLDER | [FOLDER] [section.key=value ...]",
+            help="A log (one file, or several) or a known data set, and the output folder. With --conf: the "
+            "output folder (by default sequences in output.folder), and settings that override the file's.",
         ),
     ] = None,
     conf: Annotated[
@@ -67,8 +67,9 @@ def prepare(
             content.setdefault("data", {}).setdefault("folder", data_dir)
         folder = folders[0] if folders else None
     else:
-        if len(given) != 2:
+        if len(given) < 2:
             raise SettingsError("expected a log and a folder, or --conf FILE. See seqrec prepare --help.")
-        content, folder = {"data": data_section(given[0], format, column, data_dir, **more)}, given[1]
+        content = {"data": data_section(given[:-1], format, column, data_dir, **more)}
+        folder = given[-1]
     for line in prepare.prepare_run(settings.RunSettings.of(content, ""), folder, samples):
         print(line)

@@ -12,7 +12,7 @@ from seqrec.evaluation import evaluation as asking
 from seqrec.evaluation.evaluation import Evaluation
 from seqrec.experiment import protocol as protocols
 from seqrec.experiment.data import read_split
-from seqrec.experiment.settings import DataSettings, RunSettings, upgraded
+from seqrec.experiment.settings import DataSettings, RunSettings, read_run
 from seqrec.models.model import Model
 from seqrec.splitting import Split
 from seqrec.tables import Table
@@ -56,15 +56,9 @@ def evaluate(
         filter_seen: replaces what the run says.
         data_path: where the log is now, if not where it was.
     """
-    path = storage.join(folder, "run.json")
     if topk_path is not None:
         storage.check_file(topk_path, lists.SUFFIXES)
-    if not storage.exists(path):
-        raise SettingsError(
-            f"{folder}: expected the output folder of `seqrec train` (with a run.json). Train with "
-            "--output first."
-        )
-    content = upgraded(storage.read_json(path))
+    content = read_run(folder)
     if data_folder is not None:
         content.setdefault("data", {})["folder"] = data_folder
     if data_path is not None:
