@@ -552,3 +552,49 @@ def test_a_mistake_is_answered_before_torch_is_imported(ring_csv, tmp_path, comm
     assert run.returncode == 2
     assert run.stderr.startswith("error: ")
     assert run.stdout.strip() == "False"
+
+
+def test_the_k_core_in_yaml_and_on_the_command_line(tmp_path):
+    """One pass over items and users leaves an item that is rare again."""
+    log = tmp_path / "log.csv"
+    rows = [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"), ("c", "y"), ("c", "z"), ("d", "z")]
+    pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row").write_csv(log)
+    counts = ["--min-item-count", 2, "--min-user-count", 2]
+    assert "6 events" in invoke("prepare", log, tmp_path / "once", *counts).output
+    assert "4 events" in invoke("prepare", log, tmp_path / "stable", *counts, "--until-stable").output
+    run = tmp_path / "run.yaml"
+    run.write_text(f"data: {{path: {log}, min_item_count: 2, min_user_count: 2, until_stable: true}}\n")
+    assert "4 events" in invoke("prepare", tmp_path / "yaml", "--conf", run).output
+
+
+def test_training_warns_of_ties_and_of_joined_files(tmp_path, caplog):
+    rows = [(f"u{u}", f"i{(u + t) % 7}", 1_000_000_000 + t // 3) for u in range(30) for t in range(6)]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    frame.write_csv(tmp_path / "log.csv")
+    invoke("-q", "train", "--data", tmp_path / "log.csv", "--model", "markov")
+    assert "100% of the events share their second" in caplog.text
+    assert "data.tie_order=random" in caplog.text
+    caplog.clear()
+    invoke("-q", "train", "--data", tmp_path / "log.csv", "--model", "markov", "data.tie_order=random")
+    assert "share their second" not in caplog.text
+    pl.concat([frame] * 3).write_csv(tmp_path / "thrice.csv")
+    invoke("-q", "train", "--data", tmp_path / "thrice.csv", "--model", "markov")
+    assert "Every event stands 3 times" in caplog.text
+
+
+def test_more_epochs_than_a_finished_run_had(ring_csv, tmp_path, caplog):
+    """It goes on where it was; with a falling rate it says what that means."""
+    run = tmp_path / "run"
+    command = ["train", "--data", ring_csv, "--model", "gru4rec", "model.width=8", "-o", run]
+    invoke("-q", *command, "train.epochs=2", "train.patience=9")
+    caplog.clear()
+    invoke(*command, "train.epochs=4", "train.patience=9")
+    assert "goes on from epoch 2 to 4" in caplog.text
+    assert "of its peak" in caplog.text
+    assert seqrec.load(run).fit_report.epochs == 4
+    assert "epoch 3" in caplog.text
+    assert "epoch 2:" not in caplog.text
+    with pytest.raises(SeqrecError, match="another section train"):  # fewer: another run
+        invoke("-q", *command, "train.epochs=3", "train.patience=9")
+    with pytest.raises(SeqrecError, match="another section train"):
+        invoke("-q", *command, "train.epochs=5", "train.patience=9", "train.learning_rate=0.1")

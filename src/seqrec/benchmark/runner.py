@@ -7,10 +7,11 @@ A process of its own, because its peak memory is then that of one run from the l
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from seqrec.training.options import FitSettings
 if TYPE_CHECKING:  # it imports torch
     from seqrec.models.model import Model
 
+log = logging.getLogger("seqrec")
 FOLDER = Path(__file__).parent / "configs"
 
 
@@ -64,15 +66,37 @@ def labels(protocol: str, configs: str | Path | None = None) -> list[str]:
     )
 
 
-def read_config(protocol: str, label: str, configs: str | Path | None = None) -> Config:
+def read_config(
+    protocol: str,
+    label: str,
+    configs: str | Path | None = None,
+    own: Mapping[str, str | Path] | None = None,
+    overrides: Mapping[str, Sequence[str]] | None = None,
+) -> Config:
     """The settings of one row: its file, or, for a model without one, the model's own defaults.
+
+    Args:
+        own: label -> a YAML file, instead of the one in the folder.
+        overrides: label -> settings that replace the file's, as ``train.epochs=3``.
 
     Raises:
         SettingsError: neither a file nor a model of that name, or a file with an unknown section.
     """
-    path = storage.join(configs or FOLDER, protocol, f"{label}.yaml")
-    if storage.exists(path):
-        return Config.of(yaml_file.read(path), f"{protocol}/{label}")
+    path = str((own or {}).get(label) or storage.join(configs or FOLDER, protocol, f"{label}.yaml"))
+    changes = list((overrides or {}).get(label, ()))
+    if label in (own or {}) or storage.exists(path):
+        content = yaml_file.read(path)
+        content.setdefault("model", label.split("-")[0])
+        if isinstance(content["model"], str) and any(one.startswith("model.") for one in changes):
+            content["model"] = {"name": content["model"]}
+        for change in changes:
+            yaml_file.apply_override(content, change)
+        return Config.of(content, f"{protocol}/{label}")
+    if changes:
+        content = {"model": {"name": label}}
+        for change in changes:
+            yaml_file.apply_override(content, change)
+        return Config.of(content, f"{protocol}/{label}")
     if ":" in label:
         get(label)
         return Config(model=label)
@@ -165,6 +189,8 @@ def run(
     data_dir: str | Path | None = None,
     *,
     configs: str | Path | None = None,
+    own: Mapping[str, str | Path] | None = None,
+    overrides: Mapping[str, Sequence[str]] | None = None,
     topk_dir: str | Path | None = None,
     threads: int | None = None,
     again: bool = False,
@@ -179,8 +205,11 @@ def run(
         seeds: a number n for 0 .. n-1, or the seeds themselves.
         data_dir: where the data set's files are; else they are looked for as ``seqrec.sources`` does.
         configs: a folder of your own with ``<protocol>/<label>.yaml``.
+        own: label -> a YAML file with its settings; labels that ``models`` does not name are run too.
+        overrides: label -> settings that replace those of its file, as ``["train.epochs=3"]``; labels that
+            ``models`` does not name are run too.
         topk_dir: also write each run's top-k lists there, as ``<protocol>/<label>-seed-<n>.csv``, for another
-            judge.
+            judge. A finished run whose lists are not there is run again.
         threads: of each run; None for what torch chooses.
         again: run also what is done, and replace its results.
 
@@ -194,7 +223,9 @@ def run(
         TrainingError: some runs failed; the others are done, and their files are there.
     """
     declared = read_protocol(protocol)
-    chosen = list(models) if models is not None else labels(declared.name, configs)
+    named = [*(own or {}), *(overrides or {})]
+    chosen = list(models) if models is not None else named or labels(declared.name, configs)
+    chosen = list(dict.fromkeys([*chosen, *named]))
     if not chosen:
         raise SettingsError(
             f"models: {declared.name} has no settings files. Name models to run with their defaults: "
@@ -202,7 +233,7 @@ def run(
         )
     numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     runs = []
-    rows = [(label, read_config(declared.name, label, configs)) for label in chosen]
+    rows = [(label, read_config(declared.name, label, configs, own, overrides)) for label in chosen]
     recipes = [recipe_of(declared, label, config) for label, config in rows]  # all names, before torch
     for (label, config), recipe in zip(rows, recipes, strict=True):
         settings = settings_of(recipe.make(), config.fit)
@@ -214,13 +245,21 @@ def run(
         None if data_dir is None else str(data_dir),
         [path for *_, path in runs] if again else [],
     )
-    failed = []
+    failed, warn = [], True
     for number, (label, config, seed, settings, path) in enumerate(runs, 1):
+        lists = (
+            None
+            if topk_dir is None
+            else storage.join(topk_dir, declared.name, f"{_file_name(label)}-seed-{seed}.csv")
+        )
         done = not again and is_done(path, declared, settings)
+        # a result file has no lists
+        for_lists = done and lists is not None and not storage.exists(lists)
+        state = ", again for its lists" if for_lists else ", already done" if done else ""
+        done = done and not for_lists
         if progress:
             print(
-                f"[{number}/{len(runs)}] {declared.name}: {label}, seed "
-                f"{seed}{', already done' if done else ''}",
+                f"[{number}/{len(runs)}] {declared.name}: {label}, seed {seed}{state}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -233,11 +272,11 @@ def run(
             "seed": seed,
             "path": path,
             "data_dir": None if data_dir is None else str(data_dir),
-            "topk": None
-            if topk_dir is None
-            else storage.join(topk_dir, declared.name, f"{_file_name(label)}-seed-{seed}.csv"),
+            "topk": lists,
             "progress": progress,
+            "warn": warn,
         }
+        warn = False
         # models, splits and metrics from outside are there where they are here
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         if threads is not None:
@@ -250,6 +289,8 @@ def run(
             env=environment,
             stderr=None if progress else subprocess.PIPE,
         )
+        for line in (finished.stderr or "").splitlines() if not finished.returncode else ():
+            log.warning("%s", line)
         if finished.returncode:
             failed.append(
                 f"{label}, seed {seed}"

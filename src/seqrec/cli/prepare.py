@@ -40,6 +40,9 @@ def prepare(
     duplicates: Annotated[str, typer.Option(help="Whether to keep or drop duplicate events.")] = "keep",
     min_item_count: Annotated[int, typer.Option(help="Exclude items with fewer events.")] = 0,
     min_user_count: Annotated[int, typer.Option(help="Exclude users with fewer events.")] = 0,
+    until_stable: Annotated[
+        bool, typer.Option("--until-stable", help="Ask both minima again until nothing changes (the k-core).")
+    ] = False,
 ) -> None:
     """Convert a log to sequences and catalogues on disk, and optionally to tables of samples."""
     from seqrec.experiment import prepare, settings
@@ -51,6 +54,7 @@ def prepare(
         "duplicates": duplicates,
         "min_item_count": min_item_count,
         "min_user_count": min_user_count,
+        "until_stable": until_stable,
         "delimiter": delimiter,
         "encoding": encoding,
     }

@@ -40,7 +40,9 @@ def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
     interactions = read_log(data)
     if data.min_item_count or data.min_user_count:
         interactions = interactions.filter(
-            min_item_count=data.min_item_count, min_user_count=data.min_user_count
+            min_item_count=data.min_item_count,
+            min_user_count=data.min_user_count,
+            until_stable=data.until_stable,
         )
     return interactions.sequences(tie_order=data.tie_order, seed=data.tie_seed), interactions.source
 
@@ -48,7 +50,7 @@ def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
 OF_FILES = tuple(name for name in ReadOptions.model_fields if name != "duplicates")
 
 
-OF_READING = ("duplicates", "min_item_count", "min_user_count", "tie_order", "tie_seed")
+OF_READING = ("duplicates", "min_item_count", "min_user_count", "until_stable", "tie_order", "tie_seed")
 
 
 def refuse_settings(data: DataSettings, names: Iterable[str], why: str) -> None:

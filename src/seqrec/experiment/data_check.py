@@ -33,6 +33,17 @@ SHUFFLES = 5  # whose counts are averaged; fewer of a large log
 LITTLE = 0.1  # order matters little where shuffling loses less than this
 FEW = 200  # test queries, below which intervals are too wide to compare models
 DAY = 86_400
+TIES = (
+    "{:.0%} of the events share their second with another of the same user, and {:.0%} of the last "
+    "items hang on "
+    "the file's order of such ties: results depend on it. Compare with data.tie_order=random; if such "
+    "events are "
+    "a basket, say which column is it (data.columns.basket_id)."
+)
+COPIES = (
+    "Every event stands {} times in the log: it looks as if files were joined several times. "
+    "data.duplicates=drop keeps one of each."
+)
 EARLY = 10 * 365.25 * DAY  # 1980: earlier than any log
 
 
@@ -161,6 +172,24 @@ def ties(s: Sequences) -> Iterator[Finding]:
     yield Finding(
         "last_item_ties", changed, "share of last items that a random order of ties would change (expected)"
     )
+
+
+def warnings_of_order(s: Sequences, random: bool = False) -> Iterator[str]:
+    """What whoever trains on a log must know of its order: ties, baskets, and rows that stand several times.
+
+    Args:
+        random: ties are in a random order already.
+    """
+    measured = {f.name: f.value for f in (*ties(s), *repeats(s))}
+    if measured["copies"]:
+        yield COPIES.format(measured["copies"])
+    if s.baskets is not None:
+        yield (
+            "The log has baskets, whose items have no order: models and splits read them in the file's. "
+            "Compare with data.tie_order=random."
+        )
+    elif (measured["ties"] or 0) > 0.05 and not random:
+        yield TIES.format(measured["ties"], measured["last_item_ties"])
 
 
 def repeats(s: Sequences) -> Iterator[Finding]:
@@ -313,17 +342,9 @@ def warnings(value: dict[str, Any]) -> Iterator[str]:
     lost, sessions = value["2grams_lost"], value["spans_median"]
     times = value["first_time"] is not None
     if (value["ties"] or 0) > 0.05:
-        yield (
-            f"{value['ties']:.0%} of the events share their second with another of the same user: their "
-            f"order is "
-            "the file's, and results depend on it. Compare with data.tie_order=random; if such events are a "
-            "basket, say which column is it (data.columns.basket_id)."
-        )
+        yield TIES.format(value["ties"], value["last_item_ties"])
     if value["copies"]:
-        yield (
-            f"Every event stands {value['copies']} times in the log: it looks as if files were joined twice. "
-            "data.duplicates=drop keeps one of each."
-        )
+        yield COPIES.format(value["copies"])
     elif value["duplicates"]:
         yield (
             f"{value['duplicates']:,} events are exact duplicates (user, item and time): "

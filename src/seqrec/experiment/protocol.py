@@ -21,6 +21,7 @@ from seqrec.evaluation import metrics
 from seqrec.evaluation.metrics import MetricName
 from seqrec.settings import yaml_file
 from seqrec.settings.base import Settings
+from seqrec.sources.options import ReadOptions
 from seqrec.splitting import SplitSettings
 from seqrec.splitting.split import Split
 
@@ -41,6 +42,12 @@ class DataSettings(Settings):
     """Items with fewer events are left out, with their events."""
     min_user_count: int = Field(0, ge=0)
     """Users with fewer events are left out."""
+    until_stable: bool = False
+    """Whether both minima are asked again until nothing changes (the k-core); by default once, items "
+    "first."""
+    read: ReadOptions = ReadOptions()
+    """How a log of your own is read: ``columns``, ``format``, ``delimiter``, ``encoding``, ``duplicates``;
+    and the tables beside it, ``items`` (titles ...) and ``users``, which are looked for where the log is."""
     largest_user_id: int | None = None
     """Only users up to this id train and are asked; the candidates stay those of the whole data."""
     _beside: str | None = PrivateAttr(None)
@@ -65,6 +72,15 @@ class DataSettings(Settings):
                 "Put it next to the protocol's file, or give its folder with --data-dir."
             )
         return found
+
+    def read_beside(self, path: str) -> ReadOptions:
+        """How the log at that path is read, with the places of the tables beside it."""
+        tables = {}
+        for kind in ("items", "users"):
+            name = getattr(self.read, kind)
+            if isinstance(name, str) and not storage.exists(name):
+                tables[kind] = storage.sibling(path, name)
+        return self.read.model_copy(update=tables)
 
 
 class Selection(Settings):
@@ -173,13 +189,19 @@ def read_sequences(data: DataSettings, ties: TieOrder, data_dir: str | None) -> 
     from seqrec.sources import movielens_1m, reading
 
     if "." in data.name:
-        log = reading.read_log(data.log_path(data_dir))
+        path = data.log_path(data_dir)
+        log = reading.read_log(path, data.read_beside(path))
+    elif data.read != ReadOptions():
+        raise SettingsError(
+            f"data.read: cannot be given, since {data.name} is a known data set, which has its own. "
+            f"Leave it out."
+        )
     else:
         log = sources.load(data.name, data_dir=data_dir)
     if data.form == "benchmark":
         log = movielens_1m.benchmark_log(log)
     if data.min_item_count or data.min_user_count:
-        log = log.filter(min_item_count=data.min_item_count, min_user_count=data.min_user_count)
+        log = log.filter(data.min_item_count, data.min_user_count, data.until_stable)
     sequences = log.sequences(tie_order=ties)
     if data.largest_user_id is not None:
         ids = sequences.user_catalogue.ids.cast(int)

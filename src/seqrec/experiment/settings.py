@@ -49,6 +49,9 @@ class DataSettings(ReadOptions):
     """Items with fewer events are left out."""
     min_user_count: int = Field(0, ge=0)
     """Users with fewer events are left out."""
+    until_stable: bool = False
+    """Whether both minima are asked again until nothing changes (the k-core); by default once, items "
+    "first."""
     tie_order: Literal["file", "random"] = "file"
     """Order of a user's events of the same second."""
     tie_seed: int = Field(0, ge=0)

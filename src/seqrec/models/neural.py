@@ -5,6 +5,7 @@ One loop trains them all, with any loss and any sampler of negatives.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -261,8 +262,17 @@ class NeuralModel(Model):
             self.name,
             self.fingerprint(split, on),
             on,
+            self._earlier_fingerprint(split, on),
         )
         self.fit_report = replace(report, precision="bfloat16" if bfloat16 else "float32")
+
+    def _earlier_fingerprint(self, split: Split, on: FitOptions) -> str | None:
+        """Of the same fit with the number of epochs that it had before; None if it had none."""
+        if on.earlier_epochs is None:
+            return None
+        other = copy.copy(self)
+        other.train = self.train.model_copy(update={"epochs": on.earlier_epochs})
+        return other.fingerprint(split, on)
 
     def state(self) -> dict[str, np.ndarray]:
         assert self.popularity is not None

@@ -118,7 +118,7 @@ class TrainingState:
         with storage.open_write(path) as stream:
             stream.write(content)
 
-    def load(self, path: str | Path, fingerprint: str) -> None:
+    def load(self, path: str | Path, fingerprint: str, earlier: str | None = None) -> None:
         with storage.open_read(path) as stream:
             content = stream.read()
         try:
@@ -134,7 +134,7 @@ class TrainingState:
             version.check(about, (FORMAT,), path, anew, TrainingError)
         writer = f"seqrec {about['seqrec']}" if "seqrec" in about else "an older version of seqrec"
         advice = f"{anew[0].upper()}{anew[1:]}, or name another file."
-        if about.get("fingerprint") != fingerprint:
+        if about.get("fingerprint") not in (fingerprint, earlier or fingerprint):
             versions = f", or of another version: {writer} wrote it, and this is seqrec {__version__}"
             raise TrainingError(
                 f"{path}: a checkpoint of another run (other settings or data)"
