@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from seqrec import __version__
-from seqrec.cli import benchmark, data, evaluate, migrate, prepare, recommend, report, train
+from seqrec.cli import benchmark, data, evaluate, migrate, prepare, recommend, report, settings, train
 from seqrec.cli.options import Command, Group
 from seqrec.errors import SeqrecError
 
@@ -88,5 +88,6 @@ for command in (
     benchmark.benchmark,
     report.report,
     recommend.recommend,
+    settings.settings,
 ):
     app.command(cls=Command)(command)
