@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -46,6 +47,7 @@ def test_the_command_line_starts_without_torch():
         "report",
         "recommend",
         "settings",
+        "compare",
     ],
 )
 def test_every_command_has_help(command):
@@ -599,3 +601,30 @@ def test_more_epochs_than_a_finished_run_had(ring_csv, tmp_path, caplog):
         invoke("-q", *command, "train.epochs=3", "train.patience=9")
     with pytest.raises(SeqrecError, match="another section train"):
         invoke("-q", *command, "train.epochs=5", "train.patience=9", "train.learning_rate=0.1")
+
+
+def test_two_runs_are_compared_and_reported(ring_csv, tmp_path):
+    again = ["evaluate.filter_seen=false"]  # everyone has seen all items
+    for model in ("markov", "popularity"):
+        invoke("-q", "train", "--data", ring_csv, "--model", model, "-o", tmp_path / "runs" / model, *again)
+    a, b = tmp_path / "runs" / "popularity", tmp_path / "runs" / "markov"
+    table = tmp_path / "table.json"
+    out = invoke("compare", a, b, "--metric", "ndcg@10", "--write", table).output
+    assert "popularity (popularity)" in out
+    row = json.loads(table.read_text())["rows"][0]
+    metrics = {r["metric"]: r["value"]["mean"] for r in json.loads((b / "metrics.json").read_text())["rows"]}
+    assert row["B"]["mean"] == metrics["ndcg@10"]
+    assert row["B - A"]["mean"] == pytest.approx(row["B"]["mean"] - row["A"]["mean"])
+    assert row["p"] < 0.01
+    same = invoke("compare", b, b).output
+    assert "1.0000" in same
+    page = tmp_path / "page.html"
+    invoke("report", tmp_path / "runs", "-o", page)
+    assert "markov (markov)" in page.read_text()
+    invoke(
+        "-q", "train", "--data", ring_csv, "--model", "markov", "-o", tmp_path / "other", "split.name=last_n"
+    )
+    with pytest.raises(SeqrecError, match="same test queries"):
+        invoke("compare", a, tmp_path / "other")
+    with pytest.raises(SeqrecError, match="results of one model"):
+        invoke("compare", a, tmp_path / "runs")

@@ -15,7 +15,18 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from seqrec import __version__
-from seqrec.cli import benchmark, data, evaluate, migrate, prepare, recommend, report, settings, train
+from seqrec.cli import (
+    benchmark,
+    compare,
+    data,
+    evaluate,
+    migrate,
+    prepare,
+    recommend,
+    report,
+    settings,
+    train,
+)
 from seqrec.cli.options import Command, Group
 from seqrec.errors import SeqrecError
 
@@ -86,6 +97,7 @@ for command in (
     migrate.migrate,
     evaluate.evaluate,
     benchmark.benchmark,
+    compare.compare,
     report.report,
     recommend.recommend,
     settings.settings,

@@ -180,7 +180,7 @@ def warnings_of_order(s: Sequences, random: bool = False) -> Iterator[str]:
     Args:
         random: ties are in a random order already.
     """
-    measured = {f.name: f.value for f in (*ties(s), *repeats(s))}
+    measured: dict[str, Any] = {f.name: f.value for f in (*ties(s), *repeats(s))}
     if measured["copies"]:
         yield COPIES.format(measured["copies"])
     if s.baskets is not None:
@@ -296,7 +296,10 @@ def occurrences(
     powers = np.array([pow(span, n - 1 - step, 1 << 64) for step in range(n)], dtype=np.uint64)
 
     def numbers(of: np.ndarray) -> np.ndarray:
-        return sum((of[begin + step].astype(np.uint64) * powers[step] for step in range(n)), np.uint64(0))
+        found = np.zeros(len(begin), dtype=np.uint64)
+        for step in range(n):
+            found += of[begin + step].astype(np.uint64) * powers[step]
+        return found
 
     own, found = numbers(items), [0] * len(orders)
     others = [own if of is items else numbers(of) for of in orders]

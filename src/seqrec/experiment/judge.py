@@ -58,6 +58,19 @@ def evaluate(
     """
     if topk_path is not None:
         storage.check_file(topk_path, lists.SUFFIXES)
+    _, split, tested = again(folder, data_folder, filter_seen, data_path)
+    if topk_path is not None:
+        lists.write(tested.ranks, split, topk_path, tested.filter_seen)
+    return tested.table(RunSettings.of(read_run(folder), "").evaluate.metrics)
+
+
+def again(
+    folder: str,
+    data_folder: str | None = None,
+    filter_seen: bool | None = None,
+    data_path: str | None = None,
+) -> tuple[Model, Split, Evaluation]:
+    """The model of a run's output folder, the split that it was trained on, and its test; as ``evaluate``."""
     content = read_run(folder)
     if data_folder is not None:
         content.setdefault("data", {})["folder"] = data_folder
@@ -79,10 +92,8 @@ def evaluate(
             f"{folder}: its model was trained on the split {trained_on}; the data gives {split.hash} now. "
             "Train again: the data has changed."
         )
-    tested = ask(model, split, run.evaluate.metrics, filters if filter_seen is None else filter_seen)
-    if topk_path is not None:
-        lists.write(tested.ranks, split, topk_path, tested.filter_seen)
-    return tested.table(run.evaluate.metrics)
+    filters = filters if filter_seen is None else filter_seen
+    return model, split, ask(model, split, run.evaluate.metrics, filters)
 
 
 def judge(

@@ -90,10 +90,10 @@ def check_loss(loss: Any, default: Mapping[str, Any]) -> None:
 
 def losses() -> dict[str, list[str]]:
     """Name -> options of the shipped losses."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for cls in outline.classes(LOSSES):
         value = outline.attribute(LOSSES, cls, "name")
-        if isinstance(value, ast.Constant) and value.value:
+        if isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value:
             found[value.value] = list(dict.fromkeys(outline.keys(LOSSES, cls) or ()))
     return found
 

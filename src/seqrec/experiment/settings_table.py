@@ -74,7 +74,7 @@ def table(name: str = "") -> Table:
     if name in SPLITS:
         own = [_row("name", str, name, "The split.")]
         return Table(f"split: {name}", COLUMNS, own + _of_split(SPLITS[name]), [_first(SPLITS[name])])
-    sections = {**SECTIONS, "negatives": NegativesSettings}
+    sections: dict[str, type[BaseModel]] = {**SECTIONS, "negatives": NegativesSettings}
     if name not in sections:
         raise SettingsError(
             f"settings: no section, model, loss or split {name!r}.{did_you_mean(name, names())}"
