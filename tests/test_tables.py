@@ -95,3 +95,16 @@ def test_what_looks_like_markup_is_printed_as_it_is():
     out = io.StringIO()
     Table("", ["title"], [{"title": "[red] (2007)"}]).print(Console(file=out, width=100))
     assert "[red] (2007)" in out.getvalue()
+
+
+def test_a_wide_table_is_printed_in_parts_and_no_name_is_broken():
+    columns = ["model", *(f"metric@{k}" for k in range(8))]
+    rows = [
+        {"model": name, **dict.fromkeys(columns[1:], 0.123456)} for name in ("recent_popularity", "gru4rec")
+    ]
+    out = io.StringIO()
+    Table("", columns, rows).print(Console(file=out, width=60, force_terminal=True, color_system=None))
+    text = out.getvalue()
+    assert all(len(line) <= 60 for line in text.splitlines())
+    assert text.count("recent_popularity") == text.count("model") == 2
+    assert all(text.count(column) == 1 for column in columns[1:])
