@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
 from seqrec import storage
 from seqrec.data.catalogue import Catalogue
@@ -85,9 +85,10 @@ class DataSettings(Settings):
 
 class Selection(Settings):
     metric: str = "ndcg@10"
-    """Validation metric by which settings and epochs are chosen."""
+    """Validation metric by which settings and epochs are chosen; a protocol's first headline metric if
+    nothing is said."""
     filter_seen: bool = True
-    """Whether it filters what a user has seen."""
+    """Whether it filters what a user has seen; as the protocol's headline if nothing is said."""
 
 
 class Variant(Settings):
@@ -129,6 +130,18 @@ class Protocol(Settings):
     epochs."""
     split_hash: str | None = None
     """Hash of the split that the data must give; None for a protocol whose hash is not known yet."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _selects_as_it_tests(cls, content: Any) -> Any:
+        """What ``select`` does not say is as in the headline: its first metric, its filter."""
+        if not isinstance(content, dict) or not isinstance(content.get("select", {}), dict):
+            return content
+        headline = content.get("headline") or ["ndcg@10"]
+        usual = {"filter_seen": content.get("filter_seen", True)}
+        if isinstance(headline, list) and isinstance(headline[0], str):
+            usual["metric"] = headline[0]
+        return {**content, "select": {**usual, **content.get("select", {})}}
 
     @property
     def other(self) -> str:
