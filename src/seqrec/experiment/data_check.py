@@ -369,7 +369,8 @@ def warnings(value: dict[str, Any]) -> Iterator[str]:
             f"Users return to items ({value['repeats']:.0%} of the events): filtering seen items hides right "
             "answers. Also look at unfiltered results (evaluate.filter_seen=false)."
         )
-    if sessions is not None and sessions < DAY and value["length_median"] <= 20:
+    wrong = bool(value["early_times"])
+    if sessions is not None and sessions < DAY and value["length_median"] <= 20 and not wrong:
         yield (
             "Most users come for less than a day and have few events: they are sessions rather than people. "
             "split.name=session_temporal trains on earlier sessions and tests on later ones."
