@@ -281,35 +281,40 @@ def ours_like(loss: str, settings: dict[str, Any], epochs: int, form: str) -> An
 
 def scores_of(model: Any, split: Any) -> np.ndarray:
     """(users, items) what our model gives after the training events of each user that is asked about."""
-    histories = split.query(split.validation)
     scores = np.zeros((split.sequences.users, len(split.sequences.item_catalogue)), dtype=np.float32)
-    for rows, part in model.score_chunks(histories, 512):
-        scores[histories.users[rows]] = part.numpy()
+    for some in model.score_blocks(split.query(split.validation)):
+        for begin, end in some.blocks:
+            scores[some.query.users, begin:end] = some.block(begin, end).cpu().numpy()
     return scores
 
 
-class Scores:
-    """Given scores as a model that evaluation can ask. Items that were never trained on come last, in both
-    codes."""
+class Given:
+    """Given scores of users, as something that evaluation can ask. Items that were never trained on come
+    last, in both codes."""
 
-    name = "scores"
-    item_catalogue = sequences = None
+    name = "given scores"
 
     def __init__(self, scores: np.ndarray, split: Any):
         scores[:, split.item_counts == 0] = scores.min() - 1
         self.scores = torch.from_numpy(scores)
 
-    def score_chunks(self, histories: Any, chunk: int) -> Any:
-        for begin in range(0, len(histories), chunk):
-            rows = np.arange(begin, min(begin + chunk, len(histories)))
-            yield rows, self.scores[histories.users[rows].astype(np.int64)].clone()
+    def numbering(self) -> dict[str, None]:
+        return {}
+
+    def score_blocks(self, query: Any, rows: int = 512) -> Any:
+        from seqrec.scoring import Scores
+
+        for begin in range(0, len(query), rows):
+            some = np.arange(begin, min(begin + rows, len(query)))
+            asked = query.select(some)
+            yield Scores.whole(some, asked, self.scores[asked.users.astype(np.int64)])
 
 
 def measure(scores: np.ndarray, split: Any) -> dict[str, float]:
     """Validation metrics with the seen filter and (``..., unfiltered``) without."""
     from seqrec.evaluation import metrics, ranking
 
-    ranks = ranking.rank(Scores(scores, split), split, split.validation, lists=False)
+    ranks = ranking.rank(Given(scores, split), split, split.validation, lists=False)
     found = {}
     for metric in METRICS:
         function, k = metrics.parse(metric)

@@ -167,7 +167,7 @@ def test_migrate_writes_a_run_file_that_is_the_same_run(bucket):
     assert yaml_file.read(out) == migrate.read(path).filled()
     assert migrate.recognise(yaml_file.parse(out)[0]) is None
     RunSettings.read(out).check()
-    with pytest.raises(SettingsError, match="another file"):
+    with pytest.raises(SettingsError, match="a file other than the input"):
         CliRunner().invoke(app, ["migrate", str(path), "-o", str(path)], catch_exceptions=False)
 
 

@@ -245,7 +245,7 @@ def test_folders_of_known_data_sets(s3_bucket, tmp_path, monkeypatch):
         sources.load("ml-1m", data_dir=f"{s3_bucket}/nowhere")
     with pytest.raises(StorageError, match="there is no bucket"):
         sources.load("ml-1m", data_dir=f"{s3_bucket}-other")
-    with pytest.raises(DataError, match="cache: expected a folder of this machine"):
+    with pytest.raises(DataError, match="cache: expected a local folder"):
         sources.load("ml-1m", data_dir=f"{s3_bucket}/data", cache=f"{s3_bucket}/cache")
 
 

@@ -108,3 +108,12 @@ def test_a_wide_table_is_printed_in_parts_and_no_name_is_broken():
     assert all(len(line) <= 60 for line in text.splitlines())
     assert text.count("recent_popularity") == text.count("model") == 2
     assert all(text.count(column) == 1 for column in columns[1:])
+
+
+def test_markdown_has_no_html_of_its_cells():
+    rows = [{"title": "<script>alert(1)</script> & <b>\nx|y"}, {"title": "a < b & c"}]
+    text = Table("", ["title"], rows).markdown()
+    assert "<script" not in text
+    assert "<b>" not in text
+    assert "&lt;script>alert(1)&lt;/script> &amp; &lt;b> x\\|y" in text
+    assert len(text.splitlines()) == 4

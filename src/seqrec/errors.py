@@ -6,15 +6,34 @@ The command line prints them as one line, without a traceback; from Python they 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+LONGEST = 1000
+"""Characters of a message about data."""
 
 
 class SeqrecError(ValueError):
-    """Base of every error that a user's input can cause."""
+    """Base of every error that a user's input can cause. Credentials within an address are masked."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(masked(str(message)))
 
 
 class DataError(SeqrecError):
-    """The log, or a file that goes with it, is invalid. Names the file, the row and the column."""
+    """The log, or a file that goes with it, is invalid. Names the file, the row and the column.
+
+    The message is one line of at most ``LONGEST`` characters, whatever the file's content that it repeats.
+    """
+
+    def __init__(self, message: str = ""):
+        text = " ".join(message.split("\n")).rstrip()
+        if len(text) > LONGEST:
+            left = LONGEST - 60
+            start, end = text[: left * 2 // 3], text[-(left // 3) :]
+            text = f"{start} [... {len(text) - len(start) - len(end):,} characters left out ...] {end}"
+        super().__init__(text)
 
 
 class StorageError(SeqrecError):
@@ -38,6 +57,26 @@ class TrainingError(SeqrecError):
 
 class DownloadError(SeqrecError):
     """A data set could not be obtained from any of its sources."""
+
+
+def masked(text: str) -> str:
+    """The text without user and password, and without keys and signatures, of the addresses in it:
+    ``https://***@host/log.csv?token=***``."""
+    if "://" not in text:
+        return text
+    text = re.sub(r"(://)[^/@\s'\"]+@", r"\1***@", text)
+    return re.sub(
+        r"([?&][^=&\s]*(?:sig|token|key|secret|pass|cred)[^=&\s]*=)[^&\s'\"]+", r"\1***", text, flags=re.I
+    )
+
+
+def shown(value: Any, as_text: Callable[[Any], str] = repr) -> str:
+    """A value as a message shows it: cut to 100 characters, since a message repeats no content at length."""
+    try:
+        text = as_text(value)
+    except (ValueError, RecursionError):  # numbers of thousands of digits
+        return f"{type(value).__name__} too long to show"
+    return text if len(text) <= 100 else f"{text[:80]}... ({len(text):,} characters)"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

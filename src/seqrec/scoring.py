@@ -9,7 +9,7 @@ gives scores a block of items at a time, so that memory does not grow with the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -38,29 +38,31 @@ class Scores:
 
     Attributes:
         rows: (n,) which queries of those asked.
-        edges: (blocks + 1,) where each block of items begins, and where the last one ends.
+        query: these queries.
+        edges: where each block of items begins, and where the last one ends.
         block: of ``(begin, end)``, two neighbouring edges, (n, end - begin) float32 scores that belong to the
             caller. Asked again, it gives the same numbers.
     """
 
     rows: np.ndarray
-    edges: np.ndarray
+    query: Query
+    edges: Sequence[int]
     block: Callable[[int, int], Tensor]
 
     @property
     def items(self) -> int:
         """How many items there are."""
-        return int(self.edges[-1])
+        return self.edges[-1]
 
     @property
     def blocks(self) -> list[tuple[int, int]]:
         """The first item of each block, and the one after its last."""
-        return [(int(a), int(b)) for a, b in pairwise(self.edges)]
+        return list(pairwise(self.edges))
 
     @classmethod
-    def whole(cls, rows: np.ndarray, scores: Tensor) -> Scores:
+    def whole(cls, rows: np.ndarray, query: Query, scores: Tensor) -> Scores:
         """Scores that are there already, (n, items), as one block."""
-        return cls(rows, np.array([0, scores.shape[1]]), lambda begin, end: scores[:, begin:end].clone())
+        return cls(rows, query, (0, scores.shape[1]), lambda begin, end: scores[:, begin:end].clone())
 
 
 class Scorer(Protocol):
@@ -94,8 +96,8 @@ class Filter:
 
     Attributes:
         seen: leave out what is in the history, all of it.
-        allow: item indices: only these; None: all.
-        deny: item indices: none of these; it wins over ``allow``.
+        allow: (n,) item indices: only these; None: all.
+        deny: (n,) item indices: none of these; it wins over ``allow``.
     """
 
     seen: bool = True
@@ -115,18 +117,19 @@ class Filter:
 
 
 class Seen:
-    """The items of the histories of a few queries, once each, by block of items."""
+    """The items of the histories of a few queries, once each."""
 
     def __init__(self, query: Query, device: torch.device):
         row, item = distinct_seen(query)
-        order = np.argsort(item, kind="stable")
-        self._items = item[order]
-        self.row, self.item = (torch.from_numpy(x[order]).to(device) for x in (row, item))
+        self.last = int(item.max(initial=-1))
+        self.row, self.item = (torch.from_numpy(x).to(device) for x in (row, item))
 
     def within(self, begin: int, end: int) -> tuple[Tensor, Tensor]:
         """(pairs,) row and (pairs,) column, counted from ``begin``, of the items in ``[begin, end)``."""
-        part = slice(*np.searchsorted(self._items, (begin, end)))
-        return self.row[part], self.item[part] - begin
+        if begin == 0 and self.last < end:
+            return self.row, self.item
+        inside = (self.item >= begin) & (self.item < end)
+        return self.row[inside], self.item[inside] - begin
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ class Best:
             block = F.pad(block, (0, -width % GROUP), value=-torch.inf)
         groups = block.view(len(block), -1, GROUP)
         highest = groups.amax(2)
-        better = (highest > least).sum(1)
+        better = (~(highest <= least)).sum(1)  # and so is what is no number, which shall be found
         rows = better.nonzero().squeeze(1)
         if not len(rows):
             return
@@ -191,11 +194,12 @@ class Best:
         else:
             self.scores[rows], self.items[rows] = scores, items
 
-    def found(self) -> tuple[Tensor, Tensor]:
+    def found(self) -> tuple[np.ndarray, np.ndarray]:
         """(rows, k) items, -1 where there is none, and (rows, k) their scores."""
         assert self.scores is not None
         assert self.items is not None
-        return torch.where(torch.isneginf(self.scores), -1, self.items), self.scores
+        scores = self.scores.cpu().numpy()
+        return np.where(np.isneginf(scores), -1, self.items.cpu().numpy()), scores
 
 
 def best(scorer: Scorer, query: Query, k: int, filter: Filter | None = None, rows: int = ROWS) -> TopK:
@@ -222,16 +226,18 @@ def best(scorer: Scorer, query: Query, k: int, filter: Filter | None = None, row
         for begin, end in some.blocks:
             if refused is not None and end < some.items and refused[begin:end].all():
                 continue  # but for the last block: there is always one
-            block = numbers(some.block(begin, end), scorer.name)
+            block = some.block(begin, end)
             if refused is not None:
                 block.masked_fill_(torch.from_numpy(refused[begin:end]).to(block.device), -torch.inf)
             if filter.seen:
-                seen = seen or Seen(query.select(some.rows), block.device)
+                seen = seen or Seen(some.query, block.device)
                 block[seen.within(begin, end)] = -torch.inf
             top.add(block, begin)
         found, values = top.found()
-        items[some.rows, : found.shape[1]] = found.cpu().numpy()
-        scores[some.rows, : found.shape[1]] = values.cpu().numpy()
+        if np.isnan(values[:, :1]).any():  # which counts as the largest of all
+            raise diverged(scorer.name)
+        items[some.rows, : found.shape[1]] = found
+        scores[some.rows, : found.shape[1]] = values
     return TopK(items, scores)
 
 
@@ -243,7 +249,7 @@ def diverged(name: str) -> TrainingError:
 
 
 def numbers(block: Tensor, name: str) -> Tensor:
-    """The scores themselves.
+    """The scores themselves, (rows, items).
 
     Raises:
         TrainingError: one is not a number.
@@ -285,10 +291,3 @@ def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         ordered = torch.sort(scores[cut], dim=1, descending=True, stable=True)
         values[cut], best[cut] = ordered.values[:, :k], ordered.indices[:, :k]
     return values[:, :k], best[:, :k]
-
-
-def top_k(scores: Tensor, k: int) -> Tensor:
-    """(rows, k) columns of the highest scores, best first, equal scores by ascending column; -1 where the
-    score is -inf."""
-    values, best = largest(scores, k)
-    return torch.where(torch.isneginf(values), -1, best)

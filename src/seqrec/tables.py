@@ -38,6 +38,14 @@ def fraction(value: float) -> str:
     return re.sub(r"^(-?)0\.", r"\1.", text)
 
 
+def _markdown(text: str) -> str:
+    """A cell's text in Markdown: no end of a cell, no HTML and no line of its own."""
+    text = " ".join(text.splitlines())
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text.replace("&", "&amp;") if "<" in text else text).replace(
+        "|", "\\|"
+    )
+
+
 def show(value: Any) -> str:
     """A cell as text: intervals, numbers with a sensible number of digits, a dash for what is missing."""
     if value is None:
@@ -156,9 +164,7 @@ class Table:
         ]
         for row in self.rows:
             lines.append(
-                "| "
-                + " | ".join(self.text(row, column).replace("|", "\\|") for column in self.columns)
-                + " |"
+                "| " + " | ".join(_markdown(self.text(row, column)) for column in self.columns) + " |"
             )
         return "\n".join(lines + (["", *self.notes] if self.notes and not self.notes_first else [])) + "\n"
 

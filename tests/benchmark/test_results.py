@@ -1,6 +1,8 @@
 """Result files hold what they were given, and refuse to stand in a table they do not belong to."""
 
+import base64
 import json
+import zlib
 
 import numpy as np
 import pytest
@@ -127,3 +129,10 @@ def test_examples_of_older_results_are_read(tmp_path):
     content = dict(found.content)
     content["samples"] = content.pop("examples")
     assert results.Result(content, "").examples == examples
+
+
+def test_a_bomb_in_packed_ranks_is_not_opened():
+    bomb = zlib.compress(bytes(1 << 26), 9)
+    packed = {"dtype": "uint8", "length": 10, "zlib_base64": base64.b64encode(bomb).decode()}
+    with pytest.raises(DataError, match="not 10 bytes"):
+        results.unpack(packed)

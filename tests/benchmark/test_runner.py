@@ -1,6 +1,11 @@
 """Runs on a small log of one's own: whole result files, resumed, and refused where they must be."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import polars as pl
@@ -12,6 +17,7 @@ from seqrec.errors import DataError, SettingsError, TrainingError
 from seqrec.evaluation import lists, metrics, ranking
 from seqrec.experiment.protocol import read_protocol, read_sequences
 from seqrec.splitting.leave_one_out import leave_one_out
+from seqrec.storage import lock
 from seqrec.testing import sequences_of
 
 PROTOCOL = """
@@ -158,6 +164,7 @@ def test_what_an_older_result_does_not_know_was_not_set(folder, monkeypatch):
     path = folder / "results" / "own-v1" / "gru4rec-small" / "seed-0.json"
     content = json.loads(path.read_text())
     kept = path.read_bytes()
+    del content["digest"]  # which those results did not have
     try:
         assert content["settings"]["train"].pop("tables", "absent") is None
         path.write_text(json.dumps(content))
@@ -340,3 +347,29 @@ def test_an_own_protocol_reads_columns_and_titles_and_rows_have_own_settings(tmp
     assert [path.stat().st_mtime_ns for path in written] == before
     with pytest.raises(SettingsError, match="neighbour"):
         benchmark.run(tmp_path / "own.yaml", [], 1, overrides={"item_knn": ["model.neighbour=5"]})
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGINT])
+def test_ending_a_benchmark_ends_its_worker_and_says_how_to_go_on(folder, tmp_path, ended_by):
+    (tmp_path / "configs" / "own-v1").mkdir(parents=True)
+    (tmp_path / "configs" / "own-v1" / "hrm.yaml").write_text("train: {epochs: 100000, patience: 100000}\n")
+    program = (
+        "import sys; from seqrec import benchmark; sys.tracebacklimit = 0; "
+        f"benchmark.run({str(folder / 'own.yaml')!r}, ['hrm'], 1, {str(tmp_path / 'results')!r}, "
+        f"configs={str(tmp_path / 'configs')!r}, progress=False)"
+    )
+    place = tmp_path / "results" / "own-v1" / "hrm"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        begin = time.monotonic()
+        while not list(place.glob("*.safetensors")) and time.monotonic() - begin < 100:
+            time.sleep(0.1)
+        # Ctrl-C reaches all processes of a terminal
+        os.killpg(process.pid, ended_by) if ended_by == signal.SIGINT else process.send_signal(ended_by)
+        _, said = process.communicate(timeout=30)
+    assert "Stopped. The same command goes on from the last complete epoch." in said
+    assert "worker" not in said
+    assert process.returncode in (143, -signal.SIGINT, 130)
+    with lock.held(place, ".seed-0.lock"):  # nobody trains there any more
+        pass

@@ -326,7 +326,7 @@ def test_any_error_of_the_system_is_one_line(tmp_path):
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == 2
-    assert run.stderr.startswith("error: there: No space left on device.")
+    assert run.stderr.startswith("error: there: No space left on device. Check the path")
 
 
 def test_columns_by_number_and_left_out(tmp_path):
@@ -644,3 +644,38 @@ def test_quiet_prints_results_and_warnings_alone(ring_csv, tmp_path):
     assert "events" not in quiet.stderr
     assert quiet.stdout == loud.stdout
     assert "thrown away" in run("-q", *train).stderr
+
+
+FAULT = """
+import sys
+from seqrec import cli, experiment
+from seqrec.experiment import train
+def broken(*_, **__): raise RuntimeError("s3://user:s3cr3t@host/x is\\nbroken")
+train.train = broken
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_fault_of_ours_is_one_line_and_says_where_its_traceback_is(ring_csv, tmp_path, debug):
+    options = ["--debug"] if debug else []
+    command = ["train", "--data", str(ring_csv), "--model", "popularity", "-o", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-c", FAULT, *options, *command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert done.returncode == 1
+    assert "s3cr3t" not in done.stderr
+    assert ("Traceback" in done.stderr) == debug
+    kept = list(tmp_path.glob("seqrec-traceback-*.txt"))
+    if debug:
+        assert not kept
+    else:
+        (line,) = done.stderr.strip().splitlines()
+        assert "RuntimeError: s3://***@host/x is broken" in line
+        assert str(kept[0]) in line
+        text = kept[0].read_text()
+        assert "in broken" in text
+        assert "s3cr3t" not in text

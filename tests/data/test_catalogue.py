@@ -73,8 +73,9 @@ def test_numbering_is_by_first_appearance(parts):
     assert numbering.ids.to_list() == order
 
 
-def test_numbering_refuses_ids_of_two_kinds():
+def test_integers_before_strings_are_strings():
     numbering = Numbering()
-    numbering.encode(pl.Series("item_id", [1]))
-    with pytest.raises(DataError, match="'item_id': ids are Int64 first and String later"):
-        numbering.encode(pl.Series("item_id", ["a"]))
+    assert numbering.encode(pl.Series("item_id", [3, 1])).tolist() == [0, 1]
+    assert numbering.encode(pl.Series("item_id", ["a", "1"])).tolist() == [2, 1]
+    assert numbering.encode(pl.Series("item_id", [3, 4])).tolist() == [0, 3]
+    assert numbering.ids.to_list() == ["3", "1", "a", "4"]

@@ -1,5 +1,7 @@
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +136,7 @@ def test_load_refuses_what_is_no_folder_of_sequences(tmp_path):
         Sequences.load(tmp_path)
     made().save(tmp_path)
     np.save(next(tmp_path.glob("items-*.npy")), np.zeros(2, np.int32))
-    with pytest.raises(DataError, match="do not have the lengths"):
+    with pytest.raises(DataError, match="size differs"):
         Sequences.load(tmp_path)
 
 
@@ -162,3 +164,41 @@ def test_the_large_log_benchmark_runs_small(tmp_path):
     inside = np.ones(s.events, dtype=bool)
     inside[s.offsets[:-1]] = False
     assert (np.diff(s.times, prepend=0)[inside] >= 0).all()
+
+
+@pytest.mark.parametrize("part", ["items.npy", "offsets.npy", "item_catalogue.parquet", "sequences.json"])
+def test_a_flipped_bit_in_a_prepared_folder_is_noticed(tmp_path, part):
+    made().save(tmp_path)
+    files = json.loads((tmp_path / "sequences.json").read_text())["files"]
+    path = tmp_path / files.get(part, part)
+    content = bytearray(path.read_bytes())
+    content[-12] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"checksum differs|digest differs|not valid JSON"):
+        Sequences.load(tmp_path)
+
+
+def test_large_files_are_not_read_when_a_folder_is_opened_unless_asked(tmp_path):
+    one = made()
+    large = replace(
+        one,
+        items=np.zeros(5_000_000, np.int32),
+        offsets=np.linspace(0, 5_000_000, len(one.offsets)).astype(np.int64),
+        **dict.fromkeys(("times", "ratings", "baskets", "sessions")),
+    )
+    large.save(tmp_path)
+    path = next(tmp_path.glob("items-*.npy"))
+    with open(path, "r+b") as file:
+        file.seek(10_000_000)
+        file.write(b"\1")
+    assert Sequences.load(tmp_path).events == 5_000_000
+    with pytest.raises(DataError, match="checksum differs"):
+        Sequences.load(tmp_path, verify=True)
+
+
+def test_offsets_and_items_must_belong_together():
+    one = made()
+    with pytest.raises(DataError, match="has the item"):
+        replace(one, items=one.items + len(one.item_catalogue)).check()
+    with pytest.raises(DataError, match="offsets"):
+        replace(one, offsets=one.offsets[::-1]).check()

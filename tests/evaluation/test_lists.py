@@ -36,7 +36,8 @@ class Fixed:
     def score_blocks(self, query: Query, rows: int = 512):
         for begin in range(0, len(query), rows):
             some = np.arange(begin, min(begin + rows, len(query)))
-            yield Scores.whole(some, self.table[query.events.items[query.stops[some] - 1]])
+            asked = query.select(some)
+            yield Scores.whole(some, asked, self.table[query.events.items[asked.stops - 1]])
 
 
 def random_sequences(users: int = 40, items: int = 60, seed: int = 0) -> Sequences:
@@ -63,7 +64,7 @@ def test_a_written_list_scores_as_the_model_did(tmp_path, ending, split_of, filt
     expected = ranks.headline(filter_seen)
     assert lists.ties_within(ranks, filter_seen) == 0
     assert (scored.longest, scored.without_list, scored.unknown_users, scored.unknown_items) == (20, 0, 0, 0)
-    assert np.array_equal(np.where(expected <= 20, expected, 61), scored.ranks)
+    assert np.array_equal(np.where(expected <= 20, expected, metrics.rank_of_miss(60)), scored.ranks)
     for name, values in scored.metrics().items():
         assert np.array_equal(values, metrics.from_ranks(expected)[name]), name
     assert ("position" in lists.read(path).columns) == (split_of is last_n)
@@ -140,7 +141,7 @@ def test_strangers_are_reported_and_missing_lists_are_misses():
     )
     scored = lists.score(table, split)
     assert (scored.unknown_items, scored.unknown_users, scored.without_list) == (2, 3, 39)
-    assert np.all(scored.ranks[1:] == 61)
+    assert np.all(scored.ranks[1:] == metrics.rank_of_miss(60))
     assert set(scored.metrics()) == {f"{m}@1" for m in metrics.BY_NAME}  # lists of 3 say nothing about @5
 
 
@@ -181,7 +182,9 @@ def test_ids_with_leading_zeros_stay_what_they_are(tmp_path):
     lists.write(ranks, split, tmp_path / "lists.csv")
     scored = lists.score(tmp_path / "lists.csv", split)
     assert (scored.without_list, scored.unknown_users, scored.unknown_items) == (0, 0, 0)
-    assert np.array_equal(scored.ranks, np.where(ranks.filtered <= 20, ranks.filtered, 61))
+    assert np.array_equal(
+        scored.ranks, np.where(ranks.filtered <= 20, ranks.filtered, metrics.rank_of_miss(60))
+    )
 
 
 @pytest.mark.parametrize(("column", "known"), [("user_id", "100, 101, 102"), ("item_id", "i0, i1, i2")])
@@ -258,6 +261,6 @@ def test_lists_of_queries_with_several_right_answers(tmp_path, filter_seen: bool
     found = ranks.headline(filter_seen) <= ranking.LONGEST_LIST
     assert found.any()
     assert scored.ranks[found].tolist() == ranks.headline(filter_seen)[found].tolist()
-    assert (scored.ranks[~found] == 61).all()
+    assert (scored.ranks[~found] == metrics.rank_of_miss(60)).all()
     for name, values in ranks.metrics(filter_seen, (5, 20)).items():
         assert scored.metrics((5, 20))[name].tolist() == values.tolist()

@@ -176,6 +176,7 @@ def test_parse():
         ("ndcg@0", "at least 1"),
         ("ndcg@ten", "'ten'"),
         ("recall@-1", "'-1'"),
+        ("recall@²", "'²'"),
     ],
 )
 def test_names_that_are_none(name: str, message: str):

@@ -72,7 +72,7 @@ def slowly(
     everything = sorted(range(model.items), key=lambda item: (-scores[item], item))
     unseen = [item for item in everything if item not in history]
     filtered = (
-        model.items + 1
+        metrics.rank_of_miss(model.items)
         if target in history
         else 1 + sum(scores[i] >= scores[target] for i in unseen if i != target)
     )
@@ -125,7 +125,7 @@ def slowly_sets(model: Arbitrary, history: list[int], targets: list[int], filter
     scores = model.one(np.array(history, dtype=np.int32)).tolist()
     left = [i for i in range(model.items) if not (filter_seen and i in history)]
     order = sorted(left, key=lambda i: (-scores[i], i in targets, targets.index(i) if i in targets else i))
-    return [order.index(t) + 1 if t in order else model.items + 1 for t in targets]
+    return [order.index(t) + 1 if t in order else metrics.rank_of_miss(model.items) for t in targets]
 
 
 @settings(max_examples=60, deadline=None)
@@ -177,6 +177,17 @@ def test_sets_are_of_one_user_each():
         Queries.sets(sequences, ends[:1], ends[:1])
 
 
+@pytest.mark.parametrize("offsets", [[0, 1, 1, 2], [1, 2], [0, 2, 2], [0, 1, 3]])
+def test_every_query_has_a_target(offsets: list[int]):
+    with pytest.raises(DataError, match=r"offsets: expected \d numbers that rise from 0 to 2"):
+        Queries(
+            np.array([3, 6]),
+            np.zeros(len(offsets) - 1, int),
+            np.zeros(len(offsets) - 1, int),
+            np.array(offsets),
+        )
+
+
 @pytest.mark.parametrize("restricted", [{"allow": np.arange(12)}, {"deny": np.arange(5)}])
 def test_candidates_that_are_not_ranked(restricted: dict[str, np.ndarray]):
     split = leave_one_out(small_log())
@@ -187,8 +198,36 @@ def test_candidates_that_are_not_ranked(restricted: dict[str, np.ndarray]):
         history = split.sequences.items[split.sequences.offsets[user] : target]
         scores, item = model.one(history), int(split.sequences.items[target])
         expected = sum(scores[j] >= scores[item] for j in range(31) if j not in out)
-        assert ranks.unfiltered[i] == (32 if item in out else expected)
+        assert ranks.unfiltered[i] == (metrics.rank_of_miss(31) if item in out else expected)
         assert not out & set(ranks.lists[i].tolist())
+
+
+def test_a_refused_target_does_not_stand_behind_its_equals():
+    class Fixed(Arbitrary):
+        def one(self, history):
+            return np.array([1, 1, 5, 5, 3], dtype=np.float32)
+
+    split = leave_one_out(sequences_of([np.array([0, 1, 2, 3]), np.array([4, 0, 1, 2])], 5))
+    queries = Queries.sets(split.sequences, np.array([2]), np.array([4]))
+    ranks = ranking.rank(Fixed(5, 1), split, queries, candidates=Filter(deny=np.array([3])))
+    assert ranks.unfiltered.tolist() == ranks.filtered.tolist() == [1, metrics.rank_of_miss(5)]
+    assert ranks.ties.tolist() == ranks.ties_unfiltered.tolist() == [0, 1]  # the refused one with the other
+    assert ranks.metrics(True)["ndcg@5"][0] == pytest.approx(1 / (1 + 1 / np.log2(3)))
+
+
+def test_a_refused_target_has_no_ties_of_its_own():
+    split = leave_one_out(small_log())
+    denied = np.unique(split.targets(split.test))
+    ranks = ranking.rank(Arbitrary(31, 6), split, split.test, candidates=Filter(deny=denied))
+    assert (ranks.ties >= 0).all()
+    assert (ranks.ties_unfiltered >= 0).all()
+
+
+def test_a_query_has_each_target_once():
+    split = leave_one_out(sequences_of([np.array([0, 1, 2, 2])], 5))
+    twice = Queries(np.array([2, 3]), np.array([0]), np.array([2]), np.array([0, 2]))
+    with pytest.raises(DataError, match=r"targets: expected each item once in a query\. Got item .i2. twice"):
+        ranking.rank(Arbitrary(5, 1), split, twice)
 
 
 @pytest.mark.parametrize("cls", [SASRec, HRM])
@@ -226,7 +265,7 @@ class Blocks:
 
     def score_blocks(self, query: Query, rows: int = 512):
         for some in self.model.score_blocks(query, rows):
-            edges = np.append(np.arange(0, some.items, self.width), some.items)
+            edges = [*range(0, some.items, self.width), some.items]
             yield replace(some, edges=edges)
 
 
@@ -292,7 +331,7 @@ def test_targets_never_trained_on_count_as_misses_where_the_protocol_says_so():
     ordinary = ranking.rank(model, split, split.test)
     assert ordinary.unfiltered[0] == 4
     ranks = ranking.rank(model, replace(split, cold_targets_miss=True), split.test)
-    assert ranks.unfiltered[0] == ranks.filtered[0] == 5
+    assert ranks.unfiltered[0] == ranks.filtered[0] == metrics.rank_of_miss(4)
 
 
 def test_a_model_is_not_asked_under_other_ids():
@@ -310,6 +349,13 @@ def test_a_model_is_not_asked_under_other_ids():
         split = leave_one_out(other)
         with pytest.raises(DataError, match=f"{kind} ids: expected those that markov was trained on"):
             ranking.rank(model, split, split.test)
+
+
+def test_a_miss_in_a_small_catalogue_is_no_hit():
+    split = leave_one_out(sequences_of([np.array([0, 1, 2]), np.array([4, 3, 4])], 5))
+    found = ranking.rank(Popularity().fit(split), split, split.test).metrics(True, (20,))
+    assert found["recall@20"].tolist() == [1, 0]
+    assert found["ndcg@20"][1] == found["mrr@20"][1] == 0
 
 
 def test_targets_that_were_seen():

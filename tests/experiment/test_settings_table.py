@@ -28,7 +28,7 @@ def test_every_key_is_listed(name):
 
 def test_types_defaults_choices_and_limits():
     train = by_key("train")
-    assert train["epochs"]["type"] == "whole number (>= 1)"
+    assert train["epochs"]["type"] == "whole number (>= 1, <= 1,000,000,000)"
     assert train["epochs"]["default"] == str(TrainSettings().epochs)
     assert train["schedule"]["choices"] == "constant, cosine"
     assert train["minutes"]["type"] == "number or null (> 0)"

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 import seqrec
-from seqrec.errors import DataError, SeqrecError, SettingsError
+from seqrec.errors import DataError, SeqrecError, SettingsError, StorageError
 from seqrec.experiment import data, judge, prepare, recommend, settings, train
 from seqrec.experiment.settings import RunSettings
+from seqrec.storage import lock
 from seqrec.training import state
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -90,8 +93,11 @@ def test_a_refit_knows_all_events_and_is_what_recommends(ring_csv, tmp_path, cap
     with caplog.at_level("INFO", logger="seqrec"):
         recommend.recommend(serving, None, ["u1"], 3, True, "raise")
     assert not caplog.text
-    # without it, the refit of a model that was replaced is not used any more
+    # the same run again, without a refit, replaces nothing
     train.train(RunSettings.read(path), progress=False)
+    assert recommend.open_or_train(str(out), "", {}).provenance == serving.provenance
+    # the refit of a model that was replaced is not used any more
+    train.train(RunSettings.read(path, ["fit.seed=7"]), progress=False, restart=True)
     assert recommend.open_or_train(str(out), "", {}).provenance == seqrec.load(out / "model").provenance
 
 
@@ -321,6 +327,14 @@ def test_seed_and_device_are_of_the_fit(ring_csv, tmp_path):
         RunSettings.read(path, ["fit.sede=1"])
 
 
+def test_a_run_with_an_option_of_another_loss_at_its_default_goes_on(ring_csv, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
+    run = RunSettings.read(path, ["loss={name: bpr, t: 0.75}"])
+    train.train(run, progress=False)
+    train.train(run, progress=False)
+
+
 def test_a_run_of_a_version_in_which_the_seed_was_a_setting_of_training(ring_csv, tmp_path):
     path, out = tmp_path / "run.yaml", tmp_path / "out"
     path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
@@ -369,3 +383,64 @@ def test_a_run_under_a_protocol_that_trains_again(ring_csv, tmp_path):
     once.save(tmp_path / "out" / "model")
     names = [row["metric"] for row in table.rows]
     assert judge.evaluate(str(tmp_path / "out")).rows == once.evaluate(split).table(names).rows
+
+
+def test_a_run_whose_folder_is_written_by_another_is_refused(ring_csv, tmp_path):
+    path, out = tmp_path / "run.yaml", tmp_path / "out"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
+    with lock.held(out), pytest.raises(StorageError, match="is being written by process"):
+        train.train(RunSettings.read(path), progress=False)
+    train.train(RunSettings.read(path), progress=False)
+    assert not (out / lock.NAME).exists()
+
+
+def test_a_run_again_that_fails_leaves_the_run_that_is_there(ring_csv, tmp_path):
+    path, out = tmp_path / "run.yaml", tmp_path / "out"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
+    train.train(RunSettings.read(path), progress=False)
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    ring_csv.write_text("user_id,item_id,timestamp\n")
+    with pytest.raises(SeqrecError):
+        train.train(RunSettings.read(path), progress=False)
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"model": 3}', '{"train": 3}', '{"fit": []}', '{"data": {"path": {}}}']
+)
+def test_a_run_json_that_is_none_is_refused(ring_csv, tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(SeqrecError):
+        judge.evaluate(str(tmp_path))
+
+
+def test_credentials_in_addresses_are_not_stored(tmp_path):
+    run = RunSettings.of(
+        {"data": {"path": "https://me:s3cr3t@host/log.csv?token=t0k3n"}, "model": {"name": "markov"}}, ""
+    )
+    text = json.dumps(train._described(run))
+    assert "s3cr3t" not in text
+    assert "t0k3n" not in text
+    assert "https://***@host/log.csv?token=***" in text
+
+
+INTERRUPTED = """
+import os, signal, sys
+from seqrec.training import state
+save = state.TrainingState.save
+def then_stop(self, *a):
+    save(self, *a)
+    os.kill(os.getpid(), signal.SIGINT)
+state.TrainingState.save = then_stop
+from seqrec import cli
+cli.main()
+"""
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(ring_csv, tmp_path):
+    arguments = ["train", "--data", str(ring_csv), "--model", "hrm", "-o", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, *arguments], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "The same command goes on from the last complete epoch" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / lock.NAME).exists()

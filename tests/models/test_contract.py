@@ -8,6 +8,7 @@ import pytest
 
 from seqrec import models
 from seqrec.errors import SettingsError
+from seqrec.models.model import Model
 from seqrec.testing import ModelContract, small_log
 from seqrec.training.options import FitOptions
 
@@ -57,6 +58,21 @@ def test_an_unknown_name_gets_its_nearest_neighbour():
         models.get("gru4re")
     with pytest.raises(SettingsError, match="Known: fpmc, gru4rec"):
         models.get("zzz")
+
+
+def test_a_name_that_is_none():
+    with pytest.raises(SettingsError, match="unknown model \"\\['gru4rec'\\]\""):
+        models.get(["gru4rec"])
+    with pytest.raises(SettingsError, match=r"unknown model .*Known: fpmc"):
+        models.get({"a": 1})
+
+
+def test_the_base_class_says_what_opens_any_model(tmp_path):
+    models.get("popularity")().fit(small_log()).save(tmp_path)
+    with pytest.raises(
+        SettingsError, match=r"Model.load: expected the class of a model.* seqrec.load\(folder"
+    ):
+        Model.load(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["markov", "gru4rec"])

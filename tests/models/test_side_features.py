@@ -135,7 +135,7 @@ def test_every_path_of_the_loss(loss, optimizer):
             train = {"optimizer": optimizer if form == "fast" else "adamw", "batch_positions": 32}
             m = make("gru4rec", schema, loss=loss, train=train, negatives={"count": 6, "in_batch": True})
             m.feature_values = None
-            with pytest.raises(SeqrecError, match="does not know the attributes"):
+            with pytest.raises(SeqrecError, match="does not have the attributes"):
                 m.build(31, 60)
             m.fit(split, progress=False, stop_after=1)
             torch.manual_seed(0)

@@ -85,7 +85,7 @@ def test_unknown_items(model):
         UnknownIdError, match=r"sequence 1 has 1 item\(s\) that the model does not know: \['x'\]"
     ):
         model.recommend([["i1"], ["i3", "x"]])
-    with pytest.warns(UserWarning, match="never seen"):
+    with pytest.warns(UserWarning, match="does not know"):
         warned = model.recommend([["i3", "x"]], k=1, on_unknown="warn")
     assert (
         warned["item_id"].to_list()

@@ -80,7 +80,12 @@ def one_number(ranks, k):
     return 0.5
 
 
-NUMBER = 3
+class Half:
+    def __call__(self, ranks, k):
+        return 0.5
+
+
+NUMBER, half = 3, Half()
 '''
 
 
@@ -195,6 +200,8 @@ def test_parts_that_give_something_else_are_refused(outside):
     model = seqrec.Markov().fit(split)
     with pytest.raises(SettingsError, match=r"metric 'outside_parts:one_number@5': expected a value a query"):
         model.evaluate(split, ["outside_parts:one_number@5"])
+    with pytest.raises(SettingsError, match=r"metric 'outside_parts:Half@5': expected a value a query"):
+        model.evaluate(split, ["outside_parts:half@5"])
     for name in ("outside_parts:NUMBER@5", "outside_parts:twice"):
         with pytest.raises(
             SettingsError, match=r"evaluate\.metrics\.0: metric .*: expected a (function|cut-off)"

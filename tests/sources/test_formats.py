@@ -69,12 +69,12 @@ def test_parquet_is_told_by_its_content(tmp_path):
     ["1 2\n3 4\n", "1 2 3\n2 3 4\n", "1,2\n1,3\n", "hello world\n"],
 )
 def test_ambiguous_files_are_not_guessed(tmp_path, lines):
-    with pytest.raises(DataError, match="its format cannot be told from"):
+    with pytest.raises(DataError, match="cannot tell the format from"):
         sources.detect(write(tmp_path, "log.txt", lines))
 
 
 def test_folders(tmp_path):
-    with pytest.raises(DataError, match="a folder of no data set that is known"):
+    with pytest.raises(DataError, match="not a folder of a known data set"):
         sources.detect(tmp_path)
     write(tmp_path, "x.inter", CASES["recbole"][1])
     assert len(read_log(tmp_path)) == 2
@@ -86,7 +86,7 @@ def test_folders(tmp_path):
     ("format", "text", "message"),
     [
         ("sasrec", "1 2\n1 2 3\n", r"row 2: expected 'user item'. Got '1 2 3'"),
-        ("s3rec", "1 2\n1 3\n", "row 2: expected one line a user, .* Got a second line of the same user"),
+        ("s3rec", "1 2\n1 3\n", "row 2: expected one line per user, .* Got a second line of the same user"),
         ("s3rec", "1\n", "a user without items"),
         ("sasrec", "\n", "the file is empty"),
         ("s3rec", "", "the file is empty"),
@@ -108,7 +108,7 @@ def test_files_of_another_form_are_refused(tmp_path, format, text, message):
 
 def test_formats_know_their_own_options(tmp_path):
     path = write(tmp_path, "ratings.dat", RATINGS)
-    with pytest.raises(DataError, match="knows its own delimiter"):
+    with pytest.raises(DataError, match="fixes delimiter"):
         read_log(path, delimiter=",")
     with pytest.raises(DataError, match="fixes its columns"):
         read_log(path, columns={"user_id": "x"})

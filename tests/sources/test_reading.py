@@ -124,7 +124,7 @@ def test_times_become_seconds_since_1970(tmp_path, text, expected):
         ("user_id,itemid_,x\n1,2,3\n", None),  # itemid_ is item_id, case and punctuation aside
         (
             "usr,item_id\n1,2\n",
-            r"no column for user_id. The file has: usr, item_id. Did you mean 'usr'\? Say which it is, "
+            r"no column for user_id. The file has: usr, item_id. Did you mean 'usr'\? Map one, "
             r".*--column user_id=usr",
         ),
         ("user_id,item_id,item_id\n1,2,3\n", "column 'item_id' occurs twice in the header"),
@@ -161,10 +161,17 @@ def test_times_become_seconds_since_1970(tmp_path, text, expected):
         ),
         ("user_id,item_id,time\n1,2,5\n\n1,3\n", r"row 2: expected 3 fields separated by ','. Got 2: '1,3'"),
         ("user_id,item_id,time\n1,2,5,6\n", "row 1: expected 3 fields separated by ','. Got 4"),
-        ('user_id,item_id\n1,2\n1,"3\n1,4\n', "row 2: a quote is opened and never closed"),
+        ('"user_id",item_id\n1,2\n1,"3\n1,4\n', "row 2: a quote is opened and never closed"),
+        ('user_id,item_id\n1,"2, 3"\n1,"3\n1,4\n', "row 2: a quote is opened and never closed"),
+        ('user_id,item_id\n1,2\n1,"3\n2\n', "row 3: expected 2 fields separated by ','. Got 1: '2'"),
+        (
+            'user_id,item_id\n1,2\n1,"3\n2,3"\n',
+            "row 2: a quote opens a field that closes 1 lines later, and each of these lines would be a row",
+        ),
+        ('user_id,"item_id\n1,2\n', "a quote is opened in the header and never closed"),
         (
             b"user_id,item_id\n1,a\n1,caf\xe9\n",
-            r"row 2: not valid utf-8 text. .* of a log, encoding='latin-1'",
+            r"row 2: not valid utf-8 text. .* for a log give its encoding, encoding='latin-1'",
         ),
         (b"user_id,caf\xe9\n1,a\n", "not valid utf-8 text"),
     ],
@@ -210,7 +217,7 @@ def test_cut_off_files_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
     whole = io.BytesIO()
     pl.DataFrame({"user": [1], "item": [2]}).write_parquet(whole)
-    with pytest.raises(DataError, match="not a whole Parquet file"):
+    with pytest.raises(DataError, match="not a complete Parquet file"):
         read_log(write(tmp_path, whole.getvalue()[:-20], "log.parquet"))
     with pytest.raises(DataError, match="no such file"):
         read_log(tmp_path / "absent.csv")
@@ -239,14 +246,24 @@ def test_other_encodings_and_delimiters_are_read(tmp_path):
     path = write(tmp_path, '\ufeffuser_id,item_id\r\n1,"a,b"\r\n'.encode())
     assert read_log(path).frame.rows() == [(1, "a,b")]
     path = write(tmp_path, "user_id\titem_id\n1\té\n".encode("utf-16"), "log.tsv")
-    with pytest.raises(DataError):
-        read_log(path)
+    assert read_log(path).frame.rows() == [(1, "é")]
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32", "cp1252"):
+        path = write(tmp_path, "user_id,item_id\r\n1,é\r\n".encode(encoding))
+        assert read_log(path, encoding=encoding).frame.rows() == [(1, "é")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-9", "rot13", "zip", "idna", "punycode", "unicode_escape"])
+def test_encodings_that_are_none_are_refused(tmp_path, encoding):
+    with pytest.raises(
+        DataError, match=f"encoding: expected an encoding that Python knows.* Got '{encoding}'"
+    ):
+        read_log(write(tmp_path, CSV), encoding=encoding)
 
 
 def test_unknown_formats_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"Got 'parqet'. Did you mean 'parquet'\?"):
         read_log(write(tmp_path, CSV), format="parqet")
-    with pytest.raises(DataError, match="its format cannot be told"):
+    with pytest.raises(DataError, match="cannot tell the format"):
         read_log(write(tmp_path, "1 2\n3 4\n", "log.txt"))
     with pytest.raises(DataError, match="fixes its columns"):
         read_log(write(tmp_path, "1 2\n1 4\n", "log.txt"), columns={"user_id": "x"})

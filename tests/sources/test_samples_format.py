@@ -120,7 +120,7 @@ def test_a_way_that_hides_in_rows_of_label_0_is_found():
     """0 1 is followed by 1 (liked) and later by 2 (disliked): the places could also be walked in an order
     that never was."""
     sequences = rated([[0, 1, 1, 0, 0, 1, 2, 1, 0, 0, 3, 0]], [[1, 1, 5, 1, 1, 1, 1, 1, 5, 5, 5, 1]])
-    with pytest.raises(DataError, match="the order of user '5' cannot be told: items repeat"):
+    with pytest.raises(DataError, match="the order of user '5' is ambiguous: items repeat"):
         read_log(written(last_n(sequences, n=2, min_rating=2), recent=2))
 
 
@@ -263,9 +263,9 @@ def test_attributes_of_users_and_items(tmp_path):
         ([(1, 7, 10, "0"), (1, 7, 11, "0")], "user '7' has several rows of label 1 after the same items .0."),
         (
             [(1, 7, 10, "0"), (0, 7, 11, "10"), (0, 7, 12, "10")],
-            "user '7' cannot be told: the last event has label 0.*Give all tables",
+            "user '7' is ambiguous: the last event has label 0.*Give all tables",
         ),
-        ([(1, 7, 10, "0"), (1, 7, 14, "12\x0113")], "user '7' cannot be told: there are events missing"),
+        ([(1, 7, 10, "0"), (1, 7, 14, "12\x0113")], "user '7' is ambiguous: there are events missing"),
     ],
 )
 def test_what_cannot_be_told_is_refused(tmp_path, rows, message):

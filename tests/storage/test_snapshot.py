@@ -91,6 +91,7 @@ def test_a_failed_save_leaves_no_files(tmp_path):
 def with_fixed_names(folder: Path, marker: str) -> dict:
     """A folder as it was before files had names of their own."""
     about = json.loads((folder / marker).read_text())
+    del about["digest"]
     for part, name in about.pop("files").items():
         (folder / name).rename(folder / part)
     return about | {"format": 1}
@@ -110,7 +111,7 @@ def test_models_of_format_1_are_read_and_replaced(ring, tmp_path):
     ]
     assert seqrec.load(tmp_path).recommend(users=["u3"]).equals(model.recommend(users=["u3"]))
     (tmp_path / "items.parquet").write_bytes(b"")
-    with pytest.raises(DataError, match="checksum"):
+    with pytest.raises(DataError, match="size differs"):
         seqrec.load(tmp_path)
     Markov().fit(ring).save(tmp_path)
     assert seqrec.load(tmp_path).name == "markov"

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import polars as pl
 import pytest
@@ -64,3 +67,58 @@ def test_a_file_below_a_file_cannot_be_written(tmp_path):
     with pytest.raises(StorageError, match="file/below: cannot be written"):
         storage.write_text("new", tmp_path / "file" / "below")
     assert (tmp_path / "file").read_text() == "kept"
+
+
+FULL = """
+import resource, sys
+import numpy as np
+from seqrec import storage
+from seqrec.errors import StorageError
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    storage.write_array(np.zeros(10_000), sys.argv[1])
+except StorageError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_names_the_path_and_leaves_nothing(tmp_path):
+    path = tmp_path / "a.npy"
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"{path}: cannot be written (")
+    assert "Free some space" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+KILLED = """
+import os, signal, sys
+from seqrec import storage
+with storage.open_write(sys.argv[1]) as stream:
+    stream.write(b"half")
+    stream.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_and_what_a_living_one_writes_is_not(tmp_path):
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "a.txt")], check=False)
+        assert done.returncode == -9
+    assert len(storage.names(tmp_path)) == 1  # the second removed what the first had left
+    (tmp_path / ".notes.txt.mine").write_text("mine")
+    with storage.open_write(tmp_path / "b.txt") as one:
+        storage.write_text("c", tmp_path / "c.txt")
+        one.write(b"b")
+    assert storage.names(tmp_path) == [".notes.txt.mine", "b.txt", "c.txt"]
+
+
+def test_a_device_is_no_file(tmp_path):
+    with pytest.raises(DataError, match="a pipe or a device"):
+        storage.read_array("/dev/zero")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY\x01\x00\xff\xff{", b"PK\x03\x04"])
+def test_what_is_no_array_is_refused(tmp_path, content):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(DataError, match="not an array of NumPy"):
+        storage.read_array(tmp_path / "a.npy")

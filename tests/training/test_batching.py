@@ -324,7 +324,7 @@ def test_queries_tell_times_and_the_moment_they_are_asked_at():
     ):
         assert inputs.times[inputs.mask].tolist() == (inputs.items[inputs.mask] * 10).tolist()
         assert inputs.asked_at.tolist() == [40, 80]
-    with pytest.raises(DataError, match="asked_at: the model reads the moment that it predicts for"):
+    with pytest.raises(DataError, match="asked_at: the model reads the time of the prediction"):
         batching.last_states(replace(query, asked_at=None), 3, frozenset({"times"}))
 
 

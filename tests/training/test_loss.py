@@ -18,7 +18,7 @@ from seqrec.training.negatives import NegativesSettings
 
 HINGE = """
 from pydantic import Field
-from seqrec.training.loss import Loss
+from seqrec.training.loss import GBCE, Loss
 
 class Hinge(Loss):
     margin: float = Field(1.0, gt=0)
@@ -27,7 +27,13 @@ class Hinge(Loss):
     def of_draws(self, positive, negative, labels, items):
         return (self.margin - positive[:, None] + negative).clamp(min=0).mean()
 
+class Wide(GBCE):
+    extra: float = 1.0
+
 class NoLoss:
+    pass
+
+class Nothing(Loss):
     pass
 """
 
@@ -102,9 +108,23 @@ def test_a_loss_from_outside_works_like_a_shipped_one(outside, tmp_path):
     assert seqrec.GRU4Rec(loss=type(model.loss)()).configuration()["loss"]["name"] == outside
 
 
+def test_a_subclass_of_a_shipped_loss_is_made_by_its_reference(outside):
+    loss = loss_of({"name": "outside_loss:Wide", "t": 0.5, "extra": 2})
+    assert loss.described() == {"name": "outside_loss:Wide", "t": 0.5, "extra": 2.0}
+    assert loss_of(loss.described()) == loss
+    with pytest.raises(SettingsError, match="expected a loss that overrides"):
+        seqrec.GRU4Rec(loss=sys.modules["outside_loss"].Nothing())
+
+
+def test_an_unknown_option_without_a_value_is_unknown(outside):
+    with pytest.raises(SettingsError, match=r"loss\.foo: unknown setting"):
+        loss_of({"name": "softmax", "foo": None})
+
+
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
+        ("outside_loss:Nothing", "overrides of_catalogue or of_draws. outside_loss:Nothing does neither"),
         ({"name": "outside_loss:Hinge", "margn": 1}, "loss.margn: unknown setting. Did you mean 'margin'"),
         ({"name": "outside_loss:Hinge", "margin": 0}, "loss.margin: expected greater than 0"),
         ("outside_loss:Hing", "loss.name: loss outside_loss:Hing: .*Did you mean 'Hinge'"),

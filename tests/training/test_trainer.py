@@ -211,7 +211,7 @@ def test_divergence_is_an_error_and_leaves_the_checkpoint(ring, tmp_path, monkey
     with pytest.raises(
         TrainingError,
         match=r"epoch 2: the loss is not finite. Lower train.learning_rate .* "
-        "is of the last whole epoch and good",
+        "holds the last complete epoch and is usable",
     ):
         make("hrm").fit(leave_one_out(ring), progress=False, checkpoint=checkpoint)
     monkeypatch.undo()
@@ -350,3 +350,12 @@ def test_bfloat16_learns_like_float32(ring, name):
         values.append(model.fit_report.curve[-1]["loss"])
         assert model.fit_report.precision == precision
     assert values[1] == pytest.approx(values[0], rel=0.1)
+
+
+def test_the_last_update_is_checked_though_no_loss_comes_after_it(ring, tmp_path):
+    """The weights of a batch's update show in the loss of the next: of the last one there is none."""
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    model = make("hrm", epochs=1, batch_positions=10**6, learning_rate=1e300)
+    with pytest.raises(TrainingError, match="a weight is not finite"):
+        model.fit(leave_one_out(ring), progress=False, checkpoint=checkpoint)
+    assert not checkpoint.exists()

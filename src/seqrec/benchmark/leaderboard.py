@@ -33,8 +33,7 @@ version of one protocol; do not compare numbers across tables.
 
 KEY = [
     "- Numbers are means over seeds, with 95% intervals over users in brackets. ± is the standard "
-    "deviation over "
-    "seeds of the first metric (– with one seed).",
+    "deviation over seeds of the first metric (– with one seed).",
     "- vs best: p of a paired randomisation test against the best row; ≈ means not significantly worse "
     "(p ≥ .05).",
 ]
@@ -83,6 +82,11 @@ def most_ties(runs: Iterable[Result], filter_seen: bool) -> int | None:
 def beside(name: str, filter_seen: bool) -> str:
     """The column of a metric under the other filter than the headline's."""
     return f"{name} {'unfiltered' if filter_seen else 'filtered'}"
+
+
+def plain(text: str) -> str:
+    """Text of a file without HTML of its own."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
 def seconds(s: float) -> str:
@@ -176,7 +180,7 @@ def render(results: str | Path | Iterable[str | Path | Result]) -> str:
     parts = [HEADER.format(resamples=RESAMPLES)]
     for group in groups(collect(results)):
         parts.append(
-            f"## {group.protocol}\n\n{group.title}. {group.description.strip()}".rstrip()
+            plain(f"## {group.protocol}\n\n{group.title}. {group.description.strip()}".rstrip())
             + f"\n\n{table_of(group).markdown()}"
         )
     return "\n".join(parts)

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from seqrec import storage
 from seqrec.errors import DataError, SettingsError
@@ -24,6 +25,7 @@ from seqrec.evaluation import comparison, metrics
 from seqrec.evaluation.comparison import UserValues
 from seqrec.experiment.protocol import Protocol, names, read_protocol
 from seqrec.experiment.settings import upgraded
+from seqrec.storage import marker
 
 if TYPE_CHECKING:  # it imports torch
     from seqrec.evaluation.ranking import Ranks
@@ -40,6 +42,7 @@ MEASURED = (
 WHENCE = ("commit", "hardware", "date")
 REQUIRED = (*WHAT, *MEASURED, *WHENCE)
 BINS = 5
+ADVICE = "Run the benchmark again for this file"
 
 
 def pack(array: np.ndarray) -> dict[str, Any]:
@@ -56,7 +59,11 @@ def unpack(value: Mapping[str, Any]) -> np.ndarray:
         DataError: the value is damaged or incomplete.
     """
     try:
-        data = zlib.decompress(base64.b64decode(value["zlib_base64"]))
+        most = int(value["length"]) * np.dtype(value["dtype"]).itemsize
+        opened = zlib.decompressobj()
+        data = opened.decompress(base64.b64decode(value["zlib_base64"], validate=True), most + 1)
+        if len(data) > most or not opened.eof:
+            raise ValueError(f"not {most} bytes")
         array = np.frombuffer(data, dtype=np.dtype(value["dtype"]).newbyteorder("<")).astype(np.int64)
     except (KeyError, TypeError, ValueError, zlib.error, binascii.Error) as error:
         raise DataError(
@@ -123,6 +130,83 @@ def by_bin(
     return result
 
 
+class _Packed(marker.Schema):
+    dtype: Literal["uint8", "uint16", "uint32", "uint64"]
+    length: int = Field(ge=0, le=2**32)
+    zlib_base64: str
+
+
+class _Ranks(marker.Schema):
+    filtered: _Packed
+    unfiltered: _Packed
+    users: _Packed
+    targets: _Packed | None = None
+
+
+class _Interval(marker.Schema):
+    mean: float
+    low: float
+    high: float
+
+
+class _Variant(marker.Schema):
+    ranks: _Ranks
+    metrics: dict[str, _Interval]
+
+
+class _Example(marker.Schema):
+    user: str
+    history: list[str]
+    recommended: list[str]
+    target: str
+    rank: int
+
+
+class _Data(marker.Schema):
+    name: str
+    revision: str
+    source: str
+
+
+class _About(marker.Schema):
+    """What a result file says, as far as tables and pages read it."""
+
+    protocol: str
+    model: str
+    seed: int = Field(ge=0)
+    settings: dict[str, Any]
+    filter_seen: bool
+    items: int = Field(ge=0)
+    users: int = Field(ge=0)
+    split_hash: str
+    metrics: dict[str, _Interval]
+    validation_metrics: dict[str, Any] | None
+    ranks: _Ranks
+    train_seconds: float
+    peak_memory_mb: float
+    positions_per_second: float | None
+    commit: str
+    hardware: str
+    date: str
+    title: str | None = None
+    headline: list[str] | None = None
+    variants: list[str] | None = None
+    queries: int | None = None
+    events: int | None = None
+    ties: int | None = None
+    ties_unfiltered: int | None = None
+    cold_targets: float | None = None
+    cold_targets_miss: bool | None = None
+    retrained: bool | None = None
+    lists: dict[str, float] | None = None
+    curve: list[dict[str, float]] | None = None
+    data: _Data | None = None
+    examples: list[_Example] | None = None
+    samples: list[_Example] | None = None
+    by_history_length: list[dict[str, float]] | None = None
+    by_item_popularity: list[dict[str, float]] | None = None
+
+
 @dataclass(frozen=True)
 class Result:
     """One run, as read from its file.
@@ -149,15 +233,39 @@ class Result:
         Raises:
             DataError: not a result file, or an incomplete one.
         """
-        content = storage.read_json(path)
-        missing = (
-            [key for key in REQUIRED if key not in content] if isinstance(content, dict) else list(REQUIRED)
-        )
+        content = marker.read(path, ADVICE)
+        missing = [key for key in REQUIRED if key not in content]
         if missing:
             raise DataError(
                 f"{path}: expected a result file of seqrec benchmark. Missing keys: {', '.join(missing)}."
             )
-        return cls(content, str(path))
+        about = marker.parse(content, _About, path, ADVICE)
+        for variant in about.variants or ():
+            own = {key: content.get(f"{key}_{variant}") for key in ("ranks", "metrics")}
+            marker.parse(own, _Variant, f"{path}: {variant}", ADVICE)
+        found = cls(content, str(path))
+        try:
+            found.check()
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
+        return found
+
+    def check(self) -> None:
+        """Checks that users, targets and ranks belong together.
+
+        Raises:
+            DataError: they do not.
+        """
+        for variant in ("", *(self.get("variants") or ())):
+            packed = self.content[f"ranks_{variant}" if variant else "ranks"]
+            of_users = unpack(packed["users"])
+            targets = int(unpack(packed["targets"]).sum()) if "targets" in packed else len(of_users)
+            if "targets" in packed and packed["targets"]["length"] != len(of_users):
+                raise DataError(f"ranks: expected targets of {len(of_users)} queries. {ADVICE}.")
+            for key in ("filtered", "unfiltered"):
+                ranks = unpack(packed[key])
+                if len(ranks) != targets or not len(ranks) or ranks.min() < 1:
+                    raise DataError(f"ranks.{key}: expected {targets:,} ranks from 1 on. {ADVICE}.")
 
     @property
     def examples(self) -> list[dict[str, Any]]:

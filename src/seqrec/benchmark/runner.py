@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +139,7 @@ def settings_of(model: Model, fit: FitSettings) -> dict[str, Any]:
 
 
 def result_path(results_dir: str | Path, protocol: str, label: str, seed: int) -> str:
+    """Where the result of a run is written: ``<results_dir>/<protocol>/<label>/seed-<seed>.json``."""
     return storage.join(results_dir, protocol, _file_name(label), f"seed-{seed}.json")
 
 
@@ -282,13 +286,14 @@ def run(
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         command = [sys.executable, "-m", "seqrec.benchmark.worker"]
-        finished = subprocess.run(
-            command,
-            input=json.dumps(request),
-            text=True,
-            env=environment,
-            stderr=None if progress else subprocess.PIPE,
-        )
+        with _ending_is_an_error():  # after which subprocess.run ends the worker
+            finished = subprocess.run(
+                command,
+                input=json.dumps(request),
+                text=True,
+                env=environment,
+                stderr=None if progress else subprocess.PIPE,
+            )
         for line in (finished.stderr or "").splitlines() if not finished.returncode else ():
             log.warning("%s", line)
         if finished.returncode:
@@ -302,3 +307,25 @@ def run(
             f"the others are in {results_dir}."
         )
     return [path for *_, path in runs]
+
+
+@contextmanager
+def _ending_is_an_error() -> Iterator[None]:
+    """Within the block SIGTERM raises ``SystemExit``, as Ctrl-C does ``KeyboardInterrupt``.
+
+    Both say how to go on.
+    """
+
+    def end(*_: Any) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    main = threading.current_thread() is threading.main_thread()  # in others there are no signals
+    before = signal.signal(signal.SIGTERM, end) if main else None
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        print("Stopped. The same command goes on from the last complete epoch.", file=sys.stderr)
+        raise
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)

@@ -128,8 +128,7 @@ def compare(
         if first[key] != second[key]:
             raise SettingsError(
                 f"{other}: expected {what} as in {one}, {first[key]}. Got {second[key]}. Only runs on "
-                f"the same "
-                "test queries can be compared: use the same data, split and filter."
+                "the same test queries can be compared: use the same data, split and filter."
             )
     values = [row.headline for row in rows]
     lines = []
@@ -160,8 +159,7 @@ def compare(
         f"{first.get('queries', 0):,} test queries; seen items are "
         f"{'filtered' if first['filter_seen'] else 'not filtered'}. In brackets: 95% intervals over users.",
         "p: paired randomisation test of a user's values, each metric for itself: below .05 the two "
-        "differ. It "
-        "says nothing of other seeds.",
+        "differ. It says nothing of other seeds.",
     ]
     return Table("", ["metric", "A", "B", "B - A", "p"], lines, notes, {"p": lambda p: f"{p:.4f}"})
 
@@ -172,7 +170,7 @@ def _row(entry: str, data_dir: str | None) -> Row:
     if len(models) != 1 or len({run["protocol"] for run in runs}) != 1:
         raise DataError(
             f"{entry}: expected the results of one model under one protocol. Got "
-            f"{', '.join(models) or 'none'}. "
-            "Name a run's folder, a result file, or the folder of one model's seeds."
+            f"{', '.join(models) or 'none'}. Name a run's folder, a result file, or the folder of one "
+            "model's seeds."
         )
     return Row(models[0], tuple(sorted(runs, key=lambda run: run["seed"])), runs[0]["filter_seen"])

@@ -6,9 +6,11 @@ Started by ``runner.run`` with a request on standard input.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import logging
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -28,6 +30,7 @@ from seqrec.experiment import fitting, judge
 from seqrec.experiment.data_check import warnings_of_order
 from seqrec.experiment.protocol import read_protocol, read_sequences
 from seqrec.splitting.split import Queries, Split
+from seqrec.storage import lock, marker
 from seqrec.training.options import FitOptions
 
 EXAMPLES = 4
@@ -179,7 +182,7 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     }
     if request.get("topk"):
         lists.write(test, known, request["topk"], filter_seen)
-    storage.write_json(content, path)
+    storage.write_json(marker.sealed(content), path)
     for name in storage.names(storage.parent(path)):
         if name.startswith(hidden) and name.endswith(".safetensors"):
             storage.remove(storage.sibling(path, name))
@@ -193,18 +196,36 @@ def source_of(source: str) -> str:
 
 
 def main() -> int:
+    """Does the run that standard input describes as JSON; 1 after an error of the user's, else 0."""
     request = json.loads(sys.stdin.read())
     logging.basicConfig(
         level=logging.INFO if request["progress"] else logging.WARNING,
         format="%(message)s",
         stream=sys.stderr,
     )
+    _end_with_the_parent()
     try:
-        run_one(request)
+        with lock.held(storage.parent(request["path"]), f".{Path(request['path']).stem}.lock"):
+            run_one(request)
+    except KeyboardInterrupt:
+        return 130  # Ctrl-C reaches both, and the parent says what there is to say
     except SeqrecError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}.", file=sys.stderr)
+        return 1
     return 0
+
+
+def _end_with_the_parent() -> None:
+    """Has Linux end this process when its parent ends, however that ends."""
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        except (OSError, AttributeError):
+            return  # it trains to its end, and its result is good
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import tempfile
+import traceback
 import warnings
 from typing import Annotated
 
@@ -28,14 +30,18 @@ from seqrec.cli import (
     train,
 )
 from seqrec.cli.options import Command, Group
-from seqrec.errors import SeqrecError
+from seqrec.errors import SeqrecError, masked, shown
 
 PURPOSE = "Sequential recommendation: prepare logs, train models, compare them honestly, recommend."
 app = typer.Typer(help=PURPOSE, cls=Group, no_args_is_help=True, add_completion=False)
 
 
+_debug = False  # set by the option, and needed when the command has ended
+
+
 def main() -> None:
-    """Runs the command line. A user's mistake is one line, not a traceback."""
+    """Runs the command line. A user's mistake is one line, and so is one of ours: its traceback goes into a
+    file, or with ``--debug`` to the terminal."""
     warnings.showwarning = lambda message, *_, **__: logging.getLogger("seqrec").warning("%s", message)
     try:
         app()
@@ -47,11 +53,29 @@ def main() -> None:
             f"{where}{error.strerror or error}. Check the path, its permissions and the space left on "
             "its disk."
         )
+    except Exception as error:
+        what = "not enough memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
+        line = shown(" ".join(what.split()), str)
+        if _debug:
+            _fail(f"{line}. This is a fault of seqrec; please report it with the traceback above.", 1)
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="seqrec-traceback-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(masked(traceback.format_exc()))
+        _fail(
+            f"{line}. This is a fault of seqrec; its traceback is in {file.name} (seqrec --debug shows it). "
+            "Please report it.",
+            1,
+        )
 
 
-def _fail(message: str) -> None:
-    Console(stderr=True).print(f"[red]error:[/red] {_plain(message)}", highlight=False, soft_wrap=True)
-    sys.exit(2)
+def _fail(message: str, code: int = 2) -> None:
+    if _debug:
+        print(masked(traceback.format_exc()), file=sys.stderr)
+    Console(stderr=True).print(
+        f"[red]error:[/red] {_plain(masked(message))}", highlight=False, soft_wrap=True
+    )
+    sys.exit(code)
 
 
 def _plain(text: str) -> str:
@@ -73,7 +97,10 @@ def _start(
         bool,
         typer.Option("--quiet", "-q", help="Only results, warnings and errors: no progress, no log lines."),
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
+    global _debug
+    _debug = debug
     handler: logging.Handler
     if sys.stderr.isatty():
         handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, markup=False)

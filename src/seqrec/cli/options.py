@@ -36,6 +36,7 @@ class Command(TyperCommand):
     """A command that refuses an option given twice."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As Click's, after a look for repeats."""
         refuse_repeats(self, ctx, args)
         return super().parse_args(ctx, args)
 
@@ -44,6 +45,7 @@ class Group(TyperGroup):
     """A group of commands, that refuses an option given twice."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As Click's, after a look for repeats."""
         refuse_repeats(self, ctx, args)
         return super().parse_args(ctx, args)
 

@@ -32,8 +32,7 @@ def report(
     if not found:
         raise DataError(
             f"{', '.join(results or ())}: expected result files of seqrec benchmark, or output folders "
-            f"of seqrec "
-            "train. Got none."
+            "of seqrec train. Got none."
         )
     reports.write(found, output)
     if leaderboard:

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from seqrec import storage
-from seqrec.errors import DataError
+from seqrec.errors import DataError, shown
 
 UNKNOWN = -1
 
@@ -27,6 +27,9 @@ class Catalogue:
     Args:
         ids: (n,) distinct ids, integers or strings.
         attributes: n rows beside the ids (titles, genres, ages ...), or None.
+
+    Raises:
+        DataError: an id is missing or occurs twice, or the attributes do not fit the ids.
     """
 
     def __init__(self, ids: pl.Series | Sequence[Any] | np.ndarray, attributes: pl.DataFrame | None = None):
@@ -95,7 +98,23 @@ class Catalogue:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Catalogue:
-        frame = pl.read_parquet(io.BytesIO(content))
+        """The catalogue of what ``to_bytes`` gave.
+
+        Raises:
+            DataError: it is not one.
+        """
+        try:
+            frame = pl.read_parquet(io.BytesIO(content))
+        except BaseException as error:  # a panic in Rust, too, which is no Exception
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            raise DataError(
+                f"catalogue: not a Parquet file that can be read ({shown(error, str)})."
+            ) from error
+        if "id" not in frame.columns or not (
+            frame["id"].dtype.is_integer() or frame["id"].dtype == pl.String
+        ):
+            raise DataError("catalogue: expected a column id of texts or whole numbers.")
         attributes = frame.drop("id")
         return cls(frame["id"], attributes if attributes.width else None)
 
@@ -106,6 +125,7 @@ class Catalogue:
 
     @classmethod
     def load(cls, path: str | Path) -> Catalogue:
+        """Reads a file that ``save`` wrote."""
         with storage.open_read(path) as stream:
             return cls.from_bytes(stream.read())
 
@@ -123,16 +143,13 @@ class Numbering:
     def encode(self, ids: pl.Series) -> np.ndarray:
         """(m,) int32 numbers of (m,) ids; ids that are new get the next numbers.
 
-        Raises:
-            DataError: integers after strings, or strings after integers.
+        Where integers come first and strings later, or the other way round, all are strings.
         """
         if self._known is None:
             self._known = pl.DataFrame({"id": ids.clear(), "index": pl.Series([], dtype=pl.Int32)})
         if ids.dtype != self._known["id"].dtype:
-            raise DataError(
-                f"column {ids.name!r}: ids are {self._known['id'].dtype} first and {ids.dtype} "
-                "later. Use one type."
-            )
+            ids = ids.cast(pl.String)
+            self._known = self._known.with_columns(pl.col("id").cast(pl.String))
         numbers = _look_up(ids, self._known)
         if (numbers == UNKNOWN).any():
             new = ids.filter(numbers == UNKNOWN).unique(maintain_order=True)

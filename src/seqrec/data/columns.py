@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import cast
 
 import polars as pl
 
@@ -40,6 +41,7 @@ IDS = ("user_id", "item_id", "basket_id", "session_id")
 YEAR_10000 = 253_402_300_800
 """In seconds; so many milliseconds are in 1978. A time this late is in milliseconds, one a thousand times as
 late in microseconds, and so on."""
+YEAR_1, YEAR_1990 = -62_135_596_800, 631_152_000
 UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
 COMPACT_DATES = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 """Dates written as integers, by their digits."""
@@ -144,8 +146,8 @@ def validated(
 
     Args:
         mapping: canonical name -> column of the frame, as ``resolve`` gives it.
-        text: the values come from a text file: strings that may be numbers or times. Ids stay strings; see
-            ``integers``.
+        text: the values come from a text file: strings that may be numbers or times. Ids and features stay
+            strings, since only the whole column tells what they are; see ``integers`` and ``typed``.
         first_row: rows before this frame in the same file, so that messages name the file's rows.
         features: keep the other columns too.
     Raises:
@@ -167,7 +169,7 @@ def validated(
     if features:
         for column in frame.columns:
             if column not in mapping.values() and column not in columns:
-                columns[column] = typed(frame[column]) if text else frame[column]
+                columns[column] = frame[column]
     return pl.DataFrame(list(columns.values()))
 
 
@@ -221,12 +223,15 @@ def _ids(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series
             name, column, first_row + at + 1, "missing id. Every event needs one; drop the row or fill it in."
         )
     if series.dtype.is_integer():
-        try:
-            return series.cast(pl.Int64)
-        except pl.exceptions.InvalidOperationError as error:
-            raise DataError(
-                f"{name}, column {column!r}: an id exceeds 2^63. Read the column as strings."
-            ) from error
+        numbers = series.cast(pl.Int64, strict=False)
+        if (at := _first(numbers.is_null())) is not None:
+            raise _refuse(
+                name,
+                column,
+                first_row + at + 1,
+                f"an id exceeds 2^63. Got {series[at]!r}. Read the column as strings.",
+            )
+        return numbers
     if series.dtype.is_float():
         whole = (series == series.round()) & (series.abs() < 2.0**53)
         if (at := _first(~whole)) is not None:
@@ -245,15 +250,26 @@ def _ids(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series
     return series
 
 
+def _stripped(text: pl.Series) -> pl.Series:
+    """Numbers or times as text without blanks, null where nothing is left: a file that quotes everything
+    writes a missing number as ``""``."""
+    text = text.str.strip_chars()
+    if not (text == "").any():
+        return text
+    return pl.select(pl.when(text != "").then(text)).to_series().alias(text.name)
+
+
 def _numbers(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series:
     """Float64 (or Float32 as it was), null where missing."""
     if series.dtype == pl.Float32:
         return series.fill_nan(None)
-    numbers = (
-        series.str.strip_chars().cast(pl.Float64, strict=False)
-        if series.dtype == pl.String
-        else series.cast(pl.Float64, strict=False)
-    )
+    if series.dtype in (pl.Categorical, pl.Enum):
+        series = series.cast(pl.String)
+    if series.dtype == pl.String:
+        series = _stripped(series)
+    elif not (series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Null)):
+        raise DataError(f"{name}, column {column!r}: expected numbers. Got {series.dtype}.")
+    numbers = series.cast(pl.Float64, strict=False)
     if (at := _first(numbers.is_null() & series.is_not_null())) is not None:
         raise _refuse(name, column, first_row + at + 1, f"expected a number. Got {series[at]!r}.")
     return numbers.fill_nan(None)
@@ -261,14 +277,15 @@ def _numbers(series: pl.Series, name: str, column: str, first_row: int) -> pl.Se
 
 def _positions(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series:
     numbers = series if series.dtype.is_integer() else _numbers(series, name, column, first_row)
-    if (at := _first(numbers.is_null() | (numbers != numbers.round()).fill_null(False))) is not None:
+    places = numbers.cast(pl.Int64, strict=False)  # null where infinite or beyond 2^63
+    if (at := _first(places.is_null() | (numbers != numbers.round()).fill_null(False))) is not None:
         raise _refuse(
             name,
             column,
             first_row + at + 1,
             f"expected a whole number, the event's place in its user's sequence. Got {series[at]!r}.",
         )
-    return numbers.cast(pl.Int64)
+    return places
 
 
 def _times(series: pl.Series, name: str, column: str, first_row: int, may_be_missing: bool) -> pl.Series:
@@ -283,17 +300,25 @@ def _times(series: pl.Series, name: str, column: str, first_row: int, may_be_mis
         )
         raise _refuse(name, column, first_row + at + 1, what)
     if (at := _first((seconds < 0).fill_null(False))) is not None:
-        raise _refuse(name, column, first_row + at + 1, f"expected a time since 1970. Got {series[at]!r}.")
+        # no calendar of Python has dates before the year 1
+        came = series[at] if series.dtype == pl.String or seconds[at] > YEAR_1 else seconds[at]
+        raise _refuse(name, column, first_row + at + 1, f"expected a time since 1970. Got {came!r}.")
     return seconds
 
 
 def _seconds(series: pl.Series, name: str, column: str, first_row: int) -> pl.Series:
+    if series.dtype in (pl.Categorical, pl.Enum):
+        series = series.cast(pl.String)
     if series.dtype == pl.String:
-        parsed = _parsed(series.str.strip_chars())
+        series = _stripped(series)
+        parsed = _parsed(series)
     elif series.dtype == pl.Date or isinstance(series.dtype, pl.Datetime):
         parsed = _from_datetime(series)
+        parsed = pl.select(pl.when(parsed.is_between(-YEAR_10000, YEAR_10000)).then(parsed)).to_series()
+        # a date that no calendar has is shown as the number that it is
+        series = series.to_physical() if parsed.null_count() > series.null_count() else series
     elif series.dtype.is_integer() or series.dtype == pl.Null:
-        parsed = series.cast(pl.Int64)
+        parsed = series.cast(pl.Int64, strict=False)
     elif series.dtype.is_float() or series.dtype.is_decimal():
         parsed = series.cast(pl.Float64).fill_nan(None)
         series = parsed  # NaN is a missing time, not one that cannot be read
@@ -313,6 +338,45 @@ def _seconds(series: pl.Series, name: str, column: str, first_row: int) -> pl.Se
     return whole(parsed)
 
 
+class Notation:
+    """How the times of a log are written, numbers or dates, which must be the same in all of its files: the
+    numbers may be dates too (20200131), or in milliseconds, and only all of them together tell."""
+
+    def __init__(self) -> None:
+        self._first: tuple[str, str, int] | None = None
+
+    def check(self, times: pl.Series, name: str, first_row: int) -> None:
+        """Looks at the first time of some rows.
+
+        Raises:
+            DataError: it is written in another way than those before.
+        """
+        at = _first(times.is_not_null())
+        if at is None:
+            return
+        if times.dtype in (pl.Categorical, pl.Enum):
+            times = times.cast(pl.String)
+        value = times.to_physical()[at]  # a date that no calendar has cannot be shown
+        kind = "dates"
+        if times.dtype.is_numeric() or (
+            times.dtype == pl.String
+            and pl.Series([value.strip()]).cast(pl.Float64, strict=False).null_count() == 0
+        ):
+            kind = "numbers"
+        row = first_row + at + 1
+        if self._first is None:
+            self._first = (kind, name, row)
+        elif self._first[0] != kind:
+            before, where, first = self._first
+            raise _refuse(
+                name,
+                times.name,
+                row,
+                f"expected times written as in {where}, row {first}, which are {before}. Got {value!r}. "
+                "Write all of them alike.",
+            )
+
+
 def in_seconds(times: pl.Series, name: str) -> pl.Series:
     """The times of a whole log as seconds since 1970, where they may be in a finer unit, or dates written as
     integers (20200131).
@@ -325,7 +389,12 @@ def in_seconds(times: pl.Series, name: str) -> pl.Series:
     times = whole(times)
     if times.null_count() == len(times):
         return times
-    first, last = float(times.min()), float(times.max())  # type: ignore[arg-type]
+    first, last = float(cast(float, times.min())), float(cast(float, times.max()))
+    if _are_mixed(times, first, last):
+        raise DataError(
+            f"{name}: some times are dates such as 20200131, others are seconds since 1970. Got {first:.0f} "
+            f"and {last:.0f}. Write all of them alike."
+        )
     if (dates := _compact_dates(times, first, last)) is not None:
         seconds, what = dates, "dates such as 20200131"
     else:
@@ -342,9 +411,19 @@ def in_seconds(times: pl.Series, name: str) -> pl.Series:
         if not unit:
             return times
         seconds, what = whole(_divided(times, 1000**unit)), f"{UNITS[unit]} since 1970"
-    begin, end = utc(seconds.min()), utc(seconds.max())  # type: ignore[arg-type]
+    begin, end = utc(cast(float, seconds.min())), utc(cast(float, seconds.max()))
     logger.warning("%s: times are read as %s: they go from %s to %s.", name, what, begin, end)
     return seconds
+
+
+def _are_mixed(times: pl.Series, first: float, last: float) -> bool:
+    """Whether some are dates written as integers, which as seconds would be in 1970, and all others are
+    seconds from 1990 on: two files of which one would be in 1970."""
+    if not 19_700_101 <= first <= 20_991_231 < YEAR_1990 <= last < YEAR_10000:
+        return False
+    early = times.filter(times < YEAR_1990)
+    days = early.cast(pl.Int64, strict=False).cast(pl.String).str.to_datetime("%Y%m%d", strict=False)
+    return len(early) > 0 and days.null_count() == 0
 
 
 def _compact_dates(times: pl.Series, first: float, last: float) -> pl.Series | None:
@@ -387,12 +466,24 @@ def _parsed(text: pl.Series) -> pl.Series:
 
 
 def _from_datetime(times: pl.Series) -> pl.Series:
-    micros = times.cast(pl.Datetime("us")).dt.epoch("us")
+    micros = _in_micros(times)
     return (
         micros // 1_000_000
         if bool((micros % 1_000_000 == 0).fill_null(True).all())
         else _divided(micros, 1_000_000)
     )
+
+
+def _in_micros(times: pl.Series) -> pl.Series:
+    """Microseconds since 1970 of dates or times, null where they exceed 64 bits. Polars' own casts panic
+    there."""
+    numbers = times.to_physical().cast(pl.Int64)
+    unit = "day" if times.dtype == pl.Date else times.dtype.time_unit  # type: ignore[attr-defined]
+    if unit == "ns":
+        return numbers // 1000
+    factor = {"day": 86_400_000_000, "ms": 1000, "us": 1}[unit]
+    most = (2**63 - 1) // factor
+    return pl.select(pl.when(numbers.is_between(-most, most)).then(numbers * factor)).to_series()
 
 
 def _divided(numbers: pl.Series, by: int) -> pl.Series:
@@ -409,4 +500,5 @@ def _datetimes(text: pl.Series) -> pl.Series:
         times = iso.str.to_datetime(time_unit="us", strict=False)
     except pl.exceptions.ComputeError:
         return pl.Series(text.name, [None] * len(text), dtype=pl.Datetime("us"))
-    return times.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if times.dtype.time_zone else times  # type: ignore[attr-defined]
+    zoned = isinstance(times.dtype, pl.Datetime) and times.dtype.time_zone
+    return times.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if zoned else times

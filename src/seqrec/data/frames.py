@@ -23,7 +23,11 @@ logger = logging.getLogger(__name__)
 
 
 def check_same_columns(frames: list[pl.DataFrame], sources: list[str]) -> None:
-    """Refuses files of which one lacks a column of the log that another has."""
+    """Refuses files of which one lacks a column of the log that another has.
+
+    Raises:
+        DataError: these are such files; names the column.
+    """
     for frame, source in zip(frames, sources):
         for name in log_columns.ALIASES:
             if (name in frame.columns) != (name in frames[0].columns):
@@ -36,16 +40,24 @@ def check_same_columns(frames: list[pl.DataFrame], sources: list[str]) -> None:
 
 
 def finished(parts: list[pl.DataFrame], text: bool, name: str) -> pl.DataFrame:
-    """The whole log from its validated parts: ids from text that are all integers as such, times in seconds.
+    """The whole log from its validated parts: ids and features from text that are all numbers as such, times
+    in seconds.
 
     Raises:
-        DataError: times in several units.
+        DataError: times in several units, a column whose types have nothing in common.
     """
-    frame = pl.concat(parts, how="diagonal_relaxed", rechunk=True)
-    final = [log_columns.integers(frame[c]) for c in log_columns.IDS if text and c in frame.columns]
+    try:
+        frame = pl.concat(parts, how="diagonal_relaxed", rechunk=True)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{name}: a column changes its type within the log ({error}). Convert it.") from error
+    if text:
+        frame = frame.with_columns(
+            log_columns.integers(frame[c]) if c in log_columns.IDS else log_columns.typed(frame[c])
+            for c in frame.columns
+        )
     if "timestamp" in frame.columns:
-        final.append(log_columns.in_seconds(frame["timestamp"], name))
-    return frame.with_columns(final)
+        frame = frame.with_columns(log_columns.in_seconds(frame["timestamp"], name))
+    return frame
 
 
 def report_duplicates(count: int, policy: Duplicates, source: str) -> None:
@@ -60,8 +72,8 @@ def report_duplicates(count: int, policy: Duplicates, source: str) -> None:
 
 
 def whole_column(frame: pl.DataFrame, name: str) -> np.ndarray | None:
-    """A column as an array; None where it is absent or partly empty (then positions order the events, and
-    there is no time to split by)."""
+    """A column as an array, (rows,); None where it is absent or partly empty (then positions order the
+    events, and there is no time to split by)."""
     if name not in frame.columns or frame[name].null_count():
         return None
     return frame[name].to_numpy()
@@ -106,7 +118,11 @@ def attributes(
 
 
 def to_polars(frame: Any, name: str) -> pl.DataFrame:
-    """A pandas or polars frame, or a pyarrow table, as a polars frame."""
+    """A pandas or polars frame, or a pyarrow table, as a polars frame.
+
+    Raises:
+        DataError: something else, a column that occurs twice, or one of mixed types.
+    """
     if isinstance(frame, pl.LazyFrame):
         return frame.collect()
     if isinstance(frame, pl.DataFrame):

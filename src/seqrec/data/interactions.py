@@ -119,6 +119,9 @@ class Interactions:
         ``keep`` only logs how many there are.
 
         In a log with neither times nor positions nothing can be told to be a duplicate.
+
+        Raises:
+            DataError: another policy than these two.
         """
         if policy not in ("keep", "drop"):
             raise DataError(f"duplicates: expected 'keep' or 'drop'. Got {policy!r}.")

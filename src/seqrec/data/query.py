@@ -51,7 +51,8 @@ class Query:
     @property
     def lengths(self) -> np.ndarray:
         """(n,) events of each history."""
-        return self.stops - self.starts
+        lengths: np.ndarray = self.stops - self.starts
+        return lengths
 
     def select(self, rows: np.ndarray) -> Query:
         """Some of them: (m,) indices or (n,) bool."""
@@ -97,7 +98,8 @@ class Query:
 
     def items(self, events: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """The int64 items of events that ``recent`` or ``padded`` gave, 0 where masked."""
-        return self.events.items[events].astype(np.int64) * mask
+        items: np.ndarray = self.events.items[events].astype(np.int64) * mask
+        return items
 
     @classmethod
     def from_lists(cls, lists: Sequence[np.ndarray], users: np.ndarray | None = None) -> Query:

@@ -10,17 +10,18 @@ bytes for its item and 8 for its time, where times are known; the arrays can be 
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from seqrec import storage
 from seqrec.data.catalogue import Catalogue
 from seqrec.errors import DataError
-from seqrec.storage import snapshot, version
+from seqrec.storage import marker, snapshot, version
 
 COLUMNS = ("times", "ratings", "baskets", "sessions")
 PARTS = (
@@ -29,6 +30,17 @@ PARTS = (
     "user_catalogue.parquet",
 )
 """What a prepared folder may hold beside its sequences.json."""
+TYPES = {
+    "items": ("int32",),
+    "offsets": ("int64",),
+    "times": ("int64", "float64"),
+    "ratings": ("float32",),
+    "baskets": ("int64",),
+    "sessions": ("int64",),
+}
+"""Types of the arrays in a prepared folder."""
+SMALL = 1 << 24
+"""Bytes up to which the content of a file is checked whenever it is opened."""
 FORMAT = 2
 """Of a prepared folder. In format 1 the files had fixed names; it is still read."""
 
@@ -64,10 +76,12 @@ class Sequences:
 
     @property
     def users(self) -> int:
+        """How many users there are."""
         return len(self.offsets) - 1
 
     @property
     def events(self) -> int:
+        """How many events there are."""
         return int(self.offsets[-1])
 
     @property
@@ -82,7 +96,9 @@ class Sequences:
 
     @property
     def bytes_per_event(self) -> float:
-        arrays = [self.items, self.offsets, *(a for c in COLUMNS if (a := getattr(self, c)) is not None)]
+        """Memory of the arrays, in bytes an event."""
+        arrays: list[np.ndarray] = [self.items, self.offsets]
+        arrays += [a for c in COLUMNS if (a := getattr(self, c)) is not None]
         return sum(a.nbytes for a in arrays) / max(1, self.events)
 
     def of(self, user: int) -> np.ndarray:
@@ -148,43 +164,93 @@ class Sequences:
         }
         with snapshot.write(folder, "sequences.json", PARTS, about) as files:
             for name in ("items", "offsets", *present):
-                storage.write_array(getattr(self, name), files.path(f"{name}.npy"))
-            self.item_catalogue.save(files.path("item_catalogue.parquet"))
-            self.user_catalogue.save(files.path("user_catalogue.parquet"))
+                with files.open(f"{name}.npy") as stream:
+                    np.save(stream, getattr(self, name), allow_pickle=False)
+            for name in ("item_catalogue", "user_catalogue"):
+                with files.open(f"{name}.parquet") as stream:
+                    stream.write(getattr(self, name).to_bytes())
 
     @classmethod
-    def load(cls, folder: str | Path) -> Sequences:
+    def load(cls, folder: str | Path, verify: bool = False) -> Sequences:
         """Opens a folder that ``save`` wrote; local arrays are memory-mapped.
+
+        Sizes, types and lengths are always checked, and the content of files up to 16 MiB.
+
+        Args:
+            verify: check the content of all files, which reads them whole.
 
         Raises:
             DataError: the folder holds no sequences, or not the ones that its sequences.json names.
         """
-        marker = storage.join(folder, "sequences.json")
-        if not storage.exists(marker):
+        path, advice = storage.join(folder, "sequences.json"), "Prepare the log again"
+        if not storage.exists(path):
             raise DataError(
                 f"{folder}: expected a folder written by `seqrec prepare` (with a sequences.json). "
                 "Prepare the log first."
             )
-        about = storage.read_json(marker)
-        version.check(about, (1, FORMAT), marker, "prepare the log again with this one")
-        files = about.get("files", {})
-
-        def path(part: str) -> str:
-            return storage.join(folder, files.get(part, part))
-
+        content = marker.read(path, advice, (1, FORMAT))
+        columns = content.get("columns")
+        named = ("items", "offsets", *(columns if isinstance(columns, list) else ()))
+        expected = [*(f"{name}.npy" for name in named), "item_catalogue.parquet", "user_catalogue.parquet"]
+        if content["format"] == 1:
+            content = {**content, "files": {part: part for part in expected}}
+        about = marker.parse(content, _About, path, advice)
+        if sorted(about.files) != sorted(expected):
+            raise DataError(f"{path}: its files and its columns do not belong together. {advice}.")
+        # a catalogue is read whole in any case
+        for part in expected:
+            small = math.inf if verify else SMALL
+            snapshot.check(folder, part, about, advice, small)
         arrays = {
-            name: storage.read_array(path(f"{name}.npy")) for name in ("items", "offsets", *about["columns"])
+            name: storage.read_array(storage.join(folder, about.files[f"{name}.npy"])) for name in named
         }
-        if len(arrays["items"]) != about["events"] or len(arrays["offsets"]) != about["users"] + 1:
-            raise DataError(
-                f"{folder}: its arrays do not have the lengths that sequences.json gives "
-                f"({json.dumps(about)}). Prepare the log again."
-            )
-        return cls(
-            item_catalogue=Catalogue.load(path("item_catalogue.parquet")),
-            user_catalogue=Catalogue.load(path("user_catalogue.parquet")),
-            **arrays,
+        for name, array in arrays.items():
+            length = about.users + 1 if name == "offsets" else about.events
+            if array.shape != (length,) or array.dtype.name not in TYPES[name]:
+                raise DataError(
+                    f"{storage.join(folder, about.files[f'{name}.npy'])}: expected {length:,} values of type "
+                    f"{' or '.join(TYPES[name])}. Got {array.shape} of {array.dtype}. {advice}."
+                )
+        items, users = (
+            Catalogue.load(storage.join(folder, about.files[f"{name}_catalogue.parquet"]))
+            for name in ("item", "user")
         )
+        found = cls(item_catalogue=items, user_catalogue=users, **arrays)
+        try:
+            found.check(whole=verify or found.items.nbytes <= SMALL)
+        except DataError as error:
+            raise DataError(f"{folder}: {error} {advice}.") from error
+        return found
+
+    def check(self, whole: bool = True) -> None:
+        """Checks that arrays and catalogues belong together.
+
+        Args:
+            whole: look at every event; else only at users and lengths.
+
+        Raises:
+            DataError: they do not.
+        """
+        o = self.offsets
+        if len(o) != len(self.user_catalogue) + 1 or o[0] != 0 or o[-1] != len(self.items):
+            raise DataError("the offsets are not those of its users and events.")
+        if (np.diff(o) < 0).any():
+            raise DataError("the offsets fall.")
+        if whole and len(self.items):
+            low, high = int(self.items.min()), int(self.items.max())
+            if low < 0 or high >= len(self.item_catalogue):
+                raise DataError(
+                    f"an event has the item {low if low < 0 else high}, of {len(self.item_catalogue)}."
+                )
+
+
+class _About(snapshot.Parts):
+    """What a sequences.json says."""
+
+    users: int = Field(ge=0)
+    items: int = Field(ge=0)
+    events: int = Field(ge=0)
+    columns: list[Literal["times", "ratings", "baskets", "sessions"]]
 
 
 def order_of(
@@ -207,6 +273,8 @@ def order_of(
         block_events: about so many are sorted at a time, users whole; random orders depend on it.
     Returns:
         (events,) int32 (int64 from 2^31 events on).
+    Raises:
+        DataError: another order of ties than these two.
     """
     if tie_order not in ("file", "random"):
         raise DataError(f"tie_order: expected 'file' or 'random'. Got {tie_order!r}.")

@@ -46,7 +46,8 @@ class UserValues:
 
     def means(self, metric: str) -> np.ndarray:
         """(users,) each user's mean over their queries."""
-        return self.sums[metric] / self.counts
+        means: np.ndarray = self.sums[metric] / self.counts
+        return means
 
 
 def by_user(values: Mapping[str, np.ndarray], users: np.ndarray) -> UserValues:
@@ -85,7 +86,11 @@ def over_seeds(runs: Sequence[UserValues]) -> UserValues:
 
 
 def check_paired(*runs: UserValues) -> None:
-    """Refuses runs that did not ask the same queries of the same users."""
+    """Refuses runs that did not ask the same queries of the same users.
+
+    Raises:
+        SettingsError: these are such runs.
+    """
     for run in runs[1:]:
         if not (np.array_equal(run.users, runs[0].users) and np.array_equal(run.counts, runs[0].counts)):
             raise SettingsError(
@@ -105,6 +110,9 @@ def intervals(
 
     Returns:
         ``{"ndcg@10": {"mean": 0.17, "low": 0.165, "high": 0.175}, ...}``
+
+    Raises:
+        SettingsError: a level that is no share, or no resamples.
     """
     if not 0 < level < 1 or resamples < 1:
         raise SettingsError(
@@ -173,6 +181,7 @@ class Comparison:
     """One model against the best.
 
     Attributes:
+        model, mean: its name, and its mean of the metric over the queries.
         difference: best minus this, 0 for the best itself.
         p: paired test against the best, corrected for all pairs of the models compared; 1 for the best
             itself.

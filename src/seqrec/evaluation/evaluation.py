@@ -22,6 +22,7 @@ class Evaluation:
     """What was found. ``evaluation["ndcg@10"]`` is the value of a metric.
 
     Attributes:
+        title: of the table.
         metrics: every metric that was asked for, or all at the usual cut-offs, with its interval.
         ranks: of each query.
         filter_seen: whether the metrics leave out what a user has seen.

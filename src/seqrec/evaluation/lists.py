@@ -28,6 +28,11 @@ SUFFIXES = (".csv", ".parquet")
 
 
 def suffix_of(path: str | Path) -> str:
+    """The ending of a top-k file: ``.csv`` or ``.parquet``.
+
+    Raises:
+        SettingsError: another ending.
+    """
     suffix = Path(str(path)).suffix.lower()
     if suffix not in SUFFIXES:
         raise SettingsError(
@@ -38,7 +43,8 @@ def suffix_of(path: str | Path) -> str:
 
 def positions(sequences: Sequences, queries: Queries) -> np.ndarray:
     """(queries,) place of each (first) target in its user's sequence, from 0."""
-    return queries.targets[queries.first_targets[:-1]] - sequences.offsets[queries.users]
+    places: np.ndarray = queries.targets[queries.first_targets[:-1]] - sequences.offsets[queries.users]
+    return places
 
 
 def frame(lists: np.ndarray, split: Split, queries: Queries | None = None) -> pl.DataFrame:
@@ -125,7 +131,7 @@ class Scored:
     """What an imported list is worth on a split.
 
     Attributes:
-        ranks: (targets,) int64 rank of each target in its list; number of items + 1 for a miss.
+        ranks: (targets,) int64 rank of each target in its list; ``metrics.rank_of_miss`` for a miss.
         users: (queries,) int64 user of each query.
         offsets: (queries + 1,) int64 where the targets of each query begin; None: each has one.
         longest: the largest rank in the file: metrics beyond it would be understated and are not given.
@@ -221,7 +227,10 @@ def score(
     rows = np.flatnonzero(known)
     query, item, place = query[rows], item[rows], place[rows]
     raw_item = table["item_id"].gather(rows)
-    name = lambda row: f"user {table['user_id'][int(rows[row])]}"  # noqa: E731
+
+    def name(row: int) -> str:
+        return f"user {table['user_id'][int(rows[row])]}"
+
     if (row := first_repeat(query, place)) is not None:
         raise DataError(
             f"{source}: {name(row)}: rank {place[row]} is given twice. Number each list from 1 without "
@@ -253,7 +262,7 @@ def score(
                 "This protocol filters the whole history: filter it, or score without the filter."
             )
     targets, span = split.targets(queries), len(s.item_catalogue)
-    ranks = np.full(len(targets), span + 1, dtype=np.int64)
+    ranks = np.full(len(targets), metrics.rank_of_miss(span), dtype=np.int64)
     # Each target's place is where its query's list has its item.
     number = np.repeat(np.arange(len(queries)), np.diff(queries.first_targets))
     wanted = number * span + targets
@@ -264,7 +273,7 @@ def score(
         hit = listed[at] == wanted
         ranks[hit] = place[at[hit]]
     if split.cold_targets_miss:
-        ranks[split.item_counts[targets] == 0] = span + 1
+        ranks[split.item_counts[targets] == 0] = metrics.rank_of_miss(span)
     return Scored(
         ranks,
         queries.users,

@@ -12,16 +12,23 @@ A query has one right answer or, with offsets, several: the ranks of query i are
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import numpy as np
 from pydantic import AfterValidator
 
-from seqrec.errors import SettingsError
+from seqrec.errors import SettingsError, shown
 from seqrec.settings import names
 
 CUTOFFS = (1, 5, 10, 20)
+
+
+def rank_of_miss(items: int) -> int:
+    """The rank of a target that no list has: beyond the catalogue and every usual cut-off, so that it is no
+    hit in a small catalogue either."""
+    return max(items + 1, 65_535)
 
 
 Metric = Callable[..., np.ndarray]
@@ -77,7 +84,8 @@ def ndcg(ranks: np.ndarray, k: int, offsets: np.ndarray | None = None) -> np.nda
     if offsets is None:
         return gains
     ideal = np.cumsum(1.0 / np.log2(np.arange(2, k + 2)))
-    return _sums(gains, offsets) / ideal[np.minimum(np.diff(offsets), k) - 1]
+    found: np.ndarray = _sums(gains, offsets) / ideal[np.minimum(np.diff(offsets), k) - 1]
+    return found
 
 
 BY_NAME: dict[str, Metric] = {
@@ -117,9 +125,10 @@ def parse(name: str) -> tuple[Metric, int]:
     function = names.resolve("metric", metric, BY_NAME)
     if not callable(function):
         raise SettingsError(f"metric {metric}: expected a function (ranks, k). Got {function!r}.")
-    if not k.isdigit() or int(k) < 1:
+    if not re.fullmatch("[0-9]{1,9}", k) or int(k) < 1:
         raise SettingsError(
-            f"metric {name!r}: expected a cut-off of at least 1 after '@', as in '{metric}@10'. Got {k!r}."
+            f"metric {shown(name)}: expected a cut-off of at least 1 after '@', as in "
+            f"'{shown(metric, str)}@10'. Got {shown(k)}."
         )
     return function, int(k)
 
@@ -145,7 +154,12 @@ def coverage(lists: np.ndarray, items: int) -> float:
 
 def gini(lists: np.ndarray, items: int) -> float:
     """Gini coefficient of how often each item is recommended: 0 all alike, 1 a single item (Adomavicius and
-    Kwon, 2012)."""
+    Kwon, 2012).
+
+    Args:
+        lists: (queries, k) item indices, -1 where a list is short.
+        items: how many the catalogue has.
+    """
     counts = np.sort(np.bincount(lists[lists >= 0], minlength=items))
     if not counts.sum():
         return 0.0
@@ -154,7 +168,12 @@ def gini(lists: np.ndarray, items: int) -> float:
 
 def popularity_percentile(lists: np.ndarray, item_counts: np.ndarray) -> float:
     """Mean percentile (0 rarest, 1 most popular; ties share their mean) of the recommended items among all,
-    by training events."""
+    by training events.
+
+    Args:
+        lists: (queries, k) item indices, -1 where a list is short.
+        item_counts: (items,) training events of each item.
+    """
     from_below = np.searchsorted(np.sort(item_counts), item_counts, side="left")
     from_above = np.searchsorted(np.sort(item_counts), item_counts, side="right") - 1
     percentile = (from_below + from_above) / (2 * max(1, len(item_counts) - 1))
@@ -163,7 +182,12 @@ def popularity_percentile(lists: np.ndarray, item_counts: np.ndarray) -> float:
 
 def novelty(lists: np.ndarray, item_counts: np.ndarray) -> float:
     """Mean self-information ``-log2 p(item)`` of the recommended items in bits, p from training events with
-    one added to each (Zhou et al., 2010)."""
+    one added to each (Zhou et al., 2010).
+
+    Args:
+        lists: (queries, k) item indices, -1 where a list is short.
+        item_counts: (items,) training events of each item.
+    """
     p = (item_counts + 1) / (item_counts.sum() + len(item_counts))
     return float(-np.log2(p[lists[lists >= 0]]).mean())
 

@@ -119,15 +119,15 @@ def rank(
         place = np.arange(len(of_row)) - np.repeat(np.cumsum(counts) - counts, counts)
         at = offsets[scores.rows][of_row] + place
         found = _Some(scorer, scores, of_row, targets[at], place, refused, ranks.lists.shape[1])
-        found.compare(Seen(query.select(scores.rows), found.device))
+        found.compare(Seen(scores.query, found.device))
         ranks.unfiltered[at], ranks.filtered[at] = found.ranks(False), found.ranks(True)
         ranks.ties_unfiltered[at], ranks.ties[at] = found.equal.cpu(), (found.equal - found.equal_seen).cpu()
         if ranks.lists.shape[1]:
-            ranks.lists_unfiltered[scores.rows] = found.unfiltered.found()[0].cpu()
-            ranks.lists[scores.rows] = found.filtered.found()[0].cpu()
+            ranks.lists_unfiltered[scores.rows] = found.unfiltered.found()[0]
+            ranks.lists[scores.rows] = found.filtered.found()[0]
     if split.cold_targets_miss:
         cold = split.item_counts[targets] == 0
-        ranks.filtered[cold] = ranks.unfiltered[cold] = items + 1
+        ranks.filtered[cold] = ranks.unfiltered[cold] = metrics.rank_of_miss(items)
     return ranks
 
 
@@ -140,6 +140,7 @@ class _Some:
         at_least, equal: (targets,) how many items have at least its score, and how many others just that.
         ahead, equal_seen: (targets,) the same of other items in the history. repeated: whether it is in there
             itself.
+        not_ranked: (targets,) bool, True where it is refused itself.
     """
 
     def __init__(
@@ -162,6 +163,9 @@ class _Some:
         self.at_least, self.equal, self.ahead, self.equal_seen, self.repeated = (
             torch.zeros(len(row), dtype=torch.int64, device=self.device) for _ in range(5)
         )
+        self.not_ranked = torch.zeros_like(self.repeated, dtype=torch.bool)
+        if refused is not None:
+            self.not_ranked = torch.from_numpy(refused[item]).to(self.device)
         self.filtered, self.unfiltered = Best(width), Best(width)
 
     def _own(self, row: np.ndarray, item: np.ndarray) -> Tensor:
@@ -202,7 +206,7 @@ class _Some:
                 self.unfiltered.add(block, begin)
                 block[row, column] = -torch.inf
                 self.filtered.add(block, begin)
-        self.equal -= 1  # itself
+        self.equal -= (~self.not_ranked).to(torch.int64)  # itself
 
     def _count_seen(self, at: Tensor, row: Tensor, item: Tensor, scores: Tensor, rows: int) -> None:
         """Counts the (pairs,) items of histories against one target a row."""
@@ -220,12 +224,10 @@ class _Some:
     def ranks(self, filtered: bool) -> np.ndarray:
         """(targets,) the ranks."""
         ranks = self.at_least - self.ahead if filtered else self.at_least
-        missed = self.repeated > 0 if filtered else torch.zeros_like(self.repeated, dtype=torch.bool)
+        missed = self.not_ranked | (self.repeated > 0) if filtered else self.not_ranked
         if len(self.places) > 1:
             ranks = ranks - self._equals_behind(missed)
-        if self.refused is not None:
-            missed = missed | torch.from_numpy(self.refused).to(self.device)[self.item]
-        return torch.where(missed, self.scores.items + 1, ranks).cpu().numpy()
+        return torch.where(missed, metrics.rank_of_miss(self.scores.items), ranks).cpu().numpy()
 
     def _equals_behind(self, missed: Tensor) -> Tensor:
         """(targets,) how many later targets of the same query have the same score: each has a rank of its

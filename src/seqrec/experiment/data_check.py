@@ -34,11 +34,9 @@ LITTLE = 0.1  # order matters little where shuffling loses less than this
 FEW = 200  # test queries, below which intervals are too wide to compare models
 DAY = 86_400
 TIES = (
-    "{:.0%} of the events share their second with another of the same user, and {:.0%} of the last "
-    "items hang on "
-    "the file's order of such ties: results depend on it. Compare with data.tie_order=random; if such "
-    "events are "
-    "a basket, say which column is it (data.columns.basket_id)."
+    "{:.0%} of the events share their second with another of the same user, and {:.0%} of the last items "
+    "hang on the file's order of such ties: results depend on it. Compare with data.tie_order=random; if "
+    "such events are a basket, say which column has it (data.columns.basket_id)."
 )
 COPIES = (
     "Every event stands {} times in the log: it looks as if files were joined several times. "
@@ -49,7 +47,13 @@ EARLY = 10 * 365.25 * DAY  # 1980: earlier than any log
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was measured: a number, text, or None where the log cannot tell."""
+    """One thing that was measured.
+
+    Attributes:
+        name: what it is called.
+        value: a number, text, or None where the log cannot tell.
+        meaning: what it says, in words.
+    """
 
     name: str
     value: float | int | str | None
@@ -109,6 +113,7 @@ def check(
 
 
 def sizes(s: Sequences) -> Iterator[Finding]:
+    """Users, items and events, and how long the sequences are."""
     items, lengths = int(np.count_nonzero(np.bincount(s.items))), s.lengths[s.lengths > 0]
     yield Finding("users", len(lengths), "users with at least one event")
     yield Finding("items", items, "items with at least one event")
@@ -137,10 +142,11 @@ def sizes(s: Sequences) -> Iterator[Finding]:
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
-    """Sorted distinct integers. (NumPy's own ``unique`` goes through a hash table, many times slower where
-    most are distinct.)"""
+    """(distinct,) distinct ones of (n,) integers, sorted. (NumPy's own ``unique`` goes through a hash table,
+    many times slower where most are distinct.)"""
     ordered = np.sort(values)
-    return ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0]
+    found: np.ndarray = ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0]
+    return found
 
 
 def moments(s: Sequences, times: np.ndarray) -> np.ndarray:
@@ -193,6 +199,7 @@ def warnings_of_order(s: Sequences, random: bool = False) -> Iterator[str]:
 
 
 def repeats(s: Sequences) -> Iterator[Finding]:
+    """Events whose item the user has taken before, and exact duplicates."""
     user = np.repeat(np.arange(s.users), s.lengths)
     pairs = len(distinct(user * len(s.item_catalogue) + s.items))
     yield Finding("repeats", 1 - pairs / s.events, "share of events whose item the user has taken before")
@@ -264,9 +271,8 @@ def order(s: Sequences, seed: int) -> Iterator[Finding]:
         yield Finding(
             f"{n}grams_lost",
             1 - float(np.mean(everything)) / before if before else None,
-            f"share of the occurrences of common {n}-grams lost by shuffling each user's events: near "
-            f"0, order "
-            "tells nothing; near 1, much",
+            f"share of the occurrences of common {n}-grams lost by shuffling each user's events: "
+            "near 0, order tells nothing; near 1, much",
         )
         yield Finding(
             f"{n}grams_lost_in_ties",
@@ -325,6 +331,9 @@ def common_ngrams(items: np.ndarray, user: np.ndarray, n: int, support: int = SU
     """How many different runs of n items at least ``support`` users have.
 
     ``[[1, 2, 3], [1, 2, 2], [3, 1, 2]]`` with n 2 and support 3 has one: ``[1, 2]``.
+
+    Args:
+        items, user: (events,) the item and the user of each event; a user's events lie together, in order.
     """
     begin = np.arange(max(0, len(items) - n + 1))
     begin = begin[user[begin] == user[begin + n - 1]] if len(begin) else begin
@@ -341,7 +350,7 @@ def common_ngrams(items: np.ndarray, user: np.ndarray, n: int, support: int = SU
 
 
 def warnings(value: dict[str, Any]) -> Iterator[str]:
-    """What to beware of, most important first."""
+    """What to beware of, in words, most important first, given the values of the findings by name."""
     lost, sessions = value["2grams_lost"], value["spans_median"]
     times = value["first_time"] is not None
     if (value["ties"] or 0) > 0.05:
@@ -351,18 +360,15 @@ def warnings(value: dict[str, Any]) -> Iterator[str]:
     elif value["duplicates"]:
         yield (
             f"{value['duplicates']:,} events are exact duplicates (user, item and time): "
-            f"data.duplicates=drop "
-            "keeps one of each."
+            "data.duplicates=drop keeps one of each."
         )
     if not times:
         yield "No times: splits in time are impossible, and leaks from the future cannot be measured."
     elif value["early_times"]:
         yield (
-            f"{value['early_times']:.0%} of the events are before 1980 (the first: "
-            f"{value['first_time']}): the "
-            "times may be no seconds since 1970, or missing ones were written as 0. Check the column, "
-            "or leave it "
-            "out with --column timestamp=."
+            f"{value['early_times']:.0%} of the events are before 1980 (the first: {value['first_time']}): "
+            "the times may be no seconds since 1970, or missing ones were written as 0. Check the column, "
+            "or leave it out with --column timestamp=."
         )
     if (value["repeats"] or 0) > 0.1:
         yield (
@@ -385,16 +391,15 @@ def warnings(value: dict[str, Any]) -> Iterator[str]:
             split = name.removesuffix(".test_queries")
             yield (
                 f"{split} has only {queries:,} test queries, too few to tell models apart. Take another "
-                f"split, "
-                "or ask about more events (last_n with split.n, user_holdout, or an earlier split.test_cut)."
+                "split, or ask about more events (last_n with split.n, user_holdout, or an earlier "
+                "split.test_cut)."
             )
     if lost is None:
         yield "No items that follow each other are common among users: whether order matters cannot be told."
     elif lost < LITTLE or lost * value["2grams_counted"] < 3 * value["2grams_counted"] ** 0.5:
         yield (
             f"Shuffling loses {max(0.0, lost):.0%} of the common 2-grams, no more than chance may: "
-            f"order matters "
-            "little here, and sequential models may gain little."
+            "order matters little here, and sequential models may gain little."
         )
     else:
         yield f"Order matters: shuffling loses {lost:.0%} of the common 2-grams."

@@ -55,6 +55,10 @@ def evaluate(
         data_folder: where the data set is now, if not where it was.
         filter_seen: replaces what the run says.
         data_path: where the log is now, if not where it was.
+
+    Raises:
+        SettingsError: not the output folder of a run, a log for a run that has none, or data that has changed
+            since.
     """
     if topk_path is not None:
         storage.check_file(topk_path, lists.SUFFIXES)
@@ -70,7 +74,11 @@ def again(
     filter_seen: bool | None = None,
     data_path: str | None = None,
 ) -> tuple[Model, Split, Evaluation]:
-    """The model of a run's output folder, the split that it was trained on, and its test; as ``evaluate``."""
+    """The model of a run's output folder, the split that it was trained on, and its test; as ``evaluate``.
+
+    Raises:
+        SettingsError: as ``evaluate``.
+    """
     content = read_run(folder)
     if data_folder is not None:
         content.setdefault("data", {})["folder"] = data_folder

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from seqrec import models
-from seqrec.errors import SettingsError, did_you_mean
+from seqrec.errors import SettingsError, did_you_mean, shown
 from seqrec.features.schema import FeatureSchema
 from seqrec.settings import names, outline
 from seqrec.training.settings import TrainSettings
@@ -31,9 +31,11 @@ def check(
     name = model.get("name")
     if name is None:
         raise SettingsError(f"model.name: missing. Known: {', '.join(models.MODELS)}.")
+    if not isinstance(name, str):
+        raise SettingsError(f"model.name: expected the name of a model. Got {shown(name)}.")
     if name not in models.MODELS:
-        if ":" not in str(name):
-            names.check("model", str(name), models.MODELS)
+        if ":" not in name:
+            names.check("model", name, models.MODELS)
         return
     module, _, cls = models.MODELS[name].partition(":")
     own = outline.attribute(module, cls, "Settings")
@@ -46,13 +48,13 @@ def check(
         _known(negatives, outline.keys(*NEGATIVES), "negatives")
     if isinstance(features, dict):
         FeatureSchema.of(features, "features")
-    check_loss(loss, default_loss(str(name)))
+    check_loss(loss, default_loss(name))
     unused = None if negatives is None else loss_without_negatives(model, loss)
     if unused is not None:
         raise SettingsError(
-            f"negatives: the loss {unused} compares each target with the whole catalogue, and draws "
-            f"none. Got "
-            f"{negatives!r}. Leave the section out, or take another loss, as loss.name=sampled_softmax."
+            f"negatives: the loss {unused} compares each target with the whole catalogue, and draws none. "
+            f"Got {shown(negatives)}. Leave the section out, or take another loss, as "
+            "loss.name=sampled_softmax."
         )
 
 
@@ -67,19 +69,27 @@ def loss_without_negatives(model: Any, loss: Any) -> str | None:
     """The name of the shipped loss, if it compares with the whole catalogue; None if it draws negatives, or
     is none of ours."""
     name = model.get("name") if isinstance(model, Mapping) else None
-    own = default_loss(name) if name in models.MODELS else {}
+    own = default_loss(name) if isinstance(name, str) and name in models.MODELS else {}
     options = {"name": loss} if isinstance(loss, str) else {**own, **(loss if isinstance(loss, dict) else {})}
     return "softmax" if options.get("name", "softmax") == "softmax" else None
 
 
 def check_loss(loss: Any, default: Mapping[str, Any]) -> None:
-    """The same of a loss, whose name may be the model's default."""
+    """The same of a loss, whose name may be the model's default.
+
+    Raises:
+        SettingsError: no such loss, or an unknown option.
+    """
+    if not (loss is None or isinstance(loss, str | dict)):
+        return  # refused where the model is made
     options = {"name": loss} if isinstance(loss, str) else {**default, **(loss or {})}
     name, known = options.get("name", "softmax"), losses()
+    if not isinstance(name, str):
+        return
     if name not in known:
-        if ":" not in str(name):
+        if ":" not in name:
             try:
-                names.check("loss", str(name), known)
+                names.check("loss", name, known)
             except SettingsError as error:
                 raise SettingsError(f"loss.name: {error}") from error
         return

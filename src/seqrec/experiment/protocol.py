@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from seqrec import storage
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.sequences import COLUMNS, Sequences
-from seqrec.errors import DataError, SettingsError, did_you_mean
+from seqrec.errors import DataError, SettingsError, did_you_mean, shown
 from seqrec.evaluation import metrics
 from seqrec.evaluation.metrics import MetricName
 from seqrec.settings import yaml_file
@@ -30,6 +30,8 @@ FOLDER = Path(__file__).parent / "protocols"
 
 
 class DataSettings(Settings):
+    """The data of a protocol."""
+
     name: str
     """Data set, as ``seqrec.sources`` names it; or, for a protocol of your own, the path of a log (with a
     suffix, as ``events.csv``), looked for beside the protocol's file and then in the folder of the data."""
@@ -43,8 +45,8 @@ class DataSettings(Settings):
     min_user_count: int = Field(0, ge=0)
     """Users with fewer events are left out."""
     until_stable: bool = False
-    """Whether both minima are asked again until nothing changes (the k-core); by default once, items "
-    "first."""
+    """Whether both minima are asked again until nothing changes (the k-core); by default once, items
+    first."""
     read: ReadOptions = ReadOptions()
     """How a log of your own is read: ``columns``, ``format``, ``delimiter``, ``encoding``, ``duplicates``;
     and the tables beside it, ``items`` (titles ...) and ``users``, which are looked for where the log is."""
@@ -84,6 +86,8 @@ class DataSettings(Settings):
 
 
 class Selection(Settings):
+    """How settings and epochs are chosen."""
+
     metric: str = "ndcg@10"
     """Validation metric by which settings and epochs are chosen; a protocol's first headline metric if
     nothing is said."""
@@ -92,6 +96,8 @@ class Selection(Settings):
 
 
 class Variant(Settings):
+    """Another set of test queries for the same trained model."""
+
     split: dict[str, Any]
     """What is different from the protocol's split."""
     split_hash: str | None = None
@@ -99,6 +105,8 @@ class Variant(Settings):
 
 
 class Protocol(Settings):
+    """What a benchmark fixes: data, split, candidates, filter and metrics."""
+
     name: str
     """Name and version."""
     title: str
@@ -164,6 +172,11 @@ class Protocol(Settings):
 
 
 def checked(split: Split, expected: str | None, name: str) -> Split:
+    """The split itself, if its hash is the expected one, or if none is expected.
+
+    Raises:
+        DataError: the data gives another split than the protocol says.
+    """
     if expected is not None and split.hash != expected:
         s = split.sequences
         raise DataError(
@@ -188,8 +201,8 @@ def read_protocol(name: str | Path) -> Protocol:
     """
     own = str(name).endswith((".yaml", ".yml"))
     path = str(name) if own else FOLDER / f"{name}.yaml"
-    if not storage.exists(path):
-        raise SettingsError(f"protocol: unknown name {str(name)!r}.{did_you_mean(str(name), names())}")
+    if not (storage.exists(path) if own else name in names()):  # a plain name: no way into other folders
+        raise SettingsError(f"protocol: unknown name {shown(str(name))}.{did_you_mean(str(name), names())}")
     protocol = Protocol.of(yaml_file.read(path), "protocol")
     if own:
         protocol.data._beside = storage.parent(path)
@@ -197,7 +210,12 @@ def read_protocol(name: str | Path) -> Protocol:
 
 
 def read_sequences(data: DataSettings, ties: TieOrder, data_dir: str | None) -> tuple[Sequences, str]:
-    """The sequences of a protocol's data, and where they came from."""
+    """The sequences of a protocol's data, and where they came from.
+
+    Raises:
+        SettingsError: ``data.read`` beside a known data set.
+        DataError: the data cannot be found or read.
+    """
     from seqrec import sources
     from seqrec.sources import movielens_1m, reading
 
@@ -207,7 +225,7 @@ def read_sequences(data: DataSettings, ties: TieOrder, data_dir: str | None) -> 
     elif data.read != ReadOptions():
         raise SettingsError(
             f"data.read: cannot be given, since {data.name} is a known data set, which has its own. "
-            f"Leave it out."
+            "Leave it out."
         )
     else:
         log = sources.load(data.name, data_dir=data_dir)
@@ -226,7 +244,7 @@ def of_users(sequences: Sequences, users: np.ndarray) -> Sequences:
     """The sequences of some users, with the whole item catalogue.
 
     Args:
-        users: user indices in ascending order.
+        users: (n,) user indices in ascending order.
     """
     mask = np.zeros(sequences.users, dtype=bool)
     mask[users] = True

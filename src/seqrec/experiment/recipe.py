@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from seqrec import models
-from seqrec.errors import SettingsError
+from seqrec.errors import SettingsError, shown
 
 if TYPE_CHECKING:  # it imports torch
     from seqrec.models.model import Model
@@ -38,6 +38,8 @@ class Recipe:
         name = settings.pop("name", None)
         if name is None:
             raise SettingsError(f"model.name: missing. Known: {', '.join(models.MODELS)}.")
+        if not isinstance(name, str):
+            raise SettingsError(f"model.name: expected the name of a model. Got {shown(name)}.")
         cls = models.get(name)
         sections = {name: getattr(self, name) for name in ("loss", "negatives", "train", "features")}
         given = {section: value for section, value in sections.items() if value is not None}

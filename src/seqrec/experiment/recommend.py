@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -16,7 +17,7 @@ from seqrec.experiment import keys
 from seqrec.experiment import protocol as protocols
 from seqrec.experiment.data import OF_FILES, read_sequences, refuse_settings
 from seqrec.experiment.recipe import Recipe
-from seqrec.experiment.settings import DataSettings
+from seqrec.experiment.settings import DataSettings, read_run
 from seqrec.tables import Table
 
 if TYPE_CHECKING:  # it imports torch
@@ -64,10 +65,10 @@ def open_or_train(
 def filters_seen(source: str) -> bool:
     """Whether a run's test leaves out what a user has seen, told from the run.json in its folder, or beside
     its model; True where there is none."""
-    for folder in (source, storage.parent(source)):
-        path = storage.join(folder, "run.json")
-        if storage.exists(path) and models.folder_of(source) is not None:
-            content = storage.read_json(path)
+    beside = [storage.parent(source)] if Path(source).name in ("model", "serving") else []
+    for folder in (source, *beside):
+        if storage.exists(storage.join(folder, "run.json")) and models.folder_of(source) is not None:
+            content = read_run(folder)
             own = (content.get("evaluate") or {}).get("filter_seen")
             if own is None and content.get("protocol") is not None:
                 own = protocols.read_protocol(content["protocol"]).filter_seen
@@ -84,7 +85,11 @@ def recommend(
     on_unknown: str,
 ) -> pl.DataFrame:
     """Recommendations for ids given as text, with the items' titles where the catalogue has them; for all
-    users if none is named."""
+    users if none is named.
+
+    Raises:
+        SettingsError: users of a model that was saved without their histories.
+    """
     assert model.item_catalogue is not None
     if sequences is not None:
         histories = [_typed(_parts(text), model.item_catalogue) for text in sequences]
@@ -136,6 +141,7 @@ def _parts(text: str) -> list[str]:
 
 
 def table_of(frame: pl.DataFrame) -> Table:
+    """Recommendations as a table, ids as they are."""
     return Table("", frame.columns, frame.to_dicts(), formats={"item_id": str, "user_id": str})
 
 

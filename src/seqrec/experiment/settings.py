@@ -7,7 +7,7 @@ import copy
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ from seqrec.settings import yaml_file
 from seqrec.settings.base import Settings
 from seqrec.sources.options import ReadOptions
 from seqrec.splitting import SplitSettings
+from seqrec.storage import marker
 from seqrec.training.options import FitSettings
 
 if TYPE_CHECKING:  # it imports torch
@@ -36,7 +37,7 @@ class DataSettings(ReadOptions):
 
     name: str | None = None
     """A data set that seqrec knows, such as ml-100k."""
-    path: str | list[str] | None = None
+    path: str | Annotated[list[str], Field(min_length=1)] | None = None
     """A log of your own, one file or several that together are the log; or a prepared folder."""
     folder: str | None = None
     """Where the files of the named data set are; by default it is looked for as ``seqrec data download``
@@ -50,15 +51,17 @@ class DataSettings(ReadOptions):
     min_user_count: int = Field(0, ge=0)
     """Users with fewer events are left out."""
     until_stable: bool = False
-    """Whether both minima are asked again until nothing changes (the k-core); by default once, items "
-    "first."""
+    """Whether both minima are asked again until nothing changes (the k-core); by default once, items
+    first."""
     tie_order: Literal["file", "random"] = "file"
     """Order of a user's events of the same second."""
-    tie_seed: int = Field(0, ge=0)
+    tie_seed: int = Field(0, ge=0, lt=2**42)
     """Seed of the random tie order."""
 
 
 class EvaluateSettings(Settings):
+    """How a trained model is tested."""
+
     metrics: list[MetricName] = Field(
         default_factory=lambda: ["ndcg@10", "recall@10", "mrr@10", "recall@20", "ndcg@20"], min_length=1
     )
@@ -70,6 +73,8 @@ class EvaluateSettings(Settings):
 
 
 class OutputSettings(Settings):
+    """What a run leaves behind."""
+
     folder: str | None = None
     """Where the run is written: run.json, model/, metrics.json, checkpoint while it trains. None writes
     nothing."""
@@ -80,6 +85,8 @@ class OutputSettings(Settings):
 
 
 class RunSettings(Settings):
+    """A run, section by section: data, model, training, how it is tested, and what is written."""
+
     protocol: str | None = None
     """A benchmark protocol, which says data and split."""
     data: DataSettings = DataSettings()
@@ -118,8 +125,10 @@ class RunSettings(Settings):
             SettingsError: says the section and key, what was expected and what came.
         """
         from seqrec.evaluation import lists
+        from seqrec.training.device import choose_device
 
         self.check_names()
+        choose_device(self.fit.device)
         if self.evaluate.topk is not None:
             storage.check_file(self.evaluate.topk, lists.SUFFIXES)
         if self.output.refit and self.output.folder is None:
@@ -189,6 +198,18 @@ class RunSettings(Settings):
             raise SettingsError(
                 "data: expected either data.name (a known data set) or data.path (a log), or a protocol."
             )
+        elif self.data.path is not None:
+            paths = [self.data.path] if isinstance(self.data.path, str) else self.data.path
+            for path in paths:
+                storage.check_path(path, "data.path")
+            twice = next((path for path in paths if paths.count(path) > 1), None)
+            if twice is not None:
+                raise SettingsError(
+                    f"data.path: expected each file once. Got {twice} twice; its events would count twice."
+                )
+        for name in ("items", "users", "folder"):
+            if isinstance(given := getattr(self.data, name), str):
+                storage.check_path(given, f"data.{name}")
 
 
 def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -215,7 +236,8 @@ def read_run(folder: str) -> dict[str, Any]:
     """What the run.json in an output folder says, as this version writes it.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: there is none, or one with an unknown or wrong setting.
+        DataError: it is no JSON object, or was changed after it was written.
     """
     path = storage.join(folder, "run.json")
     if not storage.exists(path):
@@ -223,7 +245,9 @@ def read_run(folder: str) -> dict[str, Any]:
             f"{folder}: expected the output folder of `seqrec train` (with a run.json). Train with "
             "--output first."
         )
-    return upgraded(storage.read_json(path))
+    content = upgraded(marker.read(path, "Train it again with --restart"))
+    RunSettings.of(content, path)
+    return content
 
 
 def upgraded(content: dict[str, Any]) -> dict[str, Any]:
@@ -235,6 +259,8 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
 
     if isinstance(loss := content.get("loss"), dict):
         content = {**content, "loss": losses.upgraded(loss)}
+    if not isinstance(content.get("train") or {}, dict) or not isinstance(content.get("fit", {}), dict):
+        return content  # which whoever checks it refuses
     train = dict(content.get("train") or {})
     moved = {name: train.pop(name) for name in FitSettings.model_fields if name in train}
     if not moved:

@@ -152,10 +152,10 @@ def shown(value: Any) -> str:
 def _limits(field: FieldInfo) -> str:
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     found = [
-        f"{sign} {getattr(one, name):g}"
+        f"{sign} {f'{limit:,}' if isinstance(limit, int) else f'{limit:g}'}"
         for one in field.metadata
         for name, sign in signs.items()
-        if isinstance(getattr(one, name, None), int | float)
+        if isinstance(limit := getattr(one, name, None), int | float)
     ]
     return f"({', '.join(found)})" if found else ""
 

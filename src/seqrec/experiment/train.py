@@ -24,8 +24,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from seqrec import storage
-from seqrec.errors import SettingsError
+import numpy as np
+
+from seqrec import models, storage
+from seqrec.errors import SeqrecError, SettingsError, masked
 from seqrec.evaluation import lists
 from seqrec.experiment import fitting, judge
 from seqrec.experiment.data import read_split
@@ -35,10 +37,13 @@ from seqrec.experiment.recipe import Recipe
 from seqrec.experiment.settings import RunSettings, upgraded
 from seqrec.models.model import Model
 from seqrec.splitting import Split
+from seqrec.storage import lock, marker
 from seqrec.tables import Table
 from seqrec.training.options import FitOptions, FitReport, FitSettings
 
 log = logging.getLogger("seqrec")
+
+AGAIN = "Train with --restart (restart=True) to replace the run"
 
 
 def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tuple[Model, Table]:
@@ -54,14 +59,32 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
         the model, and the table of the test metrics that were asked for (metrics.json has all).
     Raises:
         SettingsError: a setting is wrong, or the output folder has another run.
+        StorageError: another process trains into the output folder.
     """
     run.check()
-    earlier_epochs = None
-    if run.output.folder is not None and not restart:
-        earlier_epochs = _check_is_ours(run, run.output.folder)
+    folder = run.output.folder
+    if folder is None:
+        return _train(run, progress, restart)
+    earlier_epochs = None if restart else _check_is_ours(run, folder)
+    if storage.is_remote(folder):
+        log.info("%s: a remote folder cannot be locked; see that nothing else writes into it", folder)
+    with lock.held(folder):
+        try:
+            return _train(run, progress, restart, earlier_epochs)
+        except KeyboardInterrupt:
+            if storage.exists(storage.join(folder, "checkpoint.safetensors")):
+                log.warning("Stopped. The same command goes on from the last complete epoch, in %s.", folder)
+            else:
+                log.warning("Stopped, before there was anything to keep. The same command starts again.")
+            raise
+
+
+def _train(
+    run: RunSettings, progress: bool, restart: bool, earlier_epochs: int | None = None
+) -> tuple[Model, Table]:
     split, source, filter_seen = read_split(run)
     s = split.sequences
-    log.info("%s: %d users, %d items, %d events", source, s.users, len(s.item_catalogue), s.events)
+    log.info("%s: %d users, %d items, %d events", masked(source), s.users, len(s.item_catalogue), s.events)
     random = run.data.tie_order == "random" or (
         run.protocol is not None and read_protocol(run.protocol).ties == "random"
     )
@@ -86,11 +109,12 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
     known = split.retrain() if retrain else split
     tested = judge.ask(model, known, run.evaluate.metrics, filter_seen)
     if folder is not None:
-        # gone first and back last: where it is, model and metrics are its own
         described = storage.join(folder, "run.json")
-        storage.remove(described)
-        storage.remove(storage.join(folder, "serving", "model.json"))  # of the model that is now replaced
-        model.save(storage.join(folder, "model"))
+        if not _is_there(model, folder):
+            # gone first and back last: where it is, model and metrics are its own
+            storage.remove(described)
+            model.save(storage.join(folder, "model"))
+            storage.remove(storage.join(folder, "serving", "model.json"))  # of the model that was replaced
         tested.table().write(storage.join(folder, "metrics.json"))
         storage.write_json(_described(run), described)
     if run.evaluate.topk is not None:
@@ -100,9 +124,33 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
     return model, tested.table(run.evaluate.metrics)
 
 
+def _is_there(model: Model, folder: str) -> bool:
+    """Whether the run's folder is whole and has this very model: the same run again, which replaces
+    nothing."""
+    if not storage.exists(storage.join(folder, "run.json")):
+        return False
+    try:
+        there = models.load(storage.join(folder, "model"), "cpu")
+    except SeqrecError:
+        return False  # a damaged one, or none
+    ours, theirs = model.state(), there.state()
+    return (
+        there.reference() == model.reference()
+        and there.configuration() == model.configuration()
+        and there.provenance == model.provenance
+        and [c and c.digest for c in there.numbering().values()]
+        == [c and c.digest for c in model.numbering().values()]
+        and ours.keys() == theirs.keys()
+        and all(
+            array.dtype == theirs[name].dtype and np.array_equal(array, theirs[name])
+            for name, array in ours.items()
+        )
+    )
+
+
 def _described(run: RunSettings) -> dict[str, Any]:
     """A run as its run.json has it: paths absolute, for whoever evaluates it from another folder."""
-    content = run.model_dump(mode="json", exclude_none=True)
+    content: dict[str, Any] = _masked(run.model_dump(mode="json", exclude_none=True))
     data = content["data"]
     for name in ("path", "items", "users", "folder"):
         if isinstance(data.get(name), str):
@@ -114,6 +162,16 @@ def _described(run: RunSettings) -> dict[str, Any]:
     return content
 
 
+def _masked(value: Any) -> Any:
+    """The value without the credentials in its addresses, which come from the environment in the next
+    session."""
+    if isinstance(value, dict):
+        return {key: _masked(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner) for inner in value]
+    return masked(value) if isinstance(value, str) else value
+
+
 def _check_is_ours(run: RunSettings, folder: str) -> int | None:
     """Checks that a folder has no other run.
 
@@ -123,7 +181,8 @@ def _check_is_ours(run: RunSettings, folder: str) -> int | None:
     path = storage.join(folder, "run.json")
     if not storage.exists(path):
         return None
-    there, ours = upgraded(storage.read_json(path)), _described(run)
+    there, ours = upgraded(marker.read(path, AGAIN)), upgraded(_described(run))
+    RunSettings.of(there, path)
     for one in (there, ours):  # another device may go on, and what is not said is as it is by default
         one["fit"] = {**FitSettings().model_dump(), **one.get("fit", {}), "device": "auto"}
     earlier = None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from seqrec import storage
 from seqrec.errors import SettingsError, did_you_mean
@@ -46,7 +46,7 @@ class FeatureSchema(Settings):
 
     @field_validator("user", "sequence", "item")
     @classmethod
-    def _sound(cls, names: list[str], info) -> list[str]:
+    def _sound(cls, names: list[str], info: ValidationInfo) -> list[str]:
         id_here, id_there = (USER_ID, ITEM_ID) if info.field_name == "user" else (ITEM_ID, USER_ID)
         names = [CROSS.join(part.strip() for part in name.split(CROSS)) for name in names]
         seen: set[tuple[str, ...]] = set()

@@ -33,15 +33,19 @@ from seqrec.training import batching
 
 
 class FPMCSettings(Settings):
-    width: int = Field(64, ge=1)
+    """Hyperparameters of the network of FPMC."""
+
+    width: int = Field(64, ge=1, le=16_384)
     """Width of each of the four tables."""
-    recent: int = Field(1, ge=1)
+    recent: int = Field(1, ge=1, le=1_000_000)
     """Items of the history that the next one depends on, from its end."""
     initial_std: float = Field(0.05, gt=0)
     """Standard deviation of the vectors before training."""
 
 
 class FPMCNetwork(Encoder):
+    """The user and the last items as one state of two halves: see the top of the file."""
+
     reads = frozenset({"users"})
 
     def __init__(self, settings: FPMCSettings, items: int, users: int):

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from seqrec.data.query import Query
 from seqrec.features.encoding import Features
-from seqrec.models.gru4rec_fused import OnePass
+from seqrec.models.gru4rec_fused import one_pass
 from seqrec.models.neural import NeuralModel
 from seqrec.nn.batch import Batch, Batches, Inputs
 from seqrec.nn.dropout import dropout
@@ -49,13 +49,15 @@ from seqrec.training import batching
 from seqrec.training.loss import SampledSoftmax
 from seqrec.training.negatives import Distinct, Sampler
 from seqrec.training.objective import Objective
-from seqrec.training.one_table import OneTable
+from seqrec.training.one_table import OneTable, ReadsItems
 
 
 class GRU4RecSettings(Settings):
-    width: int = Field(64, ge=1)
+    """Hyperparameters of the network of GRU4Rec."""
+
+    width: int = Field(64, ge=1, le=16_384)
     """Width of the item vectors."""
-    hidden: int = Field(128, ge=1)
+    hidden: int = Field(128, ge=1, le=16_384)
     """Units of each recurrent layer."""
     layers: int = Field(1, ge=1, le=8)
     """Recurrent layers."""
@@ -68,13 +70,13 @@ class GRU4RecSettings(Settings):
     """Dropout on the input item vectors."""
     dropout_hidden: float = Field(0.0, ge=0, lt=1)
     """Dropout on the output of each recurrent layer."""
-    steps: int = Field(16, ge=1)
+    steps: int = Field(16, ge=1, le=1_000_000)
     """Events each lane reads an update: 1 is session-parallel training as the authors have it; more is
     truncated back-propagation in time."""
     order: Literal["random", "start"] = "random"
     """Sequences enter the lanes in random order, or by the time of their first event, as the authors have
     it."""
-    longest: int = Field(1000, ge=1)
+    longest: int = Field(1000, ge=1, le=1_000_000)
     """Events of a history that are read to recommend, from its end."""
     normalise: bool = False
     """States and item vectors have length 1 (the origin's form)."""
@@ -84,7 +86,9 @@ class GRU4RecSettings(Settings):
     """Standard deviation of the vectors before training; None: uniform, within sqrt(6 / (items + width))."""
 
 
-class GRU4RecNetwork(Encoder):
+class GRU4RecNetwork(ReadsItems):
+    """GRU layers, the item vectors that they read, and those that states are compared with."""
+
     def __init__(self, settings: GRU4RecSettings, items: int, users: int, features: Features | None = None):
         super().__init__()
         s = self.settings = settings
@@ -142,7 +146,7 @@ class GRU4RecNetwork(Encoder):
 
     def input_vectors(self, items: Tensor) -> Tensor:
         """(...) items -> (..., inputs) what the first layer reads."""
-        x = (self.items if self.input_items is None else self.input_items)(items)
+        x: Tensor = (self.items if self.input_items is None else self.input_items)(items)
         return x[..., : self.settings.width] if self.settings.embedding == "shared" else x
 
     def read(self, x: Tensor, inputs: Inputs) -> Tensor:
@@ -180,7 +184,8 @@ class GRU4RecNetwork(Encoder):
         return [like.new_zeros(rows, self.settings.hidden) for _ in self.layers]
 
     def step(self, state: list[Tensor], items: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Reads one more item of each history: see ``seqrec.nn.encoder.Streaming``. Users are unknown."""
+        """Reads one more item, (rows,), of each history: see ``seqrec.nn.encoder.Streaming``. Users are
+        unknown."""
         x, after = self.input_vectors(items)[None], []
         for layer, h0 in zip(self.layers, state, strict=True):
             x = layer(x, h0)
@@ -190,7 +195,7 @@ class GRU4RecNetwork(Encoder):
     def item_vectors(self, items: ItemRows = None) -> Tensor:
         v = rows_of(self.items, items)
         if self.settings.normalise:
-            vectors, bias = v.split((self.settings.width, v.shape[-1] - self.settings.width), -1)
+            vectors, bias = v.split_with_sizes([self.settings.width, v.shape[-1] - self.settings.width], -1)
             v = torch.cat([F.normalize(vectors, dim=-1), bias], -1)
         return v
 
@@ -225,7 +230,7 @@ class SessionParallel(OneTable):
         layer, table = network.layers[0], network.items
         h0 = (memory.states or network.start(len(inputs.items)))[0][: len(inputs.items)]
         weights = table.weight, layer.weight_ih, layer.bias_ih, layer.weight_hh, layer.bias_hh
-        loss, states = OnePass.apply(*weights, h0, inputs.resets, drawn)
+        loss, states = one_pass(*weights, h0, inputs.resets, drawn)
         memory.states = [states]
         return loss
 

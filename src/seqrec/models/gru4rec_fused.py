@@ -3,6 +3,9 @@ gradients."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,16 +14,16 @@ from seqrec.training import losses
 from seqrec.training.negatives import Distinct
 
 
-class OnePass(torch.autograd.Function):
-    """One update of session-parallel training with sampled softmax, from the item table to the loss: (loss,
-    states). Its gradients come with it.
+class _OnePass(torch.autograd.Function):
+    """One update of session-parallel training with sampled softmax, from the item table to the loss. Its
+    gradients come with it.
 
     The operations are those of ``encode`` and the loss. What is saved is the time to record them one by one.
     """
 
     @staticmethod
     def forward(
-        ctx,
+        ctx: Any,
         table: Tensor,
         w: Tensor,
         b_x: Tensor,
@@ -50,9 +53,14 @@ class OnePass(torch.autograd.Function):
         return loss, states
 
     @staticmethod
-    def backward(ctx, grad: Tensor, _: Tensor):
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         gradients = ctx.gradients
         del ctx.gradients  # a gradient that is held elsewhere would be copied
         if grad.device.type != "cpu" or grad != 1:  # asking a GPU would wait for it
             gradients = [gradient * grad for gradient in gradients]
         return *gradients, None, None, None
+
+
+one_pass: Callable[..., tuple[Tensor, Tensor]] = _OnePass.apply
+"""(item table, input weights and bias, weights and bias of the state, state, resets, drawn items) -> the loss
+and (lanes, width) states."""

@@ -45,9 +45,11 @@ Pooling = Literal["max", "average", "sum"]
 
 
 class HRMSettings(Settings):
-    width: int = Field(64, ge=1)
+    """Hyperparameters of the network of HRM."""
+
+    width: int = Field(64, ge=1, le=16_384)
     """Width of all vectors."""
-    recent: int = Field(10, ge=1)
+    recent: int = Field(10, ge=1, le=1_000_000)
     """Items that stand for the last transaction."""
     pool_items: Pooling = "max"
     """First layer: over the items of the transaction."""
@@ -85,6 +87,8 @@ def pool(vectors: Tensor, mask: Tensor, how: Pooling) -> Tensor:
 
 
 class HRMNetwork(Encoder):
+    """Two layers of pooling: over the last items, then over the user and what came of these."""
+
     def __init__(self, settings: HRMSettings, items: int, users: int, features: Features | None = None):
         super().__init__()
         s = self.settings = settings

@@ -26,6 +26,7 @@ from pydantic import Field
 from seqrec.data.query import Query
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
+from seqrec.serving import artifact
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training.options import FitOptions
@@ -39,13 +40,15 @@ warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta"
 
 
 class ItemKNNSettings(Settings):
-    neighbours: int = Field(200, ge=1)
+    """Hyperparameters of ``item_knn``."""
+
+    neighbours: int = Field(200, ge=1, le=2**31 - 1)
     """Nearest items kept for each item."""
     shrinkage: float = Field(0.0, ge=0)
     """Takes similarities down that rest on few users."""
     decay: float = Field(0.9, gt=0, le=1)
     """Weight of an item in the history against the one after it; 1 weighs all alike."""
-    recent: int = Field(200, ge=1)
+    recent: int = Field(200, ge=1, le=2**31 - 1)
     """Items of the history that are looked at, from its end."""
 
 
@@ -136,9 +139,8 @@ class ItemKNN(Model):
         pairs, index = np.unique(row * n + items, return_inverse=True)
         weights = np.bincount(index, weights=self.settings.decay**age, minlength=len(pairs))
         weighted = sparse(pairs // n, pairs % n, weights, (len(query), n))
-        return torch.sparse.mm(weighted, self.similarities).to_dense() + FAR_BELOW * torch.from_numpy(
-            self.popularity
-        )
+        similar: torch.Tensor = torch.sparse.mm(weighted, self.similarities).to_dense()
+        return similar + FAR_BELOW * torch.from_numpy(self.popularity)
 
     def state(self) -> dict[str, np.ndarray]:
         (item, neighbour), similarity = (
@@ -153,7 +155,8 @@ class ItemKNN(Model):
         }
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
-        self.popularity = state["popularity"]
-        self.similarities = sparse(
-            state["item"], state["neighbour"], state["similarity"], (len(self.popularity),) * 2
-        )
+        self.popularity = artifact.floats_of(state, "popularity", items)
+        item = artifact.indices_of(state, "item", items)
+        neighbour = artifact.indices_of(state, "neighbour", items, len(item))
+        similarity = artifact.floats_of(state, "similarity", len(item))
+        self.similarities = sparse(item, neighbour, similarity, (items, items))

@@ -20,12 +20,15 @@ from pydantic import Field
 from seqrec.data.query import Query
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
+from seqrec.serving import artifact
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training.options import FitOptions
 
 
 class MarkovSettings(Settings):
+    """Hyperparameters of ``markov``."""
+
     strength: float = Field(1.0, gt=0)
     """How many observed transitions the popularity weighs as much as."""
 
@@ -70,6 +73,7 @@ class Markov(Model):
         }
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
-        self.popularity, self.offsets, self.successors, self.counts = (
-            state[k] for k in ("popularity", "offsets", "successors", "counts")
-        )
+        self.popularity = artifact.floats_of(state, "popularity", items)
+        self.successors = artifact.indices_of(state, "successors", items)
+        self.counts = artifact.floats_of(state, "counts", len(self.successors))
+        self.offsets = artifact.offsets_of(state, "offsets", items, len(self.successors))

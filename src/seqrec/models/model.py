@@ -49,12 +49,13 @@ class Model(ABC):
     Settings: ClassVar[type[Settings]]
     # sections of a run that it takes beside ``model``, and what each says; those of NeuralModel, or none
     sections: ClassVar[Mapping[str, str]] = {}
+    __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls, **more: Any):
         super().__init_subclass__(**more)
         if hasattr(cls, "Settings"):
             init = inspect.signature(cls.__init__)
-            cls.__signature__ = signature_of(init, cls.Settings)  # type: ignore[attr-defined]
+            cls.__signature__ = signature_of(init, cls.Settings)
             cls.__doc__ = documentation_of(cls, cls.Settings, cls.sections)
 
     def __init__(self, **settings: Any):
@@ -87,15 +88,24 @@ class Model(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
-        """Everything learned, as named arrays."""
+        """Everything learned, as named arrays of any shape, (...)."""
 
     @abstractmethod
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
-        """Takes back what ``state`` gave."""
+        """Takes back what ``state`` gave.
+
+        Args:
+            state: named arrays of any shape, (...).
+            items, users: how many of each it was trained on.
+
+        Raises:
+            DataError: the arrays are none of such a model.
+        """
 
     def configuration(self) -> dict[str, Any]:
         """Keyword arguments that make the same model again (JSON values)."""
-        return self.settings.model_dump(mode="json")
+        values: dict[str, Any] = self.settings.model_dump(mode="json")
+        return values
 
     def fit(
         self,
@@ -157,7 +167,11 @@ class Model(ABC):
 
     @property
     def fit_report(self) -> FitReport:
-        """What the last fit did (of a loaded model, the one before it was saved)."""
+        """What the last fit did (of a loaded model, the one before it was saved).
+
+        Raises:
+            SeqrecError: the model is not trained.
+        """
         if self._fit_report is None:
             raise SeqrecError(f"{self.name} is not trained. Call fit, or load a saved model.")
         return self._fit_report
@@ -180,8 +194,8 @@ class Model(ABC):
     def _as_split(data: Any, columns: Mapping[str, str | int | None] | None = None) -> Split:
         if columns is not None and isinstance(data, Split | Sequences | Interactions):
             raise SettingsError(
-                f"columns: expected a frame, whose columns have names. Got {type(data).__name__}. Leave "
-                f"it out."
+                f"columns: expected a frame, whose columns have names. Got {type(data).__name__}. "
+                "Leave it out."
             )
         if isinstance(data, Split):
             return data
@@ -207,6 +221,7 @@ class Model(ABC):
         Raises:
             DataError: the split's ids are not those that the model was trained on, or it has no test queries.
             SettingsError: an unknown metric.
+            SeqrecError: the model is not trained.
         """
         if not isinstance(split, Split):
             raise SettingsError(
@@ -248,6 +263,9 @@ class Model(ABC):
 
         Args:
             histories: also write the users' histories, so that ``recommend(users=...)`` works after loading.
+
+        Raises:
+            DataError: the model is not trained.
         """
         if self.item_catalogue is None:
             raise DataError(f"{self.name} is not trained. Call fit before save.")
@@ -276,8 +294,13 @@ class Model(ABC):
 
         Raises:
             DataError: the folder holds no whole model, or one of another class.
-            SettingsError: this machine has no such device.
+            SettingsError: this machine has no such device, or the class is none of a single model.
         """
+        if not hasattr(cls, "name"):
+            raise SettingsError(
+                f"{cls.__name__}.load: expected the class of a model, such as seqrec.SASRec. For a folder of "
+                "whichever model take seqrec.load(folder)."
+            )
         where = choose_device(device)
         return artifact.load(folder, lambda found: cls.of(found, where))
 
@@ -319,4 +342,5 @@ class Model(ABC):
         order = np.argsort(query.lengths, kind="stable")
         for begin in range(0, len(order), at_once):
             some = order[begin : begin + at_once]
-            yield Scores.whole(some, self.score(query.select(some)))
+            asked = query.select(some)
+            yield Scores.whole(some, asked, self.score(asked))

@@ -17,7 +17,7 @@ import torch
 
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.query import Query
-from seqrec.errors import SeqrecError, SettingsError
+from seqrec.errors import DataError, SeqrecError, SettingsError
 from seqrec.evaluation import metrics, ranking
 from seqrec.features.encoding import Features
 from seqrec.features.schema import USER_ID, FeatureSchema
@@ -44,6 +44,7 @@ class EncoderScorer:
     """Scores by an encoder, trained or in the middle of it.
 
     Attributes:
+        name, network: of the model, which messages name, and its encoder.
         popularity: (items,) training counts: the scores after nothing that is known.
         trained_users: (users,) bool, users whose vectors were trained; None: all of them, or attributes tell
             of users.
@@ -57,6 +58,7 @@ class EncoderScorer:
     longest_chunk: int
 
     def numbering(self) -> dict[str, Catalogue | None]:
+        """Nothing: in the middle of training nobody asks by raw ids."""
         return {}
 
     def _known(self, query: Query) -> Query:
@@ -79,13 +81,11 @@ class EncoderScorer:
             empty &= users < 0
         return torch.from_numpy(np.flatnonzero(empty))
 
-    @torch.no_grad()
     def score_blocks(self, query: Query, rows: int = ROWS) -> Iterator[Scores]:
         """Scores of a few histories at a time, fewer where they are long, so that memory stays flat."""
-        self.network.eval()
-        width = self.network.item_vectors(slice(0, 1)).shape[1]
-        # Few vectors are computed once; of many each block's own, which are no copy if the table is plain.
-        table = self.network.item_vectors() if len(self.popularity) * width <= CELLS else None
+        if self.network.training:  # asked first, since telling every module takes a while
+            self.network.eval()
+        table = self._table()
         order = np.argsort(query.lengths, kind="stable")
         begin = 0
         while begin < len(order):
@@ -95,19 +95,27 @@ class EncoderScorer:
             yield self._scores(query.select(some), some, table)
             begin += len(some)
 
-    def _scores(self, query: Query, rows: np.ndarray, table: torch.Tensor | None) -> Scores:
-        states, unknown, items = self.states(query), self.unknown(query), len(self.popularity)
+    @torch.no_grad()
+    def _table(self) -> torch.Tensor | None:
+        """(items, width or width + 1) all item vectors, where they are few enough to be computed once; else
+        each block looks up its own."""
+        width = self.network.item_vectors(slice(0, 1)).shape[1]
+        return self.network.item_vectors() if len(self.popularity) * width <= CELLS else None
 
-        @torch.no_grad()
+    def _scores(self, query: Query, rows: np.ndarray, table: torch.Tensor | None) -> Scores:
+        with torch.no_grad():
+            states = self.states(query)
+        unknown, items = self.unknown(query), len(self.popularity)
+
         def block(begin: int, end: int) -> torch.Tensor:
-            vectors = self.network.item_vectors(slice(begin, end)) if table is None else table[begin:end]
-            scores = losses.scores(states, vectors)
+            with torch.no_grad():
+                vectors = self.network.item_vectors(slice(begin, end)) if table is None else table[begin:end]
+                scores = losses.scores(states, vectors)
             if len(unknown):
                 scores[unknown] = torch.from_numpy(self.popularity[begin:end]).to(scores)
             return scores
 
-        edges = np.arange(0, items, max(1, CELLS // len(rows)))
-        return Scores(rows, np.append(edges, items), block)
+        return Scores(rows, query, [*range(0, items, max(1, CELLS // len(rows))), items], block)
 
 
 class NeuralModel(Model):
@@ -115,6 +123,10 @@ class NeuralModel(Model):
     and its defaults.
 
     It takes the fields of its ``Settings``, and ``sections``.
+
+    Raises:
+        SettingsError: an unknown setting, one out of range, a loss without the negatives that it needs, or
+            features that the model does not read.
     """
 
     sections = {
@@ -183,7 +195,11 @@ class NeuralModel(Model):
         return super().configuration() | {"loss": self.loss.described()} | described
 
     def build(self, items: int, users: int) -> Encoder:
-        """An untrained network."""
+        """An untrained network.
+
+        Raises:
+            SeqrecError: the attributes of its features are not known yet.
+        """
         if self.features is None:
             network: Encoder = self.Network(self.settings, items, users)
         elif self.feature_values is None:
@@ -203,7 +219,11 @@ class NeuralModel(Model):
 
     @property
     def network(self) -> Encoder:
-        """The network; after training, with its best weights."""
+        """The network; after training, with its best weights.
+
+        Raises:
+            SeqrecError: the model is not trained.
+        """
         if self._network is None:
             raise SeqrecError(f"{self.name} is not trained. Call fit, or load a saved model.")
         return self._network
@@ -287,6 +307,8 @@ class NeuralModel(Model):
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
         self.popularity = state["popularity"]
+        if self.popularity.shape != (items,) or self.popularity.dtype.kind not in "fiu":
+            raise DataError(f"its popularity is not {items:,} numbers.")
         # models saved before it was kept count all as trained
         self.trained_users = state.get("trained_users")
         if self.features is not None:
@@ -322,7 +344,7 @@ class NeuralModel(Model):
 
     @torch.no_grad()
     def score(self, query: Query) -> torch.Tensor:
-        found = torch.empty(len(query), len(self.network.item_vectors()))
+        found = torch.empty(len(query), 0 if self.popularity is None else len(self.popularity))
         for some in self.score_blocks(query):
             for begin, end in some.blocks:
                 found[torch.from_numpy(some.rows), begin:end] = some.block(begin, end).cpu()
@@ -341,10 +363,8 @@ def _warn_of_repeats(ranks: np.ndarray, split: Split) -> bool:
     if missed.mean() > 0.5:
         log.warning(
             "train.filter_seen: %.0f%% of the validation targets are items that their users have taken "
-            "before, and count as misses, since the "
-            "filter leaves out what was seen. If people are to get such items again, set it to False, and "
-            "filter_seen where you test and "
-            "recommend, too.",
+            "before, and count as misses, since the filter leaves out what was seen. If people are to get "
+            "such items again, set it to False, and filter_seen where you test and recommend, too.",
             100 * missed.mean(),
         )
     return bool(missed.mean() > 0.5)

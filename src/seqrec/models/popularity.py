@@ -13,6 +13,7 @@ import torch
 
 from seqrec.data.query import Query
 from seqrec.models.model import Model
+from seqrec.serving import artifact
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training.options import FitOptions
@@ -28,7 +29,8 @@ def shares(events: np.ndarray, items: int) -> np.ndarray:
     """(items,) float32 share of the events (item indices) that are about each item, one added to each count:
     never 0, sums to 1."""
     counts = np.bincount(events, minlength=items) + 1.0
-    return (counts / counts.sum()).astype(np.float32)
+    found: np.ndarray = (counts / counts.sum()).astype(np.float32)
+    return found
 
 
 class PopularitySettings(Settings):
@@ -51,4 +53,4 @@ class Popularity(Model):
         return {"counts": self.counts}
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
-        self.counts = state["counts"]
+        self.counts = artifact.floats_of(state, "counts", items)

@@ -25,12 +25,15 @@ from seqrec.data.query import Query
 from seqrec.errors import DataError
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
+from seqrec.serving import artifact
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training.options import FitOptions
 
 
 class RecentPopularitySettings(Settings):
+    """Hyperparameters of ``recent_popularity``."""
+
     share: float = Field(0.1, gt=0, le=1)
     """Share of the training events that is recent."""
     days: float | None = Field(None, gt=0)
@@ -38,8 +41,13 @@ class RecentPopularitySettings(Settings):
 
 
 def recent_events(split: Split, share: float, days: float | None) -> np.ndarray:
-    """(events,) bool, True for the recent training events."""
+    """(events,) bool, True for the recent training events.
+
+    Raises:
+        DataError: days of a log without times.
+    """
     train, times = split.train_events, split.sequences.times
+    recent: np.ndarray
     if times is not None and train.any():
         of_training = times[train]
         latest = int(np.ceil(share * len(of_training)))
@@ -48,16 +56,18 @@ def recent_events(split: Split, share: float, days: float | None) -> np.ndarray:
             if days is not None
             else np.partition(of_training, -latest)[-latest]
         )
-        return train & (times >= first)
+        recent = train & (times >= first)
+        return recent
     if days is not None and times is None:
         raise DataError(
             f"recent_popularity: days={days} needs times, but this log has none. Use share instead."
         )
     lengths = split.train_stops - split.train_starts
-    recent = np.ceil(share * lengths).astype(np.int64)
+    counts = np.ceil(share * lengths).astype(np.int64)
     at = np.arange(split.sequences.events)
     user = np.repeat(np.arange(split.sequences.users), split.sequences.lengths)
-    return train & (at >= (split.train_stops - recent)[user])
+    recent = train & (at >= (split.train_stops - counts)[user])
+    return recent
 
 
 class RecentPopularity(Model):
@@ -82,4 +92,4 @@ class RecentPopularity(Model):
         return {"scores": self.scores}
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
-        self.scores = state["scores"]
+        self.scores = artifact.floats_of(state, "scores", items)

@@ -40,17 +40,19 @@ from seqrec.training import batching
 
 
 class SASRecSettings(Settings):
-    width: int = Field(64, ge=1)
+    """Hyperparameters of the network of SASRec."""
+
+    width: int = Field(64, ge=1, le=16_384)
     """Width of item vectors and states."""
-    blocks: int = Field(2, ge=1)
+    blocks: int = Field(2, ge=1, le=64)
     """Attention blocks."""
     heads: int = Field(1, ge=1)
     """Attention heads a block; divides the width."""
-    length: int = Field(200, ge=1)
+    length: int = Field(200, ge=1, le=1_000_000)
     """Events that are attended to, from the end of the history."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Dropout on inputs and on what each block adds."""
-    feedforward: float = Field(1.0, gt=0)
+    feedforward: float = Field(1.0, gt=0, le=64)
     """Inner width of the feed-forward layers, in widths (the paper: 1)."""
     gated: bool = False
     """SwiGLU feed-forward layers (Shazeer, 2020) in place of ReLU."""
@@ -94,6 +96,8 @@ def rotate(x: Tensor, turns: Tensor | None) -> Tensor:
 
 
 class Block(nn.Module):
+    """Causal self-attention, then a feed-forward layer; each is added to what it reads."""
+
     def __init__(self, s: SASRecSettings):
         super().__init__()
         self.heads, self.dropout, self.gated = s.heads, s.dropout, s.gated
@@ -145,6 +149,8 @@ class Block(nn.Module):
 
 
 class SASRecNetwork(Encoder):
+    """An item table, positions and blocks of attention: see the top of the file."""
+
     def __init__(self, settings: SASRecSettings, items: int, users: int, features: Features | None = None):
         super().__init__()
         s = self.settings = settings

@@ -32,19 +32,22 @@ from seqrec.data.query import Query
 from seqrec.models.item_knn import FAR_BELOW
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
+from seqrec.serving import artifact
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training.options import FitOptions
 
 
 class VSKNNSettings(Settings):
-    neighbours: int = Field(500, ge=1)
+    """Hyperparameters of ``vsknn``."""
+
+    neighbours: int = Field(500, ge=1, le=2**31 - 1)
     """Most similar sequences whose items are recommended."""
-    sample: int = Field(5000, ge=1)
+    sample: int = Field(5000, ge=1, le=2**31 - 1)
     """Latest sequences sharing an item among which they are looked for."""
-    recent: int = Field(10, ge=1)
+    recent: int = Field(10, ge=1, le=1_000_000)
     """Items of the history that are compared, from its end."""
-    length: int = Field(10, ge=1)
+    length: int = Field(10, ge=1, le=1_000_000)
     """Longer training sequences are cut into pieces of this many events."""
 
 
@@ -138,9 +141,10 @@ class VSKNN(Model):
         }
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
-        self.items, self.offsets, self.owners, self.popularity = (
-            state[k] for k in ("items", "offsets", "owners", "popularity")
-        )
+        self.popularity = artifact.floats_of(state, "popularity", items)
+        self.items = artifact.indices_of(state, "items", items)
+        self.offsets = artifact.offsets_of(state, "offsets", None, len(self.items))
+        self.owners = artifact.indices_of(state, "owners", users, len(self.offsets) - 1)
         # The sequences of item i, earliest first, are entries [index_offsets[i], index_offsets[i + 1]) of
         # index.
         number, _ = ragged(self.offsets[:-1], self.offsets[1:])

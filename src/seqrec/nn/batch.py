@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True)
 class _Tensors:
     """A frozen dataclass of tensors, some of which may be missing."""
 
@@ -22,10 +23,10 @@ class _Tensors:
             return self
         moved: dict[str, Any] = {
             f.name: value.to(device, non_blocking=True)
-            for f in fields(self)  # type: ignore[arg-type]
+            for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
         }
-        return replace(self, **moved)  # type: ignore[type-var]
+        return replace(self, **moved)
 
 
 @dataclass
@@ -33,8 +34,8 @@ class Memory:
     """What the lanes of a recurrent encoder carry from one batch of an epoch to the next. It starts empty.
 
     Attributes:
-        states: (lanes, width) of each layer, in the order of the lanes. A later batch may have fewer lanes,
-            and reads the first ones.
+        states: (lanes, width) of each layer, and whatever else an encoder carries, in the order of the lanes.
+            A later batch may have fewer lanes, and reads the first ones.
     """
 
     states: list[Tensor] = field(default_factory=list)
@@ -89,6 +90,7 @@ class Batch:
     """Inputs and their targets, in the order of ``inputs.at``.
 
     Attributes:
+        inputs, targets: what is read, and what comes next.
         weight: what the mean loss of its positions is multiplied by.
     """
 
@@ -114,6 +116,7 @@ class Batches:
 
     Attributes:
         positions: of the loss in the whole epoch. Training that masks targets has fewer than events.
+        batches: gives them in order, once or as often as it is iterated over.
     """
 
     positions: int

@@ -18,7 +18,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     et al., 2014).
 
     Args:
-        x: any shape.
+        x: of any shape, (...).
         p: in [0, 1), on a CPU rounded to 1 / 65,536.
         training: False leaves x as it is.
     """

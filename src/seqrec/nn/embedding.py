@@ -73,9 +73,15 @@ class FeatureEmbedding(nn.Module):
             self.ids.sparse = sparse
 
     def get_extra_state(self) -> Tensor:
+        """(1,) digest of the features, which a checkpoint keeps."""
         return torch.tensor([self.digest])
 
     def set_extra_state(self, state: Tensor) -> None:
+        """Compares the (1,) digest of a checkpoint with that of the features.
+
+        Raises:
+            TrainingError: they differ.
+        """
         if int(state[0]) != self.digest:
             raise TrainingError(
                 "the weights were trained with other attributes than the data has now. "
@@ -121,9 +127,11 @@ def rows_of(table: nn.Embedding | FeatureEmbedding, rows: Tensor | slice | None)
     """(..., width) rows of a table: some (any shape), a range of them, or all.
 
     A range of a plain table is a view."""
+    found: Tensor
     if isinstance(rows, Tensor):
-        return table(rows)
+        found = table(rows)
+        return found
     if rows is None or isinstance(table, nn.Embedding):
         return table.weight if rows is None else table.weight[rows]
-    some = torch.arange(*rows.indices(len(table.index)), device=table.index.device)
-    return table(some)
+    found = table(torch.arange(*rows.indices(len(table.index)), device=table.index.device))
+    return found

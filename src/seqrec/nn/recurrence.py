@@ -13,6 +13,7 @@ allocated once, and the gradients of the weights are one multiply over all steps
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,7 +27,14 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, x: Tensor, w: Tensor | None, b_x: Tensor, h0: Tensor, u: Tensor, b: Tensor, resets: Tensor | None
+        ctx: Any,
+        x: Tensor,
+        w: Tensor | None,
+        b_x: Tensor,
+        h0: Tensor,
+        u: Tensor,
+        b: Tensor,
+        resets: Tensor | None,
     ) -> Tensor:
         (steps, rows, _), width = x.shape, u.shape[1]
         # Holds the input's part of r, z, n first, then r, z, n.
@@ -45,7 +53,7 @@ class _Recurrence(torch.autograd.Function):
             hu[:, :, both],
             hu[:, :, 2 * width :],
             gates[:, :, both],
-            *gates.split(width, 2),
+            *gates.chunk(3, 2),
             states,
             strict=True,
         )
@@ -63,10 +71,10 @@ class _Recurrence(torch.autograd.Function):
         return states
 
     @staticmethod
-    def backward(ctx, d_states: Tensor):
+    def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor | None, ...]:
         x, w, before, gates, hu, u, resets = ctx.saved_tensors
         steps, _, width = before.shape
-        r, z, n = gates.split(width, 2)
+        r, z, n = gates.chunk(3, 2)
         # Everything that does not depend on the gradient flowing back in time, for all steps at once.
         not_z = 1 - z
         dn_factor = torch.addcmul(not_z, not_z * n, n, value=-1)  # (1 - z) (1 - n^2)
@@ -74,7 +82,7 @@ class _Recurrence(torch.autograd.Function):
         dr_factor = torch.addcmul(r, r, r, value=-1).mul_(hu[:, :, 2 * width :])
         d_gates = torch.empty_like(gates)
         d_hu = torch.empty_like(gates)
-        d_r, d_z, d_n = d_gates.split(width, 2)
+        d_r, d_z, d_n = d_gates.chunk(3, 2)
         d_h = None  # the gradient that flows back in time
         for t in range(steps - 1, -1, -1):
             d = d_states[t] if d_h is None else d_h.add_(d_states[t])
@@ -108,7 +116,7 @@ def step(
     start = h0 if resets is None else torch.where(resets, 0.0, h0)
     gates = x + b_x if w is None else torch.addmm(b_x, x, w.T).to(x.dtype)
     hu = torch.addmm(b, start, u.T)
-    r, z, n = gates.split(width, 1)
+    r, z, n = gates.chunk(3, 1)
     hu_n = hu[:, 2 * width :]
     gates[:, : 2 * width].add_(hu[:, : 2 * width]).sigmoid_()
     n.addcmul_(r, hu_n).mul_(2).sigmoid_().mul_(2).sub_(1)
@@ -123,7 +131,7 @@ def step_backward(
     x, w, u, start, r, z, n, hu_n = kept
     not_z = 1 - z
     d_gates = d.new_empty(len(d), len(u))
-    d_r, d_z, d_n = d_gates.split(u.shape[1], 1)
+    d_r, d_z, d_n = d_gates.chunk(3, 1)
     torch.mul(d, torch.addcmul(not_z, not_z * n, n, value=-1), out=d_n)
     torch.mul(d, (start - n).mul_(z).mul_(not_z), out=d_z)
     torch.mul(d_n, torch.addcmul(r, r, r, value=-1).mul_(hu_n), out=d_r)
@@ -142,14 +150,21 @@ class _Step(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, x: Tensor, w: Tensor | None, b_x: Tensor, h0: Tensor, u: Tensor, b: Tensor, resets: Tensor | None
+        ctx: Any,
+        x: Tensor,
+        w: Tensor | None,
+        b_x: Tensor,
+        h0: Tensor,
+        u: Tensor,
+        b: Tensor,
+        resets: Tensor | None,
     ) -> Tensor:
         states, kept = step(x[0], w, b_x, h0, u, b, None if resets is None else resets[0])
         ctx.save_for_backward(*kept)
         return states[None]
 
     @staticmethod
-    def backward(ctx, d_states: Tensor):
+    def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor | None, ...]:
         d_x, d_w, d_b_x, d_u, d_b = step_backward(d_states[0], ctx.saved_tensors, ctx.needs_input_grad[0])
         return None if d_x is None else d_x[None], d_w, d_b_x, None, d_u, d_b, None
 
@@ -186,7 +201,5 @@ class GRULayer(nn.Module):
         """
         x = x.to(self.weight_hh.dtype)  # float32 also under autocast
         resets = None if resets is None else resets[:, :, None]
-        recurrence = _Step if len(x) == 1 else _Recurrence
-        return recurrence.apply(
-            x, self.weight_ih, self.bias_ih, h0.detach(), self.weight_hh, self.bias_hh, resets
-        )
+        recurrence: Callable[..., Tensor] = _Step.apply if len(x) == 1 else _Recurrence.apply
+        return recurrence(x, self.weight_ih, self.bias_ih, h0.detach(), self.weight_hh, self.bias_hh, resets)

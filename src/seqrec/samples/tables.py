@@ -64,14 +64,14 @@ class SampleSettings(Settings):
     kind: Literal["negatives", "prob"] = "negatives"
     """``negatives``: rows with label 0 are drawn. ``prob``: none are; each row has the probability of drawing
     its item (for negatives from the batch)."""
-    negatives: int = Field(10, ge=0)
+    negatives: int = Field(10, ge=0, le=1_000_000)
     """Negatives for each training event of label 1; ``kind: prob`` has none."""
     alpha: float | None = Field(None, ge=0)
     """Items are drawn with probability proportional to their training count to this power; None: 0.75, and 1
     for ``prob``."""
     recent: int = Field(10, ge=1, le=1000)
     """Items in the list of recent ones, at most."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**42)
     """Of the negatives, and of the order of rows."""
     shuffle: bool = True
     """Training rows in random order; else user by user, in the order of events, each followed by its
@@ -313,9 +313,10 @@ class Wording:
         own = {f"{item}_id": (np.arange(n), self.item_ids)} | {
             name: (codes[:n], values) for name, (codes, values) in self.items.items()
         }
-        for name in [] if catalogue.attributes is None else catalogue.attributes.columns:
+        attributes = pl.DataFrame() if catalogue.attributes is None else catalogue.attributes
+        for name in attributes.columns:
             if name not in self.settings.items and name not in self.names:
-                own[name] = _codes(_words(catalogue.attributes[name]))  # type: ignore[index]
+                own[name] = _codes(_words(attributes[name]))
         columns = [
             _coded(*own.get(name, (np.zeros(n, np.int32), filled.get(name, none))))
             for name in dict.fromkeys([*self.names, *own])
@@ -408,18 +409,18 @@ def _attributes(
 
     Items get one more code, for no item.
     """
-    found = [] if catalogue.attributes is None else catalogue.attributes.columns
+    attributes = pl.DataFrame() if catalogue.attributes is None else catalogue.attributes
     given: dict[str, str] = getattr(settings, kind)
     columns = {}
     for attribute, name in given.items():
-        if attribute not in found:
+        if attribute not in attributes.columns:
             if kind in settings.model_fields_set:
                 raise SettingsError(
                     f"samples.{kind}: the log's {kind} have no attribute "
-                    f"{attribute!r}.{did_you_mean(attribute, found)}"
+                    f"{attribute!r}.{did_you_mean(attribute, attributes.columns)}"
                 )
             continue
-        series = _words(catalogue.attributes[attribute])  # type: ignore[index]
+        series = _words(attributes[attribute])
         if kind == "items":
             series = series.str.replace_all("|", SEPARATOR, literal=True)
         codes, values = _codes(series)

@@ -29,7 +29,8 @@ def weights_of(counts: np.ndarray, alpha: float) -> np.ndarray:
     """(items,) int64 proportional to count^alpha; 0 for items without a count, whatever alpha."""
     known = counts > 0
     powers = np.where(known, np.maximum(counts, 1).astype(np.float64) ** alpha, 0.0)
-    return np.maximum(np.rint(powers / max(powers.sum(), 1.0) * SCALE).astype(np.int64), known)
+    weights: np.ndarray = np.maximum(np.rint(powers / max(powers.sum(), 1.0) * SCALE).astype(np.int64), known)
+    return weights
 
 
 def draw(

@@ -14,24 +14,25 @@ refused. Saving again gives the files other names (``seqrec.storage.snapshot``).
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import safetensors.numpy
+from pydantic import Field
 
 from seqrec import __version__, storage
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.sequences import Sequences
-from seqrec.errors import DataError
-from seqrec.storage import snapshot, version
+from seqrec.errors import DataError, shown
+from seqrec.storage import marker, snapshot, version
 
 FORMAT = 2
 """In format 1 the files had fixed names: ``files`` were their checksums. It is still read."""
 PARTS = ("weights.safetensors", "items.parquet", "histories.safetensors", "users.parquet")
+ADVICE = "Train the model again"
 
 Made = TypeVar("Made")
 
@@ -43,9 +44,12 @@ class Contents:
     Attributes:
         name: of the model, or ``package.module:Name`` of one from outside.
         configuration: the arguments that make it again, untrained.
-        state: everything learned, as named arrays.
+        state: everything learned, as named arrays of any shape, (...).
+        item_catalogue: its items.
         users: how many users it was trained on.
-        sequences, known_stops: the users' histories, and where each ends; None where they are left out.
+        sequences, known_stops: the users' histories, and (users,) where each ends; None where they are left
+            out.
+        fit_report, provenance: what the fit did, and on which data, as JSON values.
         seqrec: the version that wrote it.
     """
 
@@ -63,7 +67,6 @@ class Contents:
 
 def write(folder: str | Path, model: Contents) -> None:
     """Writes a trained model. What stood there before stays whole until the new one is."""
-    checksums: dict[str, str] = {}
     about = {
         **version.stamp(FORMAT),
         "name": model.name,
@@ -72,13 +75,11 @@ def write(folder: str | Path, model: Contents) -> None:
         "users": model.users,
         "fit_report": model.fit_report,
         "provenance": model.provenance,
-        "sha256": checksums,
     }
     with snapshot.write(folder, "model.json", PARTS, about) as files:
 
         def part(name: str, content: bytes) -> None:
-            checksums[name] = hashlib.sha256(content).hexdigest()
-            with storage.open_write(files.path(name)) as stream:
+            with files.open(name) as stream:
                 stream.write(content)
 
         part(
@@ -96,6 +97,52 @@ def write(folder: str | Path, model: Contents) -> None:
             part("users.parquet", s.user_catalogue.to_bytes())
 
 
+def floats_of(state: Mapping[str, np.ndarray], name: str, length: int) -> np.ndarray:
+    """(length,) floats of a saved state.
+
+    Raises:
+        DataError: it has others, or none.
+    """
+    found = state.get(name)
+    if found is None or found.shape != (length,) or found.dtype.kind != "f":
+        raise DataError(f"its {name} are not {length:,} numbers.")
+    return found
+
+
+def indices_of(
+    state: Mapping[str, np.ndarray], name: str, below: int, length: int | None = None
+) -> np.ndarray:
+    """(length,) indices of a saved state, each from 0 to ``below`` - 1.
+
+    Args:
+        length: None for any.
+
+    Raises:
+        DataError: it has others, or none.
+    """
+    found = state.get(name)
+    if found is None or found.ndim != 1 or found.dtype.kind != "i" or length not in (None, len(found)):
+        raise DataError(f"its {name} are not {'whole' if length is None else f'{length:,} whole'} numbers.")
+    if len(found) and (int(found.min()) < 0 or int(found.max()) >= below):
+        raise DataError(f"its {name} are not all from 0 to {below - 1:,}.")
+    return found
+
+
+def offsets_of(state: Mapping[str, np.ndarray], name: str, rows: int | None, entries: int) -> np.ndarray:
+    """(rows + 1,) offsets of a saved state, rising from 0 to the number of entries.
+
+    Args:
+        rows: None for any.
+
+    Raises:
+        DataError: it has others, or none.
+    """
+    found = indices_of(state, name, entries + 1, None if rows is None else rows + 1)
+    if not len(found) or found[0] != 0 or found[-1] != entries or (np.diff(found) < 0).any():
+        raise DataError(f"its {name} do not rise from 0 to {entries:,}.")
+    return found
+
+
 def load(folder: str | Path, make: Callable[[Contents], Made]) -> Made:
     """What ``make`` makes of the folder's contents.
 
@@ -107,8 +154,8 @@ def load(folder: str | Path, make: Callable[[Contents], Made]) -> Made:
         return make(found)
     except DataError as error:
         raise DataError(f"{folder}: {error}") from error
-    # settings or weights that the model does not have, or has in another shape
-    except (ValueError, KeyError, RuntimeError) as error:
+    # settings or weights that the model does not have, or has in another shape or of another type
+    except Exception as error:
         why = str(error).splitlines()[0].rstrip(" .:") if str(error) else type(error).__name__
         raise DataError(
             f"{folder}: this version, seqrec {__version__}, cannot open this {found.name} ({why}). "
@@ -123,42 +170,71 @@ def read(folder: str | Path) -> Contents:
     Raises:
         DataError: no model there, or a file of it missing or changed.
     """
-    marker = storage.join(folder, "model.json")
-    if not storage.exists(marker):
+    path = storage.join(folder, "model.json")
+    if not storage.exists(path):
         raise DataError(
             f"{folder}: expected the folder of a trained model (with a model.json). Train and save one first."
         )
-    about = storage.read_json(marker)
-    version.check(about, (1, FORMAT), marker, "train the model again with this one")
-    if about["format"] == 1:
-        about |= {"sha256": about["files"], "files": {name: name for name in about["files"]}}
-    content: dict[str, bytes] = {}
-    for part, name in about["files"].items():
-        with storage.open_read(storage.join(folder, name)) as stream:
-            content[part] = stream.read()
-        if hashlib.sha256(content[part]).hexdigest() != about["sha256"][part]:
-            raise DataError(
-                f"{storage.join(folder, name)}: not the file that belongs to this model.json (its "
-                "checksum differs). Save the model again."
-            )
-    catalogue = Catalogue.from_bytes(content["items.parquet"])
+    content = marker.read(path, ADVICE, (1, FORMAT))
+    if content["format"] == 1:
+        checksums = content.get("files")
+        names = {name: name for name in checksums} if isinstance(checksums, dict) else checksums
+        content |= {"sha256": checksums, "files": names}
+    about = marker.parse(content, _About, path, ADVICE)
+    present = set(about.files)
+    if present not in (set(PARTS), set(PARTS[:2])) or set(about.sha256) != present:
+        raise DataError(
+            f"{path}: expected the files {', '.join(PARTS)}. Got {shown(sorted(present))}. {ADVICE}."
+        )
+    parts = {part: snapshot.read(folder, part, about, ADVICE) for part in about.files}
+    try:
+        return _contents(about, parts)
+    except DataError as error:
+        raise DataError(f"{folder}: {error} {ADVICE}.") from error
+    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise DataError(f"{folder}: its files cannot be read ({shown(error, str)}). {ADVICE}.") from error
+
+
+def _contents(about: _About, parts: dict[str, bytes]) -> Contents:
+    catalogue = Catalogue.from_bytes(parts["items.parquet"])
+    if len(catalogue) != about.items:
+        raise DataError(f"expected a catalogue of {about.items:,} items. Got {len(catalogue):,}.")
     sequences, known_stops = None, None
-    if "histories.safetensors" in content:
-        arrays = safetensors.numpy.load(content["histories.safetensors"])
+    if "histories.safetensors" in parts:
+        arrays = safetensors.numpy.load(parts["histories.safetensors"])
         known_stops = arrays.pop("known_stops")
         sequences = Sequences(
-            **arrays, item_catalogue=catalogue, user_catalogue=Catalogue.from_bytes(content["users.parquet"])
+            **arrays, item_catalogue=catalogue, user_catalogue=Catalogue.from_bytes(parts["users.parquet"])
         )
-    state = safetensors.numpy.load(content["weights.safetensors"])
+        sequences.check()
+        starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
+        if known_stops.shape != stops.shape or (known_stops < starts).any() or (known_stops > stops).any():
+            raise DataError("what is known of its users is no part of their histories.")
+    state = safetensors.numpy.load(parts["weights.safetensors"])
+    for name, array in state.items():
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise DataError(f"the weights {shown(name)} are not all numbers (NaN).")
     return Contents(
-        about["name"],
-        about["configuration"],
+        about.name,
+        about.configuration,
         state,
         catalogue,
-        about["users"],
+        about.users,
         sequences,
         known_stops,
-        about["fit_report"],
-        about["provenance"],
-        about.get("seqrec", "of an unknown version"),
+        about.fit_report,
+        about.provenance,
+        about.seqrec,
     )
+
+
+class _About(snapshot.Parts):
+    """What a model.json says."""
+
+    name: str
+    configuration: dict[str, Any]
+    items: int = Field(ge=0)
+    users: int = Field(ge=0)
+    fit_report: dict[str, Any] = Field(default_factory=dict)
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    seqrec: str = "of an unknown version"

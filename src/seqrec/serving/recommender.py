@@ -50,6 +50,7 @@ def recommend(
         UnknownIdError: an unknown id, with on_unknown="raise".
         SettingsError: k is no whole number from 1 on; both or neither of sequences and users, or one of
             another shape.
+        SeqrecError: the model is not trained.
     """
     if model.item_catalogue is None:
         raise SeqrecError(f"{model.name} is not trained. Call fit, or load a saved model.")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from typing import Any, Self
 
 import pydantic
 from pydantic import BaseModel, ConfigDict
 
-from seqrec.errors import SettingsError, did_you_mean
+from seqrec.errors import SettingsError, did_you_mean, shown
 
 
 class Settings(BaseModel):
     """Base of every group of settings: the same class behind Python arguments and a section of YAML."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # allow_inf_nan: JSON has neither, so what is trained with one could not be saved
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     @classmethod
     def of(cls, values: Self | dict[str, Any] | None, section: str) -> Self:
@@ -34,8 +36,8 @@ class Settings(BaseModel):
 
 def explain(error: pydantic.ValidationError, cls: type[BaseModel], section: str) -> str:
     """One line for the first thing that is wrong."""
-    first = error.errors()[0]
-    keys = [str(part) for part in first["loc"]]
+    errors = error.errors()
+    first, keys = errors[0], _keys(errors[0]["loc"])
     name = ".".join([section, *keys]) if section else ".".join(keys)
     if first["type"] == "extra_forbidden":
         owner: Any = cls
@@ -49,5 +51,18 @@ def explain(error: pydantic.ValidationError, cls: type[BaseModel], section: str)
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, SettingsError):  # which says all that there is to say
         return f"{name}: {cause}"
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"{name}: expected {message}. Got {first['input']!r}."
+    # one of several kinds of value: what each of them would have been
+    same = [e["msg"] for e in errors if _keys(e["loc"]) == keys]
+    expected = [text.removeprefix("Value error, ").removeprefix("Input should be ") for text in same]
+    message = " or ".join(dict.fromkeys(expected))
+    return f"{name}: expected {message}. Got {shown(first['input'])}."
+
+
+def _keys(place: tuple[int | str, ...]) -> list[str]:
+    """The keys of a place, without pydantic's names of the kinds of value that may stand there."""
+    keys = [str(part) for part in place]
+    while len(keys) > 1 and re.fullmatch(
+        r"(str|int|float|bool|list|dict|constrained-\w+)(\[.*\])?", keys[-1]
+    ):
+        keys.pop()
+    return keys

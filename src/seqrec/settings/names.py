@@ -36,10 +36,11 @@ def resolve(kind: Kind, name: str, shipped: Mapping[str, Any]) -> Any:
     Raises:
         SettingsError: there is nothing of that name, or it cannot be imported.
     """
+    place, name = isinstance(name, str) and ":" in name, str(name)
     if name in shipped:
         found = shipped[name]
         return _import(kind, found) if isinstance(found, str) else found
-    if ":" in str(name):
+    if place:
         return _import(kind, name)
     offered = check(kind, name, shipped)
     return _import(kind, offered[name], f"{name} ({offered[name]})")
@@ -57,15 +58,17 @@ def check(kind: Kind, name: str, shipped: Mapping[str, Any]) -> dict[str, str]:
     offered = {point.name: point.value for point in entry_points(group=GROUPS[kind])}
     if name in shipped or name in offered:
         return offered
-    hint = did_you_mean(str(name), [*shipped, *offered])
+    hint = did_you_mean(name, [*shipped, *offered])
     if not hint.startswith(" Did"):
         hint += " One from outside the package is named package.module:Name."
     raise SettingsError(f"unknown {kind} {name!r}.{hint}")
 
 
 def reference(found: Any) -> str:
-    """``package.module:Name`` of a class or function, by which ``resolve`` finds it again."""
-    return f"{found.__module__}:{found.__qualname__}"
+    """``package.module:Name`` of a class or function, by which ``resolve`` finds it again (of another object,
+    that of its class)."""
+    named = found if hasattr(found, "__qualname__") else type(found)
+    return f"{named.__module__}:{named.__qualname__}"
 
 
 def _import(kind: str, place: str, shown: str | None = None) -> Any:

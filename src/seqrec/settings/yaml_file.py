@@ -5,6 +5,9 @@
 
 A value that consists of one variable takes the type that YAML would give it: ``epochs: ${EPOCHS:-3}`` is a
 number.
+
+A file of settings is small, so what is read is bounded: its size, how deep it is nested, and how much its
+aliases (``*name``) come to when they are written out.
 """
 
 from __future__ import annotations
@@ -19,7 +22,14 @@ from typing import Any
 import yaml
 
 from seqrec import storage
-from seqrec.errors import SettingsError, did_you_mean
+from seqrec.errors import SettingsError, did_you_mean, shown
+
+LARGEST = 1 << 17
+"""Bytes of a file, and characters of a value."""
+DEEPEST = 50
+"""Lists and sections within each other."""
+MOST = 20_000
+"""Values and keys, an alias counted as all that it stands for."""
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
@@ -40,15 +50,80 @@ class Repeat:
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader silently takes the last of repeated keys; this one also lists them."""
+    """The safe loader, bounded, with keys that are text and an error of YAML for each value that is none.
+
+    The safe loader takes the last of repeated keys without a word; this one also lists them.
+    """
 
     def __init__(self, text: str):
         super().__init__(text)
         self.repeats: list[Repeat] = []
+        self.depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise yaml.composer.ComposerError(
+                None,
+                None,
+                f"nested more than {DEEPEST} deep",
+                self.peek_event().start_mark,  # type: ignore[no-untyped-call]
+            )
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep=deep)
+            if isinstance(value, str) and "\0" in value:
+                raise ValueError("no path and no name has one")
+            return value
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            kind = node.tag.rsplit(":", 1)[-1]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"expected a value of the type {kind}", node.start_mark
+            ) from error
+
+    def content(self) -> Any:
+        """The one document's value."""
+        node = self.get_single_node()
+        if node is None:
+            return None
+        _count(node, {})
+        return self.construct_document(node)
+
+
+def _count(node: yaml.Node, counted: dict[int, int | None]) -> int:
+    """How many nodes it is with all aliases written out.
+
+    Args:
+        counted: of each node so far, by its id; None of one that is being counted.
+    """
+    if id(node) in counted:
+        known = counted[id(node)]
+        if known is None:
+            raise yaml.composer.ComposerError(None, None, "contains itself by an alias", node.start_mark)
+        return known
+    counted[id(node)] = None
+    parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+    inner = (part for pair in parts for part in pair) if isinstance(node, yaml.MappingNode) else parts
+    total = 1 + sum(_count(part, counted) for part in inner)
+    if total > MOST:
+        raise yaml.composer.ComposerError(
+            None, None, f"more than {MOST:,} values, aliases written out", node.start_mark
+        )
+    counted[id(node)] = total
+    return total
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
     places = [(key, value) for key, value in node.value if key.tag != "tag:yaml.org,2002:merge"]
+    for key, _ in places:
+        if key.tag != "tag:yaml.org,2002:str":
+            raise yaml.constructor.ConstructorError(
+                None, None, "expected a name before the colon (in quotes if it is a number)", key.start_mark
+            )
     mapping = yaml.SafeLoader.construct_mapping(loader, node, deep=deep)
     by_name: dict[Any, list[tuple[yaml.Node, yaml.Node]]] = {}
     for key, value in places:
@@ -63,23 +138,51 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dic
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
+def _loaded(text: str, where: str, what: str = "not valid YAML") -> tuple[Any, list[Repeat]]:
+    if len(text) > LARGEST:
+        raise SettingsError(
+            f"{where}: expected settings of at most {LARGEST:,} characters. Got {len(text):,}."
+        )
+    try:
+        loader = _Loader(text)
+        return loader.content(), loader.repeats
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{where}: {what} ({_why(error)}).") from error
+
+
+def _why(error: yaml.YAMLError) -> str:
+    """Place and problem, without the lines of the file that PyYAML adds."""
+    problem = getattr(error, "problem", None) or str(error).split("\n")[0]
+    mark = getattr(error, "problem_mark", None)
+    place = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
+    return place + shown(" ".join(str(problem).split()), str)
+
+
 def parse(path: str | Path) -> tuple[dict[str, Any], list[Repeat]]:
     """The content of a YAML file, variables not filled in, and the keys that are repeated in it.
 
     Raises:
         DataError: no such file.
-        SettingsError: not valid YAML, or not a mapping.
+        SettingsError: not valid YAML, not a mapping, or larger than settings are.
     """
     with storage.open_read(path) as stream:
-        text = stream.read().decode("utf-8-sig")
+        content = stream.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise SettingsError(
+            f"{path}: expected a file of settings, at most {LARGEST:,} bytes. Got a larger one."
+        )
     try:
-        loader = _Loader(text)
-        content = loader.get_single_data()
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from error
-    if not isinstance(content, dict):
-        raise SettingsError(f"{path}: expected sections with settings. Got {type(content).__name__}.")
-    return content, loader.repeats
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SettingsError(
+            f"{path}, line {line}: expected text in UTF-8. Got the byte {content[error.start]:#04x}. "
+            "Save the file as UTF-8."
+        ) from error
+    found, repeats = _loaded(text, str(path))
+    if not isinstance(found, dict):
+        raise SettingsError(f"{path}: expected sections with settings. Got {type(found).__name__}.")
+    return found, repeats
 
 
 def read(
@@ -101,10 +204,10 @@ def read(
         raise SettingsError(
             f"{path}, line {repeats[0].line}: the key {repeats[0].key!r} occurs twice. Keep one of them."
         )
-    content = fill(content, os.environ if environment is None else environment, str(path))
+    filled: dict[str, Any] = fill(content, os.environ if environment is None else environment, str(path))
     for override in overrides:
-        apply_override(content, override)
-    return content
+        apply_override(filled, override)
+    return filled
 
 
 def fill(value: Any, environment: Mapping[str, str], where: str) -> Any:
@@ -131,10 +234,17 @@ def fill(value: Any, environment: Mapping[str, str], where: str) -> Any:
                 f"{where}: the variable {name} is not set in the environment.{hint} Set it, or write "
                 f"${{{name}:-default}}."
             )
+        if "${" in default:
+            raise SettingsError(
+                f"{where}: the variable {name} is not set in the environment, and its default {default!r} is "
+                f"another variable, which is not filled in. Set {name}, or give a plain default."
+            )
         return default
 
     filled = VARIABLE.sub(lookup, value)
-    return yaml.safe_load(filled) if VARIABLE.fullmatch(value) else filled
+    if (only := VARIABLE.fullmatch(value)) is None:
+        return filled
+    return _loaded(filled, where, f"the variable {only[1]} is not a YAML value: {shown(filled)}")[0]
 
 
 def apply_override(content: dict[str, Any], override: str) -> None:
@@ -152,10 +262,7 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         inner = place.setdefault(key, {})
         if not isinstance(inner, dict):
             raise SettingsError(
-                f"override {override!r}: {key!r} is the single value {inner!r}, with no keys below it."
+                f"override {override!r}: {key!r} is the single value {shown(inner)}, with no keys below it."
             )
         place = inner
-    try:
-        place[keys[-1]] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"override {override!r}: {text!r} is not a YAML value.") from error
+    place[keys[-1]] = _loaded(text, f"override {shown(override)}", f"{shown(text)} is not a YAML value")[0]

@@ -62,7 +62,8 @@ def load(name: str, data_dir: str | Path | None = None, cache: str | Path | None
     """
     if name not in DATASETS:
         raise DataError(f"data set: {name!r} is not known.{did_you_mean(name, DATASETS)}")
-    return module(DATASETS[name]).load(name, data_dir, cache)
+    log: Interactions = module(DATASETS[name]).load(name, data_dir, cache)
+    return log
 
 
 def module(name: str) -> Any:

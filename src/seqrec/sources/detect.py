@@ -25,10 +25,12 @@ SAMPLE = 1 << 16
 """Bytes looked at."""
 
 
-def detect(path: str | Path) -> str:
+def detect(path: str | Path, encoding: str | None = None) -> str:
     """The format of a file or folder: a kind of table (``csv``, ``tsv``, ``parquet``, ``jsonl``) or one of
     ``seqrec.sources.FORMATS``.
 
+    Args:
+        encoding: of a text file, where it is known.
     Raises:
         DataError: no such file, an empty file, or one whose format cannot be told.
     """
@@ -41,24 +43,30 @@ def detect(path: str | Path) -> str:
         if len(atomic) == 1:
             return "recbole"
         raise DataError(f"{path}: not a folder of a known data set. Give the log's file.")
+    encoding = encoding or "utf-8"
     name = str(path).replace("\\", "/").rsplit("/", 1)[-1].lower().removesuffix(".gz")
     if name == "u.data":
         return "ml-100k"
     if name == "sequences.tsv":
-        return _of_text(path, "tsv", "ml-1m")
+        return _of_text(path, "tsv", "ml-1m", encoding)
     if name.endswith(".inter"):
         return "recbole"
     kind = files.kind_of(path)
-    format = _of_text(path, "csv", "ml-20m") if kind == "csv" else kind or _by_content(path)
-    return "samples" if format in ("csv", "tsv", "parquet") and is_samples(_columns(path, format)) else format
+    format = (
+        _of_text(path, "csv", "ml-20m", encoding) if kind == "csv" else kind or _by_content(path, encoding)
+    )
+    return (
+        "samples"
+        if format in ("csv", "tsv", "parquet") and is_samples(_columns(path, format, encoding))
+        else format
+    )
 
 
-def _columns(path: str | Path, kind: str) -> list[str]:
-    """The columns of a table, as far as its first line tells, in whatever encoding."""
+def _columns(path: str | Path, kind: str, encoding: str) -> list[str]:
+    """The columns of a table, as far as its first line tells."""
     if kind == "parquet":
         return files.header(path, kind)
-    with files.open_plain(path) as stream:
-        line = stream.readline().decode("latin-1").strip()
+    line = files.first_line(path, encoding)
     return line.split(files.delimiter_of(line, kind))
 
 
@@ -68,26 +76,30 @@ def is_samples(columns: Sequence[str]) -> bool:
     return {"label", "user_id"} <= set(columns) and any(f"{match[1]}_id" in columns for match in lists)
 
 
-def _of_text(path: str | Path, kind: str, special: str) -> str:
+def _of_text(path: str | Path, kind: str, special: str, encoding: str) -> str:
     """``special`` if the header is exactly that of its data set, else the plain kind."""
     known = {
         "ml-1m": "user_id\tposition\tmovie_id\trating\ttimestamp",
         "ml-20m": "userId,movieId,rating,timestamp",
     }
-    with files.open_plain(path) as stream:
-        return special if stream.readline().strip() == known[special].encode() else kind
+    return special if files.first_line(path, encoding).strip() == known[special] else kind
 
 
-def _by_content(path: str | Path) -> str:
+def _by_content(path: str | Path, encoding: str) -> str:
     with files.open_plain(path) as stream:
-        start = stream.read(SAMPLE)
-    if start.startswith(b"PAR1"):
-        return "parquet"
-    lines = start.decode("latin-1").lstrip("\xef\xbb\xbf").splitlines()
-    lines = [line for line in (lines if len(start) < SAMPLE else lines[:-1]) if line.strip()]
+        if stream.read(4) == b"PAR1":
+            return "parquet"
+    start = files.start(path, encoding, SAMPLE)
+    lines = start.splitlines()
+    lines = [line for line in (lines if len(start) < SAMPLE else lines[:-1] or lines) if line.strip()]
     if not lines:
         raise DataError(f"{path}: the file is empty. Expected a log with at least one event.")
-    if lines[0].startswith("{"):
+    if lines[0].lstrip().startswith("["):
+        raise DataError(
+            f"{path}: expected a log. Got what looks like one JSON array. Write JSON Lines: an object a "
+            "line, without brackets and commas."
+        )
+    if lines[0].lstrip().startswith("{"):
         return "jsonl"
     if all(re.fullmatch(r"\d+::\d+::[\d.]+::\d+", line) for line in lines):
         return "ml-1m"
@@ -108,7 +120,7 @@ def _by_content(path: str | Path) -> str:
     distinct = len({w[0] for w in words}) == len(words)
     if all(len(w) == 2 for w in words) and not distinct:
         return "sasrec"
-    if distinct and len({len(w) for w in words}) > 1 and "," not in start.decode("latin-1"):
+    if distinct and len({len(w) for w in words}) > 1 and "," not in start:
         return "s3rec"
     raise DataError(
         f"{path}: cannot tell the format from {lines[0][:60]!r}. Give it, for example format='csv' "

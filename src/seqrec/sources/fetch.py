@@ -39,7 +39,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Found:
-    """A folder with a data set's files, and where they came from."""
+    """A folder with a data set's files, and where they came from.
+
+    Attributes:
+        folder: the path of the folder.
+        source: where they came from: an address, or the folder itself.
+    """
 
     folder: str
     source: str
@@ -129,7 +134,7 @@ def find(
 
 def _origin(home: Path) -> str:
     try:
-        return json.loads((home / "source.json").read_text())["source"]
+        return str(json.loads((home / "source.json").read_text())["source"])
     except (OSError, ValueError, KeyError):
         return "an unknown source"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from seqrec.data.frames import Duplicates
+from seqrec.errors import shown
 from seqrec.settings.base import Settings
 
 
@@ -33,6 +35,36 @@ class ReadOptions(Settings):
     duplicates: Duplicates = "keep"
     """What becomes of events that stand twice (same user, item and time or position): ``keep``, or ``drop``
     all but the first. How many there were is logged."""
+
+    @field_validator("delimiter")
+    @classmethod
+    def _separates(cls, delimiter: str | None) -> str | None:
+        if delimiter is not None and (
+            not delimiter.isascii() or not delimiter or not set(delimiter).isdisjoint('"\r\n\0')
+        ):
+            raise ValueError("one or more ASCII characters, none of them a quote or the end of a line")
+        return delimiter
+
+    @field_validator("encoding")
+    @classmethod
+    def _of_text(cls, encoding: str | None) -> str | None:
+        try:
+            # these two encode names of hosts, and are no encoding of a file
+            known = encoding is None or codecs.lookup(encoding).name not in ("idna", "punycode")
+            known = known and (encoding is None or "a,1\n\t".encode(encoding).decode(encoding) == "a,1\n\t")
+        except (LookupError, ValueError):
+            known = False
+        if not known:
+            raise ValueError("the name of an encoding of text, such as utf-8 or latin-1")
+        return encoding
+
+    @field_validator("columns")
+    @classmethod
+    def _numbered(cls, columns: dict[str, str | int | None]) -> dict[str, str | int | None]:
+        for name, column in columns.items():
+            if isinstance(column, int) and column < 0:
+                raise ValueError(f"numbers of columns from 0 on ({name}: {shown(column)} is none)")
+        return columns
 
     @classmethod
     def changed(cls, options: ReadOptions | None, changes: dict[str, Any]) -> ReadOptions:

@@ -37,14 +37,17 @@ def log_batches(
         features: read the columns that are not the log's own, too.
     """
     first: pl.DataFrame | None = None
+    notation = log_columns.Notation()
     for path in paths:
-        for batch in _batches_of_file(path, options, features):
+        for batch in _batches_of_file(path, options, features, notation):
             first = batch.clear() if first is None else first
             check_same_columns([first, batch], [str(paths[0]), str(path)])
             yield batch
 
 
-def _batches_of_file(path: str | Path, options: ReadOptions, features: bool) -> Iterator[pl.DataFrame]:
+def _batches_of_file(
+    path: str | Path, options: ReadOptions, features: bool, notation: log_columns.Notation
+) -> Iterator[pl.DataFrame]:
     kind, text, encoding = options.format, options.format in TEXT, options.encoding or "utf-8"
     headless = text and any(isinstance(source, int) for source in options.columns.values())
     names: list[str] | None = [] if headless else None
@@ -65,6 +68,8 @@ def _batches_of_file(path: str | Path, options: ReadOptions, features: bool) -> 
                     f"{path}, row {row + 1}: no {source!r} here or in later rows. Every event needs the "
                     "columns of the first."
                 )
+        if "timestamp" in mapping:
+            notation.check(batch[mapping["timestamp"]], str(path), row)
         yield log_columns.validated(batch, mapping, str(path), text, first_row=row, features=features)
         row += len(batch)
 
@@ -89,7 +94,8 @@ def with_tables(log: Interactions, options: ReadOptions) -> Interactions:
 
 def _table(path: str | Path, key: str, dtype: pl.DataType, usual: str | int | None) -> pl.DataFrame:
     """A table of attributes from a file. In text, ids are integers only where the log's are."""
-    kind = files.kind_of(path) or "csv"
+    kind = files.kind_of(path) or ("jsonl" if files.start(path, size=1).startswith("{") else "csv")
+    files.header(path, kind)
     frame = files.read(path, kind)
     if kind not in TEXT:
         return frame

@@ -85,13 +85,19 @@ class _Events:
     items: np.ndarray
     optional: dict[str, np.ndarray] = field(default_factory=dict)
     """``timestamp``, ``position``, ``rating``, ``basket_id``, ``session_id``, where the log has them."""
+    whole_times: bool = False
+    """Whether no time has a fraction, though they be floats here because some are missing."""
 
     @classmethod
     def read(cls, paths: Sequence[str], options: ReadOptions, source: str) -> _Events:
         numberings = {name: Numbering() for name in log_columns.IDS}
         parts: dict[str, list[np.ndarray]] = {}
+        times: list[pl.Series] = []
         for batch in log_batches(paths, options, features=False):
             for name in batch.columns:
+                if name == "timestamp":
+                    times.append(batch[name])
+                    continue
                 if name in numberings:
                     part = numberings[name].encode(batch[name])
                 elif name == "rating":
@@ -100,13 +106,18 @@ class _Events:
                     part = _with_gaps(batch[name])
                 parts.setdefault(name, []).append(part)
         whole = {name: _joined(parts.pop(name)) for name in list(parts)}
-        if "timestamp" in whole:
-            times = pl.Series("timestamp", whole.pop("timestamp"), nan_to_null=True)
-            whole["timestamp"] = _with_gaps(log_columns.in_seconds(times, source))
+        whole_times = False
+        if times:
+            dtype = pl.Float64 if pl.Float64 in {part.dtype for part in times} else times[0].dtype
+            seconds = log_columns.in_seconds(
+                pl.concat([part.cast(dtype) for part in times], rechunk=False), source
+            )
+            whole_times = seconds.dtype == pl.Int64
+            whole["timestamp"] = _with_gaps(seconds)
         user_ids, item_ids = (numberings[name].ids for name in ("user_id", "item_id"))
         if options.format in TEXT:
             user_ids, item_ids = log_columns.integers(user_ids), log_columns.integers(item_ids)
-        return cls(user_ids, item_ids, whole.pop("user_id"), whole.pop("item_id"), whole)
+        return cls(user_ids, item_ids, whole.pop("user_id"), whole.pop("item_id"), whole, whole_times)
 
     def keep(self, mask: np.ndarray) -> None:
         """Keeps the events where ``mask`` is True; numbers stay as they are."""
@@ -165,6 +176,8 @@ class _Events:
         """As ``Interactions.sequences``."""
         if "timestamp" in self.optional and np.isnan(self.optional["timestamp"]).any():
             del self.optional["timestamp"]  # positions order the events, and there is no time to split by
+        elif "timestamp" in self.optional and self.whole_times:  # those without a time were filtered out
+            self.optional["timestamp"] = self.optional["timestamp"].astype(np.int64, copy=False)
         shown = pl.Series(self.users).unique(maintain_order=True).to_numpy()
         self.users, user_ids = _renumbered(self.users, shown, self.user_ids)
         used = np.flatnonzero(np.bincount(self.items, minlength=len(self.item_ids)))

@@ -44,7 +44,8 @@ def read_log(path: Paths, options: ReadOptions | None = None, **changes: Any) ->
     """
     paths, options, source = opened(path, ReadOptions.changed(options, changes))
     if options.format == "samples":  # its reader knows what of the item table are attributes
-        return module(FORMATS["samples"]).read(paths, options).without_duplicates(options.duplicates)
+        log: Interactions = module(FORMATS["samples"]).read(paths, options)
+        return log.without_duplicates(options.duplicates)
     if options.format in KINDS:
         log = Interactions(log_frame(paths, options, source), source=source)
     else:
@@ -71,7 +72,7 @@ def opened(path: Paths, options: ReadOptions) -> tuple[list[str], ReadOptions, s
             )
     source, format = ", ".join(map(str, given)), options.format
     if format == "auto":
-        found = [detect(one) for one in paths]
+        found = [detect(one, options.encoding) for one in paths]
         format = found[0]
         for one, other in zip(paths, found):
             if other != format:
@@ -124,10 +125,12 @@ def _of_format(path: str, options: ReadOptions) -> Interactions:
     """A file or folder of one of ``FORMATS``."""
     reader = module(FORMATS[options.format])
     if options.format in WITH_HEADER:
-        return reader.read(path, options.columns)
+        log: Interactions = reader.read(path, options.columns)
+        return log
     if options.columns:
         raise DataError(
             f"{path}: format {options.format!r} fixes its columns. Leave columns out, or give the "
             "file's format."
         )
-    return reader.read(path)
+    log = reader.read(path)
+    return log

@@ -7,6 +7,7 @@ CIKM 2021; the format is described in RecBole's documentation, "Atomic Files".
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -17,8 +18,6 @@ from seqrec.data import files
 from seqrec.data.frames import Columns, finished
 from seqrec.data.interactions import Interactions
 from seqrec.errors import DataError
-
-FLOAT = "float"
 
 
 def read(path: str | Path, columns: Columns | None = None) -> Interactions:
@@ -55,7 +54,7 @@ def table(path: str | Path) -> pl.DataFrame:
     )
 
 
-def _batches(path: str | Path):
+def _batches(path: str | Path) -> Iterator[pl.DataFrame]:
     header = files.header(path, "tsv", quote=False)
     for name in header:
         if ":" not in name:

@@ -237,7 +237,7 @@ class _Table:
                     self.source,
                     name,
                 )
-        return tuple(self._joined(tables[key], key, frame) for key in tables)  # type: ignore[return-value]
+        return self._joined(tables["user"], "user", frame), self._joined(tables["item"], "item", frame)
 
     def _joined(self, tables: dict[str, pl.DataFrame], key: str, frame: pl.DataFrame) -> pl.DataFrame | None:
         if not tables:
@@ -364,7 +364,8 @@ class _Chains:
     @property
     def _known(self) -> np.ndarray:
         """(places,) items of each history."""
-        return (self.lists >= 0).sum(axis=1)
+        known: np.ndarray = (self.lists >= 0).sum(axis=1)
+        return known
 
     def events(self) -> pl.DataFrame:
         """The log: user_id, item_id, position, rating, ordered by user and position.

@@ -97,7 +97,7 @@ class SplitSettings(Settings):
         Raises:
             DataError: the sequences lack what the split needs (times, say), or nothing is left to train on,
                 to validate or to test.
-            SettingsError: a function of your own gives something else than a ``Split``.
+            SettingsError: an argument is out of range, or a function from outside gives no ``Split``.
         """
         longest = int(sequences.lengths.max(initial=0))
         function = names.resolve("split", self.name, SPLITS)

@@ -6,6 +6,7 @@ One declaration serves Python calls and the ``split`` section of a YAML file.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from functools import cache, wraps
@@ -30,7 +31,7 @@ def _cut(value: Any) -> float | datetime:
     if isinstance(value, date):
         moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise ValueError
     return float(value)
 

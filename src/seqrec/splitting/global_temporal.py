@@ -66,7 +66,7 @@ def global_temporal(
     test_cut: Cut = 0.9,
     targets: Targets = "last",
     validation_users: Share | None = None,
-    seed: Annotated[int, Field(ge=0)] = 0,
+    seed: Annotated[int, Field(ge=0, lt=2**42)] = 0,
 ) -> Split:
     """Training before ``validation_cut``, validation from there up to ``test_cut``, test from there on.
 
@@ -185,4 +185,7 @@ def moment(times: np.ndarray, cut: float | datetime) -> float:
 def first_at_or_after(sequences: Sequences, times: np.ndarray, cut: float) -> np.ndarray:
     """(users,) index of each user's first event at or after a moment; the end of their events if none is."""
     before = np.concatenate([[0], np.cumsum(times < cut)])
-    return sequences.offsets[:-1] + before[sequences.offsets[1:]] - before[sequences.offsets[:-1]]
+    stops: np.ndarray = (
+        sequences.offsets[:-1] + before[sequences.offsets[1:]] - before[sequences.offsets[:-1]]
+    )
+    return stops

@@ -30,12 +30,28 @@ class Queries:
             past is known, earlier where it is not.
         offsets: (queries + 1,) int64 where the targets of each query begin, for queries with several right
             answers, such as a basket; None: each has one.
+
+    Raises:
+        DataError: the offsets leave a query without a target, or are not of these queries and targets.
     """
 
     targets: np.ndarray
     users: np.ndarray
     history_stops: np.ndarray
     offsets: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.offsets is None:
+            return
+        if (
+            len(self.offsets) != len(self.users) + 1
+            or (self.offsets[0], self.offsets[-1]) != (0, len(self.targets))
+            or (np.diff(self.offsets) < 1).any()
+        ):
+            raise DataError(
+                f"offsets: expected {len(self.users) + 1} numbers that rise from 0 to {len(self.targets)}, "
+                f"so that each query has a target. Got {self.offsets[:20].tolist()}."
+            )
 
     def __len__(self) -> int:
         return len(self.users)
@@ -146,8 +162,24 @@ class Split:
         )
 
     def targets(self, queries: Queries) -> np.ndarray:
-        """(targets,) item index of each right answer."""
-        return np.asarray(self.sequences.items[queries.targets])
+        """(targets,) item index of each right answer.
+
+        Raises:
+            DataError: a query has an item twice among its targets.
+        """
+        items = np.asarray(self.sequences.items[queries.targets])
+        if queries.offsets is not None:
+            query = np.repeat(np.arange(len(queries)), np.diff(queries.offsets))
+            order = np.lexsort((items, query))
+            twice = (np.diff(query[order]) == 0) & (np.diff(items[order]) == 0)
+            if twice.any():
+                at = order[int(twice.argmax())]
+                item = self.sequences.item_catalogue.ids[int(items[at])]
+                raise DataError(
+                    f"targets: expected each item once in a query. Got item {item!r} twice in query "
+                    f"{query[at]}. Queries.sets leaves repeats out."
+                )
+        return items
 
     @cached_property
     def train_events(self) -> np.ndarray:
@@ -164,7 +196,8 @@ class Split:
     @property
     def trained_users(self) -> np.ndarray:
         """(users,) bool, True for users with a target in training; the vectors of others stay untrained."""
-        return self.train_stops - self.train_starts > 1
+        trained: np.ndarray = self.train_stops - self.train_starts > 1
+        return trained
 
     @property
     def train_positions(self) -> int:
@@ -297,6 +330,7 @@ class Split:
 def _inside(starts: np.ndarray, stops: np.ndarray, events: int) -> np.ndarray:
     """(events,) bool, True for events in one of the ranges ``[starts[u], stops[u])``; none overlap."""
     mask = np.zeros(events + 1, dtype=np.int8)
-    np.add.at(mask, starts, 1)
-    np.add.at(mask, stops, -1)
+    some = starts < stops  # so that no two begin, or end, at the same event
+    mask[starts[some]] += 1
+    mask[stops[some]] -= 1
     return np.cumsum(mask[:-1], dtype=np.int8).astype(bool)

@@ -29,7 +29,7 @@ def user_holdout(
     validation_users: Share = 0.1,
     test_users: Share = 0.1,
     last: Annotated[int, Field(ge=1)] = 1,
-    seed: Annotated[int, Field(ge=0)] = 0,
+    seed: Annotated[int, Field(ge=0, lt=2**42)] = 0,
 ) -> Split:
     """Users drawn at random never train; their last events are targets.
 

@@ -6,20 +6,24 @@ when its upload is complete.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import socket
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from zipfile import BadZipFile
 
 import fsspec
 import numpy as np
 import polars as pl
 
-from seqrec.errors import DataError, SettingsError, StorageError
+from seqrec.errors import DataError, SeqrecError, SettingsError, StorageError, did_you_mean, shown
 from seqrec.storage import s3
 
 
@@ -36,6 +40,26 @@ def is_remote(path: str | Path) -> bool:
             f"{text.replace(':/', '://', 1)!r}."
         )
     return "://" in text
+
+
+def check_path(path: str, name: str) -> None:
+    """Checks that a path is one: local, or of a storage that can be had here.
+
+    Args:
+        name: of the setting, for the message.
+
+    Raises:
+        SettingsError: it is empty, has a character that no path has, or names an unknown kind of storage.
+    """
+    if not path.strip() or "\0" in path:
+        raise SettingsError(f"{name}: expected the path of a file or folder. Got {shown(path)}.")
+    kind = path.split("://", 1)[0].split("::")[-1]
+    if "://" in path and kind not in (known := fsspec.available_protocols()):
+        near = did_you_mean(kind, known)
+        raise SettingsError(
+            f"{name}: expected a path, or the address of a storage. Got {shown(path)}, and there is "
+            f"no storage {shown(kind)}.{near if near.startswith(' Did') else ''}"
+        )
 
 
 def join(path: str | Path, *parts: str) -> str:
@@ -67,7 +91,18 @@ def _remote(path: str | Path) -> Iterator[tuple[Any, str]]:
         filesystem, name = fsspec.core.url_to_fs(str(path))
     except (ImportError, ValueError) as error:
         raise StorageError(f"{path}: no such storage here ({error}).") from error
-    yield filesystem, name
+    try:
+        yield filesystem, name
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise
+    except Exception as error:
+        # the libraries behind fsspec have errors of their own for a server that cannot be reached
+        if isinstance(error, OSError) or type(error).__module__.split(".")[0] == "aiohttp":
+            what = " ".join(str(error).split()) or type(error).__name__
+            raise StorageError(
+                f"{path}: cannot be used ({what}). Check the address and the network."
+            ) from error
+        raise
 
 
 def exists(path: str | Path) -> bool:
@@ -198,9 +233,10 @@ def open_write(path: str | Path) -> Iterator[IO[bytes]]:
             filesystem.mv(hidden, name)
         return
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    temporary = target.with_name(f".{target.name}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(target.parent)
         opened = open(temporary, "wb")  # noqa: SIM115  (closed below: errors of the block are not errors of opening)
     except OSError as error:
         raise StorageError(
@@ -212,8 +248,38 @@ def open_write(path: str | Path) -> Iterator[IO[bytes]]:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)
+    except OSError as error:
+        if error.filename is not None:
+            raise  # of another file
+        what = os.strerror(error.errno) if error.errno else str(error)
+        raise StorageError(
+            f"{path}: cannot be written ({what}). Free some space on its disk, or name another place."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    """This machine, as the names of temporary files have it."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+
+
+def _remove_left_over(folder: Path) -> None:
+    """Removes the temporary files of writers on this machine that were killed."""
+    ours = re.compile(rf"\..+\.{_host()}-(\d+)-[0-9a-f]{{8}}")
+    for entry in os.scandir(folder):
+        if (found := ours.fullmatch(entry.name)) and not _runs(int(found[1])):
+            Path(entry.path).unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def check_file(path: str | Path, endings: Sequence[str] = ()) -> None:
@@ -272,17 +338,42 @@ def write_json(value: Any, path: str | Path) -> None:
         stream.write((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, most: int | None = None) -> Any:
     """The value in a JSON file.
 
+    Args:
+        most: bytes that the file may have; None for any number.
+
     Raises:
-        DataError: there is no such file, or it is not valid JSON.
+        DataError: there is no such file, it is larger, or it is not valid JSON.
     """
     with open_read(path) as stream:
-        try:
-            return json.loads(stream.read())
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}: not valid JSON ({error}).") from error
+        content = stream.read() if most is None else stream.read(most + 1)
+    if most is not None and len(content) > most:
+        raise DataError(f"{path}: expected at most {most:,} bytes. Got more.")
+    try:
+        return json.loads(content)
+    # no JSON, no UTF-8, a number of thousands of digits, or nested a thousand deep
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not valid JSON ({shown(error, str)}).") from error
+
+
+def size(path: str | Path) -> int:
+    """The bytes of a file.
+
+    Raises:
+        DataError: there is no such file, or it is a folder, a pipe or a device, which may have no end.
+    """
+    try:
+        if not is_remote(path):
+            found = os.stat(path)
+            if not stat.S_ISREG(found.st_mode):
+                raise DataError(f"{path}: expected a file. Got a folder, a pipe or a device.")
+            return found.st_size
+        with _remote(path) as (filesystem, name):
+            return int(filesystem.size(name))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(f"{path}: no such file.") from error
 
 
 def write_text(text: str, path: str | Path) -> None:
@@ -313,11 +404,20 @@ def read_array(path: str | Path) -> np.ndarray:
     """The array of any shape, (...), in a file; memory-mapped where the file is local.
 
     Raises:
-        DataError: there is no such file.
+        DataError: there is no such file, or it is no array.
     """
-    if is_remote(path):
-        with open_read(path) as stream:
-            return np.load(stream, allow_pickle=False)
-    if not exists(path):
-        raise DataError(f"{path}: no such file.")
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        if is_remote(path):
+            with open_read(path) as stream:
+                array = np.load(stream, allow_pickle=False)
+        else:
+            size(path)
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    # no array, one of objects, one cut short, a header that is none
+    except (ValueError, TypeError, OverflowError, SyntaxError, EOFError, BadZipFile, MemoryError) as error:
+        if isinstance(error, SeqrecError):
+            raise
+        raise DataError(f"{path}: not an array of NumPy ({shown(error, str)}).") from error
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path}: expected an array of NumPy. Got several.")
+    return array

@@ -220,10 +220,12 @@ class _Reader(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self.file.seek(offset, whence)
+        place: int = self.file.seek(offset, whence)
+        return place
 
     def tell(self) -> int:
-        return self.file.tell()
+        place: int = self.file.tell()
+        return place
 
     def readinto(self, buffer: Any) -> int:
         data = self._read(len(buffer))
@@ -240,11 +242,11 @@ class _Reader(io.RawIOBase):
         with named(self.path):  # here, or whoever reads would take it for a damaged file
             for failed in range(1, TRIES):
                 try:
-                    return self.file.read(length)
+                    return bytes(self.file.read(length))
                 except (aiohttp.ClientError, aws.ResponseStreamingError, aws.IncompleteReadError) as error:
                     logger.info("%s: %s; reading on", self.path, error)
                     time.sleep(WAIT_SECONDS * 2 ** (failed - 1))
-            return self.file.read(length)
+            return bytes(self.file.read(length))
 
     def close(self) -> None:
         self.file.close()

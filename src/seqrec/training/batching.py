@@ -67,7 +67,7 @@ def inputs_of(split: Split) -> np.ndarray:
     Raises:
         DataError: there are none.
     """
-    inputs = np.maximum(split.train_stops - split.train_starts - 1, 0)
+    inputs: np.ndarray = np.maximum(split.train_stops - split.train_starts - 1, 0)
     if not inputs.any():
         raise DataError(
             "split: expected at least one user with two training events. Got none; check the split and the "

@@ -75,6 +75,8 @@ class Loss(Settings, ABC):
 
 
 class Softmax(Loss):
+    """The target against all items."""
+
     name: Literal["softmax"] = "softmax"
     """Cross-entropy over the whole catalogue."""
     smoothing: float = Field(0.0, ge=0, lt=1)
@@ -87,6 +89,8 @@ class Softmax(Loss):
 
 
 class SampledSoftmax(Loss):
+    """The target against drawn negatives, as one choice."""
+
     name: Literal["sampled_softmax"] = "sampled_softmax"
     """Cross-entropy over the target and drawn negatives."""
 
@@ -100,6 +104,8 @@ class SampledSoftmax(Loss):
 
 
 class BCE(Loss):
+    """The target liked or disliked, its negatives disliked."""
+
     uses_disliked = True
     name: Literal["bce"] = "bce"
     """Binary cross-entropy of the target and drawn negatives."""
@@ -109,6 +115,8 @@ class BCE(Loss):
 
 
 class GBCE(Loss):
+    """``bce`` calibrated for how few of the items are drawn."""
+
     name: Literal["gbce"] = "gbce"
     """Generalised binary cross-entropy."""
     t: float = Field(0.75, ge=0, le=1)
@@ -119,6 +127,8 @@ class GBCE(Loss):
 
 
 class BPR(Loss):
+    """The target against each negative."""
+
     name: Literal["bpr"] = "bpr"
     """Bayesian personalised ranking: target above negative, pair by pair."""
 
@@ -127,6 +137,8 @@ class BPR(Loss):
 
 
 class BPRMax(Loss):
+    """The target against its negatives, weighted by their softmax."""
+
     name: Literal["bpr_max"] = "bpr_max"
     """BPR in which the highest negatives count most."""
     regularisation: float = Field(1.0, ge=0)
@@ -149,6 +161,8 @@ class BPRMax(Loss):
 
 
 class TOP1(Loss):
+    """The target against each negative, with a pull of these towards 0."""
+
     name: Literal["top1"] = "top1"
     """TOP1: target above negative, and negatives near 0."""
 
@@ -157,6 +171,8 @@ class TOP1(Loss):
 
 
 class TOP1Max(Loss):
+    """``top1`` with negatives weighted by their softmax."""
+
     name: Literal["top1_max"] = "top1_max"
     """TOP1 in which the highest negatives count most."""
 
@@ -179,7 +195,7 @@ def upgraded(options: dict[str, Any]) -> dict[str, Any]:
     cls = LOSSES.get(options.get("name", ""))
     if cls is None:
         return options
-    return {k: v for k, v in options.items() if k in cls.model_fields or OF_ALL.get(k) != v}
+    return {k: v for k, v in options.items() if k in cls.model_fields or (k, v) not in OF_ALL.items()}
 
 
 def loss_of(value: str | dict[str, Any] | Loss | None, default: str = "softmax") -> Loss:
@@ -192,7 +208,7 @@ def loss_of(value: str | dict[str, Any] | Loss | None, default: str = "softmax")
         SettingsError: an unknown loss, or an option that it does not have.
     """
     if isinstance(value, Loss):
-        return value
+        return _whole(value)
     options = {"name": value} if isinstance(value, str) else dict(value or {})
     name = str(options.setdefault("name", default))
     try:
@@ -201,7 +217,8 @@ def loss_of(value: str | dict[str, Any] | Loss | None, default: str = "softmax")
         raise SettingsError(f"loss.name: {error}") from error
     if not (isinstance(cls, type) and issubclass(cls, Loss)):
         raise SettingsError(f"loss.name: expected a subclass of seqrec.training.loss.Loss. Got {name!r}.")
-    options = upgraded(options)
+    # a subclass of a shipped loss goes on under that one's name, which its field is fixed to
+    options = upgraded(options | {"name": cls.model_fields["name"].default or name})
     for option, given in options.items():
         owner = next((other for other, c in LOSSES.items() if option in c.model_fields), None)
         if option not in cls.model_fields and owner is not None:
@@ -209,4 +226,14 @@ def loss_of(value: str | dict[str, Any] | Loss | None, default: str = "softmax")
                 f"loss.{option}: expected no value with the loss {name}, since only {owner} has it; leave it "
                 f"out. Got {given!r}."
             )
-    return cls.of(options, "loss")
+    return _whole(cls.of(options, "loss"))
+
+
+def _whole(loss: Loss) -> Loss:
+    cls = type(loss)
+    if cls.of_catalogue is Loss.of_catalogue and cls.of_draws is Loss.of_draws:
+        raise SettingsError(
+            f"loss.name: expected a loss that overrides of_catalogue or of_draws. "
+            f"{names.reference(cls)} does neither."
+        )
+    return loss

@@ -10,6 +10,9 @@ Legend: N positions, M negatives, C items, D width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -113,7 +116,7 @@ def softmax_with_gradients(
 class _Softmax(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx,
+        ctx: Any,
         states: Tensor,
         item_vectors: Tensor,
         targets: Tensor,
@@ -126,11 +129,14 @@ class _Softmax(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         d_states, d_vectors = ctx.saved_tensors
         if grad.device.type != "cpu" or grad != 1:  # asking a GPU would wait for it
             d_states, d_vectors = d_states * grad, d_vectors * grad
         return d_states, d_vectors, None, None, None, None
+
+
+_softmax: Callable[..., Tensor] = _Softmax.apply
 
 
 def softmax(
@@ -145,7 +151,7 @@ def softmax(
         states: (N, D).  item_vectors: (C, D or D + 1).  targets: (N,) int64.
         bfloat16: multiply in bfloat16 (float32 sums); for hardware that has it.
     """
-    return _Softmax.apply(states, item_vectors, targets, smoothing, bfloat16)
+    return _softmax(states, item_vectors, targets, smoothing, bfloat16)
 
 
 def shared_sampled_softmax(
@@ -163,7 +169,7 @@ def shared_sampled_softmax(
         item_vectors: (C, D or D + 1) of the distinct items.
         targets: (N,) int64, index into the distinct items.
     """
-    return _Softmax.apply(states, item_vectors, targets, 0.0, bfloat16, weights)
+    return _softmax(states, item_vectors, targets, 0.0, bfloat16, weights)
 
 
 def sampled_softmax(positive: Tensor, negative: Tensor) -> Tensor:
@@ -269,7 +275,7 @@ class _SharedBPRMax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx,
+        ctx: Any,
         states: Tensor,
         item_vectors: Tensor,
         targets: Tensor,
@@ -319,9 +325,12 @@ class _SharedBPRMax(torch.autograd.Function):
         return loss / n
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         d_states, d_vectors = ctx.saved_tensors
         return d_states * grad, d_vectors * grad, None, None, None, None
+
+
+_shared_bpr_max: Callable[..., Tensor] = _SharedBPRMax.apply
 
 
 def shared_bpr_max(
@@ -341,4 +350,4 @@ def shared_bpr_max(
         item_vectors: (C, D or D + 1) of the distinct items.
         targets: (N,) int64, index into the distinct items.
     """
-    return _SharedBPRMax.apply(states, item_vectors, targets, weights, regularisation, elu)
+    return _shared_bpr_max(states, item_vectors, targets, weights, regularisation, elu)

@@ -20,7 +20,9 @@ from seqrec.settings.base import Settings
 
 
 class NegativesSettings(Settings):
-    count: int = Field(256, ge=0)
+    """How the negatives of a loss are drawn."""
+
+    count: int = Field(256, ge=0, le=1_000_000)
     """Sampled items: for the whole batch if shared, else for each position. 0 leaves the in-batch ones
     only."""
     alpha: float = Field(0.0, ge=0, le=2)
@@ -206,7 +208,8 @@ class Sampler:
         begins = torch.searchsorted(found, batch * items_of_all)
         counts = torch.diff(begins, append=begins.new_tensor([len(found)]))
         items = found - (batch * items_of_all).repeat_interleave(counts)
-        at_target, drawn, _ = place.split([sum(n), s.count * len(n), len(place) - sum(n) - s.count * len(n)])
+        parts = [sum(n), s.count * len(n), len(place) - sum(n) - s.count * len(n)]
+        at_target, drawn, _ = place.split_with_sizes(parts)
         from_batch, sampled = (torch.bincount(p, minlength=len(items)) for p in (at_target, drawn))
         batch_weight, sampled_weight = (
             q**-s.logq for q in self.q(items, sizes[: len(n)].repeat_interleave(counts))
@@ -221,19 +224,19 @@ class Sampler:
                 (negative + (from_batch - 1) * batch_weight if s.in_batch else negative).take(at_target).log()
             )
 
-        local = (place - begins.repeat(len(asked) // len(targets)).repeat_interleave(sizes)).split(
+        local = (place - begins.repeat(len(asked) // len(targets)).repeat_interleave(sizes)).split_with_sizes(
             [len(x) for x in asked]
         )
         others_at = local[2 * len(n) :] if others else [None] * len(n)
-        parts = (
-            items.split(counts.tolist()),
-            log_weight.split(counts.tolist()),
-            positive.split(n),
-            own.split(n),
+        of_batches = (
+            items.split_with_sizes(counts.tolist()),
+            log_weight.split_with_sizes(counts.tolist()),
+            positive.split_with_sizes(n),
+            own.split_with_sizes(n),
             local[: len(n)],
             others_at,
         )
-        return [Distinct(*of_batch) for of_batch in zip(*parts, strict=True)]
+        return [Distinct(*of_batch) for of_batch in zip(*of_batches, strict=True)]
 
 
 def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

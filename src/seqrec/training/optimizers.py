@@ -43,11 +43,11 @@ class _ByRows(torch.optim.Optimizer):
 
     @abstractmethod
     def start(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
-        """The state before the first update."""
+        """The state before the first update: tensors of the shape of p, (...)."""
 
     @abstractmethod
     def update(self, p: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
-        """All of p, in place."""
+        """All of p, in place; the gradient g and the state have its shape, (...)."""
 
     def _update_rows(
         self, p: Tensor, rows: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]

@@ -15,7 +15,7 @@ from seqrec.settings.base import Settings
 class FitSettings(Settings):
     """The section ``fit`` of a run: what is no property of a model."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**42)
     """Of the initial weights, the order, dropout and negatives."""
     device: str = "auto"
     """"cpu", "cuda", "mps", or the best there is."""

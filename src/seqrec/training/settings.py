@@ -14,6 +14,8 @@ from seqrec.training.options import FitSettings
 
 
 class TableSettings(Settings):
+    """An optimizer of the embedding tables' own."""
+
     optimizer: Literal["ftrl", "adagrad"] = "ftrl"
     """FTRL-proximal, or Adagrad."""
     learning_rate: float = Field(0.01, gt=0)
@@ -33,9 +35,11 @@ class TableSettings(Settings):
 
 
 class TrainSettings(Settings):
-    epochs: int = Field(20, ge=1)
+    """How a network is trained."""
+
+    epochs: int = Field(20, ge=1, le=10**9)
     """Passes over the training events, at most."""
-    batch_positions: int = Field(1024, ge=1)
+    batch_positions: int = Field(1024, ge=1, le=2**31 - 1)
     """Targets in the loss an update, about."""
     optimizer: Literal["adamw", "adagrad"] = "adamw"
     """AdamW, or Adagrad with momentum (GRU4Rec's)."""
@@ -73,9 +77,10 @@ class TrainSettings(Settings):
 
     @classmethod
     def of(cls, values: Self | dict[str, Any] | None, section: str) -> Self:
-        moved = [name for name in FitSettings.model_fields if isinstance(values, dict) and name in values]
+        given = values if isinstance(values, dict) else {}
+        moved = [name for name in FitSettings.model_fields if name in given]
         if moved:
-            name, value = moved[0], values[moved[0]]  # type: ignore[index]
+            name, value = moved[0], given[moved[0]]
             raise SettingsError(
                 f"{section}.{name}: it is not a setting of the model any more, but fit.{name}; "
                 f"in Python an argument of fit, as in model.fit(log, {name}={value!r}). Got {value!r}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -20,6 +21,7 @@ from seqrec.storage import version
 from seqrec.training.optimizers import FTRL, AdagradMomentum
 from seqrec.training.settings import TableSettings, TrainSettings
 
+CHECKSUM = "sha256"
 FORMAT = 1
 """Of a checkpoint. The first ones had neither a format nor a version in them, and are still read."""
 
@@ -101,6 +103,7 @@ class TrainingState:
     NUMBERS = ("epoch", "updates", "done", "seconds", "best_value", "best_epoch", "curve")
 
     def save(self, path: str | Path, fingerprint: str) -> None:
+        """Writes a checkpoint; ``fingerprint`` says of which model, settings and data."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         if self.averaged is not self.network:
             tensors |= {f"averaged.{k}": v for k, v in self.averaged.state_dict().items()}
@@ -115,19 +118,39 @@ class TrainingState:
         content = safetensors.torch.save(
             {k: v.detach().cpu().clone() for k, v in tensors.items()}, {"run": json.dumps(about)}
         )
+        header, body = _parts(content)
+        header["__metadata__"][CHECKSUM] = _checksum(header, body)
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)  # as safetensors aligns what follows
         with storage.open_write(path) as stream:
-            stream.write(content)
+            stream.write(len(text).to_bytes(8, "little") + text)
+            stream.write(body)
 
     def load(self, path: str | Path, fingerprint: str, earlier: str | None = None) -> None:
+        """Goes on from a checkpoint.
+
+        Args:
+            fingerprint: what the checkpoint must say.
+            earlier: what it may say as well: of the same run with fewer epochs.
+
+        Raises:
+            TrainingError: no checkpoint, one of another model, settings, data or version, or one that does
+                not fit the model.
+        """
         with storage.open_read(path) as stream:
             content = stream.read()
         try:
-            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            header, body = _parts(content)
             about = json.loads(header["__metadata__"]["run"])
             tensors = safetensors.torch.load(content)
-        except (ValueError, KeyError, safetensors.SafetensorError) as error:
+            checksum = header["__metadata__"].get(CHECKSUM)  # the first ones have none
+            if checksum is not None and checksum != _checksum(header, body):
+                raise ValueError("its checksum differs")
+            if not isinstance(about, dict):
+                raise ValueError("it does not say of what")
+        except (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
             raise TrainingError(
-                f"{path}: not a checkpoint of seqrec. Remove it to start from scratch."
+                f"{path}: not a checkpoint of seqrec, or a damaged one. Remove it to start from scratch."
             ) from error
         anew = "remove it to start from scratch (seqrec train --restart does)"
         if "format" in about:  # the first ones do not say
@@ -144,7 +167,7 @@ class TrainingState:
             self._take(about, tensors)
         except SeqrecError:
             raise
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise TrainingError(
                 f"{path}: a checkpoint that does not fit the model: {writer} wrote it, and this is seqrec "
                 f"{__version__}. {advice}"
@@ -153,6 +176,9 @@ class TrainingState:
     def _take(self, about: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Takes back the numbers and tensors that ``save`` wrote."""
         for name in self.NUMBERS:
+            kind = list if name == "curve" else int | float | None if name == "best_value" else int | float
+            if not isinstance(about[name], kind) or isinstance(about[name], bool):
+                raise TypeError(name)
             setattr(self, name, about[name])
         if self.best_value is None:
             self.best_value = -math.inf
@@ -172,3 +198,20 @@ class TrainingState:
             optimizer.load_state_dict(
                 {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
             )
+
+
+def _parts(content: bytes) -> tuple[dict[str, Any], memoryview]:
+    """The header of a safetensors file, and what follows it."""
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:begin])
+    if not isinstance(header, dict) or not isinstance(header.get("__metadata__"), dict):
+        raise ValueError("no header")
+    return header, memoryview(content)[begin:]
+
+
+def _checksum(header: dict[str, Any], body: memoryview) -> str:
+    """Of all but itself."""
+    about = {k: v for k, v in header["__metadata__"].items() if k != CHECKSUM}
+    found = hashlib.sha256(json.dumps({**header, "__metadata__": about}, sort_keys=True).encode())
+    found.update(body)
+    return found.hexdigest()

@@ -110,9 +110,9 @@ def fit(
         more = ""
         if s.schedule == "cosine":
             more = (
-                f" The learning rate, which had fallen, goes on at "
-                f"{schedule(s, point_of_schedule()):.0%} of its "
-                "peak: the weights will be others than those of as many epochs from the start."
+                " The learning rate, which had fallen, goes on at "
+                f"{schedule(s, point_of_schedule()):.0%} of its peak: the weights will be others than those "
+                "of as many epochs from the start."
             )
         log.warning(
             "%s: goes on from epoch %d to %d.%s --restart (restart=True) trains from the start.",
@@ -135,7 +135,7 @@ def fit(
                 loss = of_epoch.loss(batch, negatives)
                 for p in parameters:
                     p.grad = None
-                loss.backward()
+                torch.autograd.backward(loss)
                 if s.clip:
                     torch.nn.utils.clip_grad_norm_(parameters, s.clip)
                 for optimizer in run.optimizers.values():
@@ -155,6 +155,8 @@ def fit(
                 if out_of_time():
                     break
             _check(loss_sum, epoch, s, checkpoint)
+            if not all(bool(torch.isfinite(p).all()) for p in parameters):
+                raise _not_finite(epoch, "a weight", s, checkpoint)  # the last update has no loss after it
             run.epoch = epoch
             seconds = time.perf_counter() - start
             point_of_curve = {
@@ -205,12 +207,16 @@ def fit(
 
 def _check(loss_sum: Tensor, epoch: int, s: TrainSettings, checkpoint: str | Path | None) -> None:
     if not math.isfinite(float(loss_sum)):
-        kept = (
-            f" The checkpoint {checkpoint} holds the last complete epoch and is usable."
-            if checkpoint is not None and storage.exists(checkpoint)
-            else ""
-        )
-        raise TrainingError(
-            f"epoch {epoch}: the loss is not finite. Lower train.learning_rate ({s.learning_rate}), or "
-            f"set train.clip.{kept}"
-        )
+        raise _not_finite(epoch, "the loss", s, checkpoint)
+
+
+def _not_finite(epoch: int, what: str, s: TrainSettings, checkpoint: str | Path | None) -> TrainingError:
+    kept = (
+        f" The checkpoint {checkpoint} holds the last complete epoch and is usable."
+        if checkpoint is not None and storage.exists(checkpoint)
+        else ""
+    )
+    return TrainingError(
+        f"epoch {epoch}: {what} is not finite. Lower train.learning_rate ({s.learning_rate}), or "
+        f"set train.clip.{kept}"
+    )

@@ -1,0 +1,23 @@
+import pytest
+
+from seqrec.errors import DataError, masked, shown
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("s3://key:s3cr3t@bucket/x: no such file.", "s3://***@bucket/x: no such file."),
+        ("https://host/x?X-Amz-Signature=abc&a=1", "https://host/x?X-Amz-Signature=***&a=1"),
+        ("https://host/x.csv?token=abc", "https://host/x.csv?token=***"),
+        ("s3://bucket/a@b.csv", "s3://bucket/a@b.csv"),
+        ("ann@example.org", "ann@example.org"),
+    ],
+)
+def test_credentials_of_addresses_are_masked(text, expected):
+    assert masked(text) == expected
+    assert str(DataError(text)) == expected
+
+
+def test_a_message_shows_no_content_at_length():
+    assert len(shown("x" * 10_000)) < 120
+    assert shown(10**5000) == "int too long to show"
