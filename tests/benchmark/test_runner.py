@@ -352,7 +352,9 @@ def test_an_own_protocol_reads_columns_and_titles_and_rows_have_own_settings(tmp
 @pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGINT])
 def test_ending_a_benchmark_ends_its_worker_and_says_how_to_go_on(folder, tmp_path, ended_by):
     (tmp_path / "configs" / "own-v1").mkdir(parents=True)
-    (tmp_path / "configs" / "own-v1" / "hrm.yaml").write_text("train: {epochs: 100000, patience: 100000}\n")
+    (tmp_path / "configs" / "own-v1" / "hrm.yaml").write_text(
+        "model: hrm\ntrain: {epochs: 100000, patience: 100000}\n"
+    )
     program = (
         "import sys; from seqrec import benchmark; sys.tracebacklimit = 0; "
         f"benchmark.run({str(folder / 'own.yaml')!r}, ['hrm'], 1, {str(tmp_path / 'results')!r}, "
