@@ -97,6 +97,19 @@ def test_what_looks_like_markup_is_printed_as_it_is():
     assert "[red] (2007)" in out.getvalue()
 
 
+def test_a_wide_table_is_printed_in_parts_and_no_name_is_broken():
+    columns = ["model", *(f"metric@{k}" for k in range(8))]
+    rows = [
+        {"model": name, **dict.fromkeys(columns[1:], 0.123456)} for name in ("recent_popularity", "gru4rec")
+    ]
+    out = io.StringIO()
+    Table("", columns, rows).print(Console(file=out, width=60, force_terminal=True, color_system=None))
+    text = out.getvalue()
+    assert all(len(line) <= 60 for line in text.splitlines())
+    assert text.count("recent_popularity") == text.count("model") == 2
+    assert all(text.count(column) == 1 for column in columns[1:])
+
+
 def test_markdown_has_no_html_of_its_cells():
     rows = [{"title": "<script>alert(1)</script> & <b>\nx|y"}, {"title": "a < b & c"}]
     text = Table("", ["title"], rows).markdown()

@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     from seqrec.training.options import FitOptions as FitOptions
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(import_module(_PUBLIC[name]), name)

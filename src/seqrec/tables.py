@@ -12,8 +12,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table as RichTable
@@ -22,6 +23,7 @@ from rich.text import Text
 from seqrec import storage
 
 SUFFIXES = (".json", ".csv", ".md")
+NARROWEST = 24  # characters to which a column of long text may be folded
 WIDEST = 1000  # characters of a table that goes to a file or a pipe
 
 
@@ -70,6 +72,7 @@ class Table:
             interval ``{"mean": .., "low": .., "high": ..}``.
         notes: lines below the table.
         formats: column -> function from a cell to its text, where ``show`` is not enough.
+        notes_first: the notes are what matters, and are printed above the table.
     """
 
     title: str
@@ -77,6 +80,7 @@ class Table:
     rows: Sequence[dict[str, Any]]
     notes: Sequence[str] = ()
     formats: dict[str, Callable[[Any], str]] = field(default_factory=dict)
+    notes_first: bool = False
 
     def text(self, row: dict[str, Any], column: str) -> str:
         """One cell as it is shown."""
@@ -89,28 +93,72 @@ class Table:
         return bool(cells) and all(isinstance(value, int | float | dict) for value in cells)
 
     def print(self, console: Console | None = None) -> None:
-        """Prints the table on a terminal; into a file or a pipe without folding its cells."""
-        table = RichTable(header_style="bold", box=None, pad_edge=False)
-        for column in self.columns:
-            table.add_column(column, justify="right" if self.is_number(column) else "left", overflow="fold")
-        for row in self.rows:
-            # Text: a title such as [REC] is no markup
-            table.add_row(*(Text(self.text(row, column)) for column in self.columns))
+        """Prints the table on a terminal, in parts where it is too wide, each with the first column; into a
+        file or a pipe as it is."""
         console = console or Console()
-        if not console.is_terminal:  # a file or a pipe has no edge at which cells would have to be folded
-            console.width = max(
-                console.width,
-                Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum,
-            )
+        if console.is_terminal:
+            parts = self._parts(console.width)
+        else:  # a file or a pipe has no edge at which cells would have to be folded
+            parts = [list(self.columns)]
+            whole = Measurement.get(console, console.options.update(max_width=WIDEST), self._rich(parts[0]))
+            console.width = max(console.width, whole.maximum)
         if self.title:  # in a line of its own: as the table's title it would be folded to the table's width
             console.print(self.title, style="italic", markup=False, highlight=False, soft_wrap=True)
-        console.print(table)
+        if not self.notes_first:
+            self._print_parts(console, parts)
         for note in self.notes:
-            console.print(note, style="dim", markup=False, highlight=False)
+            style = "bold" if self.notes_first else "dim"
+            console.print(note, style=style, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+        if self.notes_first:
+            console.print()
+            self._print_parts(console, parts)
+
+    def _print_parts(self, console: Console, parts: list[list[str]]) -> None:
+        for number, columns in enumerate(parts):
+            if number:
+                console.print()
+            console.print(self._rich(columns))
+
+    def _widths(self) -> dict[str, int]:
+        """What each column takes: its longest cell, or, of long text, which may be folded, ``NARROWEST``."""
+        widths = {}
+        for c in self.columns:
+            longest = max([cell_len(str(c)), *(cell_len(self.text(row, c)) for row in self.rows)])
+            folds = longest > NARROWEST and not self.is_number(c) and c != self.columns[0]
+            widths[c] = NARROWEST if folds else longest
+        return widths
+
+    def _parts(self, width: int) -> list[list[str]]:
+        """The columns in groups that fit, the first column in each."""
+        widths = self._widths()
+        first, *others = self.columns
+        parts, taken = [[first]], widths[first]
+        for column in others:
+            if len(parts[-1]) > 1 and taken + 1 + widths[column] > width:
+                parts.append([first])
+                taken = widths[first]
+            parts[-1].append(column)
+            taken += 1 + widths[column]
+        return parts
+
+    def _rich(self, columns: Sequence[str]) -> RichTable:
+        widths = self._widths()
+        table = RichTable(header_style="bold", box=None, pad_edge=False)
+        for c in columns:
+            longest = max([cell_len(str(c)), *(cell_len(self.text(row, c)) for row in self.rows)])
+            justify: Literal["left", "right"] = "right" if self.is_number(c) else "left"
+            # what fits is not folded, whatever its neighbours take
+            least = widths[c] if longest == widths[c] and longest <= NARROWEST else None
+            table.add_column(c, justify=justify, overflow="fold", min_width=least)
+        for row in self.rows:
+            # Text: a title such as [REC] is no markup
+            table.add_row(*(Text(self.text(row, c)) for c in columns))
+        return table
 
     def markdown(self) -> str:
         """A Markdown table with its notes; without the title, whose level only the page knows."""
-        lines = [
+        lines = [f"- {note}" for note in self.notes] + [""] if self.notes_first and self.notes else []
+        lines += [
             "| " + " | ".join(self.columns) + " |",
             "|" + "|".join("---:" if self.is_number(column) else "---" for column in self.columns) + "|",
         ]
@@ -118,7 +166,7 @@ class Table:
             lines.append(
                 "| " + " | ".join(_markdown(self.text(row, column)) for column in self.columns) + " |"
             )
-        return "\n".join(lines + (["", *self.notes] if self.notes else [])) + "\n"
+        return "\n".join(lines + (["", *self.notes] if self.notes and not self.notes_first else [])) + "\n"
 
     def csv(self) -> str:
         """CSV with raw values; an interval becomes columns ``name``, ``name_low`` and ``name_high``."""

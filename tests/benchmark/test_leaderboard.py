@@ -74,3 +74,11 @@ def test_ties_are_those_of_the_headline(changes, shown, none, tmp_path):
 
 def test_p_values_read_as_the_field_prints_them():
     assert [leaderboard.p_value(p) for p in (0.0001, 0.0312, 1.0)] == ["< .001", ".031", "1.000"]
+
+
+def test_paths_of_a_machine_are_not_shown():
+    without = leaderboard.without_folders
+    assert without("/home/me/data/log.csv") == "log.csv"
+    assert without("the files in /home/me/data, and C:\\data\\x.csv") == "the files in data, and x.csv"
+    assert without("https://example.org/a/b.zip") == "https://example.org/a/b.zip"
+    assert without("data/log.csv") == "data/log.csv"

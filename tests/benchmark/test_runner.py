@@ -313,6 +313,42 @@ def test_results_of_another_split_are_never_passed_off_as_done(folder, tmp_path)
             make([path, *with_old])
 
 
+def test_an_own_protocol_reads_columns_and_titles_and_rows_have_own_settings(tmp_path, caplog):
+    rows = [(f"c{u}", f"s{(u + t) % 9}", 1_000_000_000 + t // 2) for u in range(40) for t in range(8)]
+    pl.DataFrame(rows, schema=["customer", "sku", "bought"], orient="row").write_csv(tmp_path / "log.csv")
+    titles = [(f"s{i}", f"Thing {i}") for i in range(9)]
+    pl.DataFrame(titles, schema=["item_id", "title"], orient="row").write_csv(tmp_path / "titles.csv")
+    (tmp_path / "own.yaml").write_text(
+        "name: mine-v1\ntitle: Mine\nsplit: {name: leave_one_out}\n"
+        "data: "
+        "{name: log.csv, revision: today, min_user_count: 2, until_stable: true, read: {items: titles.csv, "
+        "columns: {user_id: customer, item_id: sku, timestamp: bought}}}\n"
+    )
+    (tmp_path / "k.yaml").write_text("model: {name: item_knn}\n")
+    arguments = {
+        "results_dir": tmp_path / "results",
+        "own": {"item_knn-mine": tmp_path / "k.yaml"},
+        "overrides": {"markov": ["model.name=markov"], "item_knn-mine": ["model.neighbours=5"]},
+        "progress": False,
+    }
+    first = benchmark.run(tmp_path / "own.yaml", ["popularity"], 1, **arguments)
+    assert [p.split("/")[-2] for p in first] == ["popularity", "item_knn-mine", "markov"]
+    assert "of the events share their second" in caplog.text
+    mine = results.Result.read(first[1])
+    assert mine["settings"]["neighbours"] == 5
+    assert mine.examples[0]["recommended"][0].startswith("Thing")
+    # lists of finished runs: they are run again, once
+    lists = tmp_path / "lists"
+    benchmark.run(tmp_path / "own.yaml", ["popularity"], 1, **arguments, topk_dir=lists)
+    written = sorted(lists.rglob("*.csv"))
+    assert len(written) == 3
+    before = [path.stat().st_mtime_ns for path in written]
+    benchmark.run(tmp_path / "own.yaml", ["popularity"], 1, **arguments, topk_dir=lists)
+    assert [path.stat().st_mtime_ns for path in written] == before
+    with pytest.raises(SettingsError, match="neighbour"):
+        benchmark.run(tmp_path / "own.yaml", [], 1, overrides={"item_knn": ["model.neighbour=5"]})
+
+
 @pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGINT])
 def test_ending_a_benchmark_ends_its_worker_and_says_how_to_go_on(folder, tmp_path, ended_by):
     (tmp_path / "configs" / "own-v1").mkdir(parents=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+import seqrec
 from seqrec import __version__
 from seqrec.cli import app
 from seqrec.errors import SeqrecError
@@ -44,6 +46,8 @@ def test_the_command_line_starts_without_torch():
         "benchmark",
         "report",
         "recommend",
+        "settings",
+        "compare",
     ],
 )
 def test_every_command_has_help(command):
@@ -414,10 +418,232 @@ def test_another_run_in_the_same_folder(ring_csv, tmp_path):
     ]
     first = invoke("-q", *run, "train.epochs=1").output
     assert invoke("-q", *run, "train.epochs=1").output == first
-    assert "--restart" in refused(*run, "train.epochs=2")
+    assert "--restart" in refused(*run, "train.epochs=1", "train.learning_rate=0.1")
     assert "--restart" in refused("train", "--data", ring_csv, "--model", "popularity", "-o", out)
     invoke("-q", *run, "train.epochs=2", "--restart")
     assert "--restart" in refused(*run, "train.epochs=1")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--data", "LOG", "--model", "markov", "--model", "fpmc"],
+        ["train", "--data", "LOG", "-o", "a", "--output", "b"],
+        ["recommend", "LOG", "-k", 3, "-k", 4],
+        ["report", "-o", "a.html", "-o", "b.html"],
+        ["data", "check", "LOG", "--write", "a.csv", "--write", "b.csv"],
+    ],
+)
+def test_an_option_given_twice_is_refused(ring_csv, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SeqrecError, match="expected once"):
+        invoke(*[ring_csv if a == "LOG" else a for a in arguments])
+    assert not list(tmp_path.glob("?.*"))
+
+
+def halves(ring_csv, tmp_path):
+    lines = ring_csv.read_text().splitlines(keepends=True)
+    half = len(lines) // 2
+    (tmp_path / "1.csv").write_text("".join(lines[:half]))
+    (tmp_path / "2.csv").write_text("".join([lines[0], *lines[half:]]))
+    return tmp_path / "1.csv", tmp_path / "2.csv"
+
+
+def test_a_log_of_several_files(ring_csv, tmp_path):
+    """Both files count, wherever a log can be named."""
+    one, two = halves(ring_csv, tmp_path)
+    invoke("-q", "train", "--data", ring_csv, "--model", "markov", "-o", tmp_path / "whole")
+    invoke("-q", "train", "--data", one, "--data", two, "--model", "markov", "-o", tmp_path / "parts")
+    metrics = [(tmp_path / name / "metrics.json").read_text() for name in ("whole", "parts")]
+    assert metrics[0] == metrics[1]
+    events = len(ring_csv.read_text().splitlines()) - 1
+    assert f"{events:,}" in invoke("data", "check", one, two).output
+    assert f"{events:,} events" in invoke("prepare", one, two, tmp_path / "prepared").output
+    with pytest.raises(SeqrecError, match="no such file"):
+        invoke("train", "--data", one, "--data", "ml-100k")
+
+
+def test_negatives_beside_a_loss_that_has_none(ring_csv, tmp_path, caplog):
+    data = ["--data", ring_csv, "--model", "gru4rec", "train.epochs=1"]
+    with pytest.raises(SeqrecError, match="negatives: the loss softmax compares"):
+        invoke("train", *data, "loss=softmax", "negatives.count=3")
+    run = tmp_path / "run.yaml"
+    run.write_text(
+        f"data: {{path: {ring_csv}}}\nmodel: {{name: gru4rec, width: 8}}\nloss: bpr\n"
+        "negatives: {count: 4}\ntrain: {epochs: 1}\n"
+    )
+    invoke("train", "--conf", run, "loss=softmax", "-o", tmp_path / "run")
+    assert "negatives: unused, since the loss softmax" in caplog.text
+    with pytest.raises(SeqrecError, match="negatives: the loss softmax compares"):
+        invoke("train", "--conf", run, "loss=softmax", "negatives.count=5")
+
+
+def test_recommend_follows_the_runs_filter(ring_csv, tmp_path):
+    run = tmp_path / "run"
+    invoke(
+        "-q", "train", "--data", ring_csv, "--model", "popularity", "-o", run, "evaluate.filter_seen=false"
+    )
+    for folder in (run, run / "model"):
+        seen, unseen = (
+            invoke("-q", "recommend", folder, "-s", "i1", "-k", 12, *more).output.splitlines()
+            for more in ([], ["--unseen"])
+        )
+        assert len(seen) == len(unseen) + 1  # i1 itself
+
+
+def test_a_model_that_is_not_kept_is_announced(ring_csv, tmp_path, caplog):
+    invoke("-q", "train", "--data", ring_csv, "--model", "markov")
+    assert "thrown away" in caplog.text
+    caplog.clear()
+    invoke("-q", "train", "--data", ring_csv, "--model", "markov", "-o", tmp_path / "run")
+    assert "thrown away" not in caplog.text
+
+
+def test_ids_with_commas_and_quotes_can_be_asked_for(tmp_path):
+    log = tmp_path / "log.csv"
+    rows = [("u1", "5"), ("u1", "a,b"), ("u1", 'say "hi"'), ("u2", "5"), ("u2", "a,b")]
+    pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row").write_csv(log)
+    for typed, expected in (("5", "a,b"), ('"a,b"', 'say "hi"'), ('5,"a,b"', 'say "hi"')):
+        out = invoke("-q", "recommend", log, "--model", "markov", "-k", 1, "-s", typed).output
+        assert expected in out
+    with pytest.raises(SeqrecError, match="stands in quotes"):
+        invoke("recommend", log, "--model", "markov", "-s", '"a,b')
+
+
+def test_load_takes_a_run_folder(ring_csv, tmp_path):
+    run = tmp_path / "run"
+    invoke("-q", "train", "--data", ring_csv, "--model", "markov", "-o", run)
+    tested = seqrec.load(run)
+    assert tested.provenance["split"]["name"] == "leave_one_out"
+    invoke("-q", "train", "--data", ring_csv, "--model", "markov", "-o", run, "--refit")
+    assert seqrec.load(run).provenance["split"]["name"] == "refit"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train --data absent.csv",
+        "train --data LOG --model gru4recc",
+        "train --data LOG --model gru4rec model.widht=3",
+        "train --data LOG train.epoch=3",
+        "train --data LOG train.epochs=-3",
+        "train --data LOG loss=bprr",
+        "train --data LOG loss.smothing=1",
+        "train --data LOG negatives.cont=1",
+        "train --data LOG split.name=last",
+        "train --conf absent.yaml",
+        "train protocol=nope --data LOG",
+        "benchmark nope",
+        "benchmark ml-100k-leave-one-out-v1 --models grurec",
+        "recommend absent",
+        "recommend LOG --model gruu",
+        "evaluate absent",
+        "evaluate lists.csv --protocol nope",
+        "report absent",
+        "migrate absent.yaml",
+    ],
+)
+def test_a_mistake_is_answered_before_torch_is_imported(ring_csv, tmp_path, command):
+    arguments = [str(ring_csv) if a == "LOG" else a for a in command.split()]
+    program = (
+        "import sys\nfrom seqrec.cli import main\nsys.argv = ['seqrec', *sys.argv[1:]]\n"
+        "try:\n    main()\nfinally:\n    print('torch' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: ")
+    assert run.stdout.strip() == "False"
+
+
+def test_the_k_core_in_yaml_and_on_the_command_line(tmp_path):
+    """One pass over items and users leaves an item that is rare again."""
+    log = tmp_path / "log.csv"
+    rows = [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"), ("c", "y"), ("c", "z"), ("d", "z")]
+    pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row").write_csv(log)
+    counts = ["--min-item-count", 2, "--min-user-count", 2]
+    assert "6 events" in invoke("prepare", log, tmp_path / "once", *counts).output
+    assert "4 events" in invoke("prepare", log, tmp_path / "stable", *counts, "--until-stable").output
+    run = tmp_path / "run.yaml"
+    run.write_text(f"data: {{path: {log}, min_item_count: 2, min_user_count: 2, until_stable: true}}\n")
+    assert "4 events" in invoke("prepare", tmp_path / "yaml", "--conf", run).output
+
+
+def test_training_warns_of_ties_and_of_joined_files(tmp_path, caplog):
+    rows = [(f"u{u}", f"i{(u + t) % 7}", 1_000_000_000 + t // 3) for u in range(30) for t in range(6)]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    frame.write_csv(tmp_path / "log.csv")
+    invoke("-q", "train", "--data", tmp_path / "log.csv", "--model", "markov")
+    assert "100% of the events share their second" in caplog.text
+    assert "data.tie_order=random" in caplog.text
+    caplog.clear()
+    invoke("-q", "train", "--data", tmp_path / "log.csv", "--model", "markov", "data.tie_order=random")
+    assert "share their second" not in caplog.text
+    pl.concat([frame] * 3).write_csv(tmp_path / "thrice.csv")
+    invoke("-q", "train", "--data", tmp_path / "thrice.csv", "--model", "markov")
+    assert "Every event stands 3 times" in caplog.text
+
+
+def test_more_epochs_than_a_finished_run_had(ring_csv, tmp_path, caplog):
+    """It goes on where it was; with a falling rate it says what that means."""
+    run = tmp_path / "run"
+    command = ["train", "--data", ring_csv, "--model", "gru4rec", "model.width=8", "-o", run]
+    invoke("-q", *command, "train.epochs=2", "train.patience=9")
+    caplog.clear()
+    invoke(*command, "train.epochs=4", "train.patience=9")
+    assert "goes on from epoch 2 to 4" in caplog.text
+    assert "of its peak" in caplog.text
+    assert seqrec.load(run).fit_report.epochs == 4
+    assert "epoch 3" in caplog.text
+    assert "epoch 2:" not in caplog.text
+    with pytest.raises(SeqrecError, match="another section train"):  # fewer: another run
+        invoke("-q", *command, "train.epochs=3", "train.patience=9")
+    with pytest.raises(SeqrecError, match="another section train"):
+        invoke("-q", *command, "train.epochs=5", "train.patience=9", "train.learning_rate=0.1")
+
+
+def test_two_runs_are_compared_and_reported(ring_csv, tmp_path):
+    again = ["evaluate.filter_seen=false"]  # everyone has seen all items
+    for model in ("markov", "popularity"):
+        invoke("-q", "train", "--data", ring_csv, "--model", model, "-o", tmp_path / "runs" / model, *again)
+    a, b = tmp_path / "runs" / "popularity", tmp_path / "runs" / "markov"
+    table = tmp_path / "table.json"
+    out = invoke("compare", a, b, "--metric", "ndcg@10", "--write", table).output
+    assert "popularity (popularity)" in out
+    row = json.loads(table.read_text())["rows"][0]
+    metrics = {r["metric"]: r["value"]["mean"] for r in json.loads((b / "metrics.json").read_text())["rows"]}
+    assert row["B"]["mean"] == metrics["ndcg@10"]
+    assert row["B - A"]["mean"] == pytest.approx(row["B"]["mean"] - row["A"]["mean"])
+    assert row["p"] < 0.01
+    same = invoke("compare", b, b).output
+    assert "1.0000" in same
+    page = tmp_path / "page.html"
+    invoke("report", tmp_path / "runs", "-o", page)
+    assert "markov (markov)" in page.read_text()
+    invoke(
+        "-q", "train", "--data", ring_csv, "--model", "markov", "-o", tmp_path / "other", "split.name=last_n"
+    )
+    with pytest.raises(SeqrecError, match="same test queries"):
+        invoke("compare", a, tmp_path / "other")
+    with pytest.raises(SeqrecError, match="results of one model"):
+        invoke("compare", a, tmp_path / "runs")
+
+
+def test_quiet_prints_results_and_warnings_alone(ring_csv, tmp_path):
+    """On stdout the table; on stderr warnings, and no progress."""
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "seqrec", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=True)
+
+    train = ["train", "--data", ring_csv, "--model", "gru4rec", "train.epochs=1", "model.width=8"]
+    loud, quiet = run(*train, "-o", tmp_path / "a"), run("-q", *train, "-o", tmp_path / "b")
+    assert "epoch 1" in loud.stderr
+    assert "epoch" not in quiet.stderr
+    assert "events" not in quiet.stderr
+    assert quiet.stdout == loud.stdout
+    assert "thrown away" in run("-q", *train).stderr
 
 
 FAULT = """
@@ -433,8 +659,9 @@ cli.main()
 @pytest.mark.parametrize("debug", [False, True])
 def test_a_fault_of_ours_is_one_line_and_says_where_its_traceback_is(ring_csv, tmp_path, debug):
     options = ["--debug"] if debug else []
+    command = ["train", "--data", str(ring_csv), "--model", "popularity", "-o", str(tmp_path / "run")]
     done = subprocess.run(
-        [sys.executable, "-c", FAULT, *options, "train", "--data", str(ring_csv), "--model", "popularity"],
+        [sys.executable, "-c", FAULT, *options, *command],
         capture_output=True,
         text=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_sequences import build, logs, of_items
 
+from seqrec import read_log
 from seqrec.errors import DataError
 from seqrec.experiment import data_check
 from seqrec.experiment.data_check import check, common_ngrams, shuffled
@@ -169,8 +170,72 @@ def test_order_matters_in_a_chain_and_not_in_noise():
     assert ordered["2grams"] == 50
     assert ordered["3grams_lost"] > 0.9
     assert ordered["3grams_lost_in_ties"] == 0  # no two events share a second
-    assert abs(disordered["2grams_lost"]) < 0.2
+    assert abs(disordered["2grams_lost"]) < 0.1
+    assert any("Order matters" in warning for warning in ordered.warnings)
     assert any("order matters little" in warning for warning in disordered.warnings)
+
+
+@pytest.mark.parametrize("length", [2, 3, 5])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_short_sessions_lose_is_known(length, seed):
+    """A run of a ring keeps 1 of its ``length`` orders of each pair when it is shuffled; a shuffled one loses
+    nothing more."""
+    rng = np.random.default_rng(seed)
+    ring = [[(start + step) % 20 for step in range(length)] for start in rng.integers(0, 20, 3000)]
+    mixed = [list(rng.permutation(session)) for session in ring]
+
+    def found(log):
+        return check(build([[(int(i), step + 1, 5) for step, i in enumerate(s)] for s in log], items=20))
+
+    assert found(ring)["2grams_lost"] == pytest.approx(1 - 1 / length, abs=0.02)
+    assert found(mixed)["2grams_lost"] == pytest.approx(0, abs=0.04)
+    assert any("Order matters" in warning for warning in found(ring).warnings)
+    assert any("order matters little" in warning for warning in found(mixed).warnings)
+
+
+def test_order_matters_on_real_sessions_until_they_are_shuffled(shared_data):
+    log = read_log(shared_data / "yoochoose-clicks" / "events.tsv.gz", columns={"user_id": "session_id"})
+    found = check(log)
+    assert 0.3 < found["2grams_lost"] < 0.4
+    assert 0.4 < found["3grams_lost"] < 0.6
+    assert any("Order matters" in warning for warning in found.warnings)
+    assert any("session_temporal" in warning for warning in found.warnings)
+    s = log.sequences()
+    user = np.repeat(np.arange(s.users), s.lengths)
+    mixed = check(replace(s, items=shuffled(s.items, user, np.random.default_rng(1))))
+    assert abs(mixed["2grams_lost"]) < 0.02
+    assert any("order matters little" in warning for warning in mixed.warnings)
+
+
+@given(logs.filter(any), st.integers(2, 3), st.integers(0, 9))
+def test_occurrences_against_the_obvious(log, n, seed):
+    sequences = build(log)
+    user = np.repeat(np.arange(sequences.users), sequences.lengths)
+    first = np.random.default_rng(seed).random(sequences.users) < 0.5
+    expected = 0
+    for half in (first, ~first):
+        users_of, others = defaultdict(set), []
+        for u in range(sequences.users):
+            items = sequences.of(u).tolist()
+            for run in (tuple(items[i : i + n]) for i in range(len(items) - n + 1)):
+                users_of[run].add(u) if half[u] else others.append(run)
+        expected += sum(len(users_of[run]) >= data_check.SUPPORT_OF_HALF for run in others)
+    items = sequences.items
+    assert data_check.occurrences(items, [items], user, first[user], n) == [expected]
+    # far-apart numbers, whose products leave 64 bits
+    far = items.astype(np.int64) * 100_000_007
+    assert data_check.occurrences(far, [far], user, first[user], n) == [expected]
+
+
+def test_what_to_beware_of_is_said_with_its_setting():
+    twice = check(of_items("abab", "cdcd", times=[[1, 1, 1, 1], [1, 1, 1, 1]]))
+    assert (twice["copies"], twice["early_times"]) == (2, 1)
+    text = " ".join(twice.warnings)
+    assert "data.tie_order=random" in text
+    assert "stands 2 times" in text
+    assert "data.duplicates=drop" in text
+    assert "before 1980" in text
+    assert "leave_one_out has only 2 test queries" in text
 
 
 def test_shuffling_ties_loses_an_order_that_lies_within_seconds():
@@ -216,6 +281,7 @@ def test_table_prints_and_writes(tmp_path):
     assert written["events"] == 7
     assert written["ties"] == found["ties"]
     assert "share of events in the same second" in table.markdown()
+    assert table.markdown().startswith(f"- {found.warnings[0]}")  # verdicts first
     assert all(finding.meaning for finding in found.findings)
     assert len({finding.name for finding in found.findings}) == len(found.findings)
 

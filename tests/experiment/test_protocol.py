@@ -8,7 +8,7 @@ import pytest
 from seqrec import benchmark
 from seqrec.errors import DataError, SettingsError
 from seqrec.experiment import protocol as protocols
-from seqrec.experiment.protocol import read_protocol, read_sequences
+from seqrec.experiment.protocol import Protocol, names, read_protocol, read_sequences
 
 NAMES = (
     "ml-100k-global-temporal-v1",
@@ -130,3 +130,25 @@ def test_the_log_of_ones_own_is_beside_the_protocol_or_in_the_folder_of_the_data
             "user_id,item_id\n" + "".join(f"u{u},i1\n" for u in range(users))
         )
         assert read_sequences(data, "file", str(tmp_path / "data"))[0].users == users
+
+
+def test_selection_follows_the_headline_where_nothing_is_said():
+    content = {
+        "name": "mine-v1",
+        "title": "Mine",
+        "data": {"name": "log.csv", "revision": "today"},
+        "split": {"name": "leave_one_out"},
+        "headline": ["recall@5", "ndcg@10"],
+        "filter_seen": False,
+    }
+    chosen = Protocol.of(content, "protocol").select
+    assert (chosen.metric, chosen.filter_seen) == ("recall@5", False)
+    chosen = Protocol.of({**content, "select": {"metric": "mrr@10"}}, "protocol").select
+    assert (chosen.metric, chosen.filter_seen) == ("mrr@10", False)
+
+
+@pytest.mark.parametrize("name", names())
+def test_shipped_protocols_select_as_they_test(name):
+    protocol = read_protocol(name)
+    assert protocol.select.metric == protocol.headline[0]
+    assert protocol.select.filter_seen == protocol.filter_seen

@@ -6,10 +6,12 @@ import inspect
 import pydoc
 from typing import Literal
 
+import polars as pl
 import pytest
 
 import seqrec
 from seqrec import models
+from seqrec.errors import SettingsError
 from seqrec.models.markov import Markov, MarkovSettings
 from seqrec.splitting import SPLITS
 from seqrec.splitting.arguments import arguments_of
@@ -93,3 +95,16 @@ def test_the_signature_of_a_split_has_its_arguments(name):
     fields = arguments_of(SPLITS[name]).model_fields
     assert {p.name: p.default for p in arguments} == {key: field.default for key, field in fields.items()}
     assert all(p.name in inspect.getdoc(SPLITS[name]) for p in arguments)
+
+
+def test_a_frame_with_other_names_is_fitted():
+    frame = pl.DataFrame({"client": [1, 1, 2, 2], "sku": ["a", "b", "a", "b"], "when": [1, 2, 1, 2]})
+    columns = {"user_id": "client", "item_id": "sku", "timestamp": "when"}
+    model = seqrec.Markov().fit(frame, columns=columns)
+    assert model.recommend([["a"]], k=1)["item_id"].to_list() == ["b"]
+    with pytest.raises(SettingsError, match="columns: expected a frame"):
+        seqrec.Markov().fit(seqrec.Interactions.from_frame(frame, columns), columns=columns)
+
+
+def test_dir_shows_the_public_names():
+    assert set(dir(seqrec)) == set(seqrec.__all__)

@@ -97,3 +97,14 @@ def test_labels_do_not_cover_each_other():
     ]
     charts.place_labels(spots, log=True)
     assert [spot["side"] for spot in spots] == ["right", "none", "none", "none", "right"]
+
+
+def test_a_model_has_one_colour_on_the_page_and_wide_tables_say_so(tmp_path):
+    write_results(tmp_path, "one-v1")
+    write_results(tmp_path, "two-v1")
+    for seed in (0, 1):  # whose best model is another one, and would have the first colour
+        next(iter(tmp_path.glob(f"**/two-v1/**/good/*seed-{seed}*"))).unlink()
+    page = report.render(tmp_path)
+    dots = set(re.findall(r'class="dot" style="background:var\(--(c\d)\)"></i>(\w+)', page))
+    assert len(dots) == 3
+    assert "scroll it sideways" in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ version of one protocol; do not compare numbers across tables.
   process from the log to the test metrics, in MiB. *positions/s*: targets in the loss per second, mean over
   epochs.
 """
+
+KEY = [
+    "- Numbers are means over seeds, with 95% intervals over users in brackets. ± is the standard "
+    "deviation over seeds of the first metric (– with one seed).",
+    "- vs best: p of a paired randomisation test against the best row; ≈ means not significantly worse "
+    "(p ≥ .05).",
+]
+"""What a table on the console does not explain itself; the page says it at its top."""
 
 
 def row_of(row: Row, group: Group) -> dict[str, Any]:
@@ -129,7 +138,11 @@ def facts(group: Group) -> list[str]:
             "After selection each model was trained again on training and validation events, for the "
             "chosen number of epochs."
         )
-    data = [f"{d['name']}, {d['revision']}, from {d['source']}" for d in group.all_of("data") if d]
+    data = [
+        f"{d['name']}, {d['revision']}, from {without_folders(d['source'])}"
+        for d in group.all_of("data")
+        if d
+    ]
     commits = [re.sub(r"^([0-9a-f]{12})[0-9a-f]{28}", r"\1", commit) for commit in group.all_of("commit")]
     lines += [
         f"Data: {'; '.join(data)}.",
@@ -139,6 +152,11 @@ def facts(group: Group) -> list[str]:
     dates = sorted(run["date"][:10] for run in group.runs)
     lines.append(f"Run {dates[0]}." if dates[0] == dates[-1] else f"Run {dates[0]} to {dates[-1]}.")
     return [f"- {line}" for line in lines]
+
+
+def without_folders(text: str) -> str:
+    """The text with every absolute path of some machine cut to its last name; addresses stay."""
+    return re.sub(r"(?<![\w:/\\.])(?:/|[A-Za-z]:\\)(?:[^\s,;/\\]+[/\\])*([^\s,;/\\]+)", r"\1", text)
 
 
 def table(results: str | Path | Iterable[str | Path | Result], protocol: str | Path) -> Table:
@@ -153,7 +171,8 @@ def table(results: str | Path | Iterable[str | Path | Result], protocol: str | P
         raise DataError(
             f"{results}: expected results of {name}. Got none. Run seqrec benchmark {protocol} first."
         )
-    return table_of(found[0])
+    whole = table_of(found[0])
+    return replace(whole, notes=[*KEY, *whole.notes])
 
 
 def render(results: str | Path | Iterable[str | Path | Result]) -> str:

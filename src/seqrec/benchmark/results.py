@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -23,10 +23,12 @@ from seqrec import storage
 from seqrec.errors import DataError, SettingsError
 from seqrec.evaluation import comparison, metrics
 from seqrec.evaluation.comparison import UserValues
-from seqrec.evaluation.ranking import Ranks
 from seqrec.experiment.protocol import Protocol, names, read_protocol
 from seqrec.experiment.settings import upgraded
 from seqrec.storage import marker
+
+if TYPE_CHECKING:  # it imports torch
+    from seqrec.evaluation.ranking import Ranks
 
 WHAT = ("protocol", "model", "seed", "settings", "filter_seen", "items", "users", "split_hash")
 MEASURED = (

@@ -7,27 +7,33 @@ A process of its own, because its peak memory is then that of one run from the l
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqrec import storage
 from seqrec.benchmark.results import Result, collect, same_settings
 from seqrec.errors import DataError, SettingsError, TrainingError, did_you_mean
+from seqrec.experiment import keys
 from seqrec.experiment.protocol import Protocol, read_protocol, read_sequences
 from seqrec.experiment.recipe import Recipe
 from seqrec.models import MODELS, get
-from seqrec.models.model import Model
+from seqrec.settings import names as resolve
 from seqrec.settings import yaml_file
 from seqrec.settings.base import Settings
 from seqrec.training.options import FitSettings
 
+if TYPE_CHECKING:  # it imports torch
+    from seqrec.models.model import Model
+
+log = logging.getLogger("seqrec")
 FOLDER = Path(__file__).parent / "configs"
 
 
@@ -63,20 +69,43 @@ def labels(protocol: str, configs: str | Path | None = None) -> list[str]:
     )
 
 
-def read_config(protocol: str, label: str, configs: str | Path | None = None) -> Config:
+def read_config(
+    protocol: str,
+    label: str,
+    configs: str | Path | None = None,
+    own: Mapping[str, str | Path] | None = None,
+    overrides: Mapping[str, Sequence[str]] | None = None,
+) -> Config:
     """The settings of one row: its file, or, for a model without one, the model's own defaults.
+
+    Args:
+        own: label -> a YAML file, instead of the one in the folder.
+        overrides: label -> settings that replace the file's, as ``train.epochs=3``.
 
     Raises:
         SettingsError: neither a file nor a model of that name, or a file with an unknown section.
     """
-    path = storage.join(configs or FOLDER, protocol, f"{label}.yaml")
-    if storage.exists(path):
-        return Config.of(yaml_file.read(path), f"{protocol}/{label}")
-    try:
+    path = str((own or {}).get(label) or storage.join(configs or FOLDER, protocol, f"{label}.yaml"))
+    changes = list((overrides or {}).get(label, ()))
+    if label in (own or {}) or storage.exists(path):
+        content = yaml_file.read(path)
+        content.setdefault("model", label.split("-")[0])
+        if isinstance(content["model"], str) and any(one.startswith("model.") for one in changes):
+            content["model"] = {"name": content["model"]}
+        for change in changes:
+            yaml_file.apply_override(content, change)
+        return Config.of(content, f"{protocol}/{label}")
+    if changes:
+        content = {"model": {"name": label}}
+        for change in changes:
+            yaml_file.apply_override(content, change)
+        return Config.of(content, f"{protocol}/{label}")
+    if ":" in label:
         get(label)
+        return Config(model=label)
+    try:
+        resolve.check("model", label, MODELS)
     except SettingsError as error:
-        if ":" in label or not str(error).startswith("unknown model"):
-            raise
         raise SettingsError(
             f"models: {label!r} is not a model, and has no settings under "
             f"{protocol}.{did_you_mean(label, labels(protocol, configs) or MODELS)}"
@@ -96,6 +125,7 @@ def recipe_of(protocol: Protocol, label: str, config: Config) -> Recipe:
     fixed += ["fit.seed"] if "seed" in config.fit.model_fields_set else []
     if fixed:
         raise SettingsError(f"{label}: {fixed[0]}: set by the protocol or the run. Leave it out.")
+    keys.check(own, config.loss, config.negatives, config.train, config.features)
     return Recipe(own, config.loss, config.negatives, config.train, config.features, selection)
 
 
@@ -163,6 +193,8 @@ def run(
     data_dir: str | Path | None = None,
     *,
     configs: str | Path | None = None,
+    own: Mapping[str, str | Path] | None = None,
+    overrides: Mapping[str, Sequence[str]] | None = None,
     topk_dir: str | Path | None = None,
     threads: int | None = None,
     again: bool = False,
@@ -177,8 +209,11 @@ def run(
         seeds: a number n for 0 .. n-1, or the seeds themselves.
         data_dir: where the data set's files are; else they are looked for as ``seqrec.sources`` does.
         configs: a folder of your own with ``<protocol>/<label>.yaml``.
+        own: label -> a YAML file with its settings; labels that ``models`` does not name are run too.
+        overrides: label -> settings that replace those of its file, as ``["train.epochs=3"]``; labels that
+            ``models`` does not name are run too.
         topk_dir: also write each run's top-k lists there, as ``<protocol>/<label>-seed-<n>.csv``, for another
-            judge.
+            judge. A finished run whose lists are not there is run again.
         threads: of each run; None for what torch chooses.
         again: run also what is done, and replace its results.
 
@@ -192,7 +227,9 @@ def run(
         TrainingError: some runs failed; the others are done, and their files are there.
     """
     declared = read_protocol(protocol)
-    chosen = list(models) if models is not None else labels(declared.name, configs)
+    named = [*(own or {}), *(overrides or {})]
+    chosen = list(models) if models is not None else named or labels(declared.name, configs)
+    chosen = list(dict.fromkeys([*chosen, *named]))
     if not chosen:
         raise SettingsError(
             f"models: {declared.name} has no settings files. Name models to run with their defaults: "
@@ -200,9 +237,10 @@ def run(
         )
     numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     runs = []
-    for label in chosen:
-        config = read_config(declared.name, label, configs)
-        settings = settings_of(recipe_of(declared, label, config).make(), config.fit)
+    rows = [(label, read_config(declared.name, label, configs, own, overrides)) for label in chosen]
+    recipes = [recipe_of(declared, label, config) for label, config in rows]  # all names, before torch
+    for (label, config), recipe in zip(rows, recipes, strict=True):
+        settings = settings_of(recipe.make(), config.fit)
         for seed in numbers:
             runs.append((label, config, seed, settings, result_path(results_dir, declared.name, label, seed)))
     check_split(
@@ -211,13 +249,21 @@ def run(
         None if data_dir is None else str(data_dir),
         [path for *_, path in runs] if again else [],
     )
-    failed = []
+    failed, warn = [], True
     for number, (label, config, seed, settings, path) in enumerate(runs, 1):
+        lists = (
+            None
+            if topk_dir is None
+            else storage.join(topk_dir, declared.name, f"{_file_name(label)}-seed-{seed}.csv")
+        )
         done = not again and is_done(path, declared, settings)
+        # a result file has no lists
+        for_lists = done and lists is not None and not storage.exists(lists)
+        state = ", again for its lists" if for_lists else ", already done" if done else ""
+        done = done and not for_lists
         if progress:
             print(
-                f"[{number}/{len(runs)}] {declared.name}: {label}, seed "
-                f"{seed}{', already done' if done else ''}",
+                f"[{number}/{len(runs)}] {declared.name}: {label}, seed {seed}{state}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -230,11 +276,11 @@ def run(
             "seed": seed,
             "path": path,
             "data_dir": None if data_dir is None else str(data_dir),
-            "topk": None
-            if topk_dir is None
-            else storage.join(topk_dir, declared.name, f"{_file_name(label)}-seed-{seed}.csv"),
+            "topk": lists,
             "progress": progress,
+            "warn": warn,
         }
+        warn = False
         # models, splits and metrics from outside are there where they are here
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         if threads is not None:
@@ -248,6 +294,8 @@ def run(
                 env=environment,
                 stderr=None if progress else subprocess.PIPE,
             )
+        for line in (finished.stderr or "").splitlines() if not finished.returncode else ():
+            log.warning("%s", line)
         if finished.returncode:
             failed.append(
                 f"{label}, seed {seed}"

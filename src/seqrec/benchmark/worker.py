@@ -27,12 +27,14 @@ from seqrec.evaluation import lists, metrics
 from seqrec.evaluation.evaluation import measure
 from seqrec.evaluation.ranking import Ranks
 from seqrec.experiment import fitting, judge
+from seqrec.experiment.data_check import warnings_of_order
 from seqrec.experiment.protocol import read_protocol, read_sequences
 from seqrec.splitting.split import Queries, Split
 from seqrec.storage import lock, marker
 from seqrec.training.options import FitOptions
 
 EXAMPLES = 4
+log = logging.getLogger("seqrec")
 
 
 def describe_lists(ranks: Ranks, split: Split, filter_seen: bool) -> dict[str, float]:
@@ -83,6 +85,11 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     config = Config.of(request["config"], request["label"])
     sequences, source = read_sequences(protocol.data, protocol.ties, request["data_dir"])
     split = protocol.apply(sequences)
+    if request.get("warn"):
+        for warning in warnings_of_order(sequences, protocol.ties == "random"):
+            log.warning(
+                "%s", warning.replace("data.tie_order=random", "ties: random in a protocol of your own")
+            )
     recipe = recipe_of(protocol, request["label"], config)
     settings = settings_of(recipe.make(), config.fit)
     path, progress = str(request["path"]), request["progress"]

@@ -17,11 +17,23 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from seqrec import __version__
-from seqrec.cli import benchmark, data, evaluate, migrate, prepare, recommend, report, train
+from seqrec.cli import (
+    benchmark,
+    compare,
+    data,
+    evaluate,
+    migrate,
+    prepare,
+    recommend,
+    report,
+    settings,
+    train,
+)
+from seqrec.cli.options import Command, Group
 from seqrec.errors import SeqrecError, masked, shown
 
 PURPOSE = "Sequential recommendation: prepare logs, train models, compare them honestly, recommend."
-app = typer.Typer(help=PURPOSE, no_args_is_help=True, add_completion=False)
+app = typer.Typer(help=PURPOSE, cls=Group, no_args_is_help=True, add_completion=False)
 
 
 _debug = False  # set by the option, and needed when the command has ended
@@ -81,7 +93,10 @@ def _start(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no log lines.")] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Only results, warnings and errors: no progress, no log lines."),
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     global _debug
@@ -97,9 +112,11 @@ def _start(
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-data_commands = typer.Typer(help="Inspect logs and download known data sets.", no_args_is_help=True)
-data_commands.command("check")(data.check)
-data_commands.command("download")(data.download)
+data_commands = typer.Typer(
+    help="Inspect logs and download known data sets.", cls=Group, no_args_is_help=True
+)
+data_commands.command("check", cls=Command)(data.check)
+data_commands.command("download", cls=Command)(data.download)
 app.add_typer(data_commands, name="data")
 for command in (
     prepare.prepare,
@@ -107,7 +124,9 @@ for command in (
     migrate.migrate,
     evaluate.evaluate,
     benchmark.benchmark,
+    compare.compare,
     report.report,
     recommend.recommend,
+    settings.settings,
 ):
-    app.command()(command)
+    app.command(cls=Command)(command)

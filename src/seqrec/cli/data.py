@@ -23,7 +23,11 @@ from seqrec.cli.options import (
 
 def check(
     source: Annotated[
-        str, typer.Argument(help="A log, a prepared folder, or a known data set such as ml-100k.")
+        list[str],
+        typer.Argument(
+            help="A log (one file, or several that together are it), a prepared folder, or a known data set "
+            "such as ml-100k."
+        ),
     ],
     format: Format = "auto",
     column: Columns = None,

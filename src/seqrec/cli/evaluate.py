@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from seqrec.cli.options import DataDir, Write, check_write
-from seqrec.errors import SettingsError
+from seqrec.errors import DataError, SettingsError
 
 
 def evaluate(
@@ -27,9 +27,22 @@ def evaluate(
     write: Write = None,
 ) -> None:
     """Test a trained model again, or evaluate the top-k lists of another library under a protocol."""
+    from seqrec import storage
+    from seqrec.experiment.protocol import read_protocol
+    from seqrec.experiment.settings import read_run
+
+    # All that takes no torch comes first: a mistake is answered at once.
+    check_write(write)
+    if write_topk is not None:
+        storage.check_file(write_topk, (".csv", ".parquet"))
+    if protocol is not None:
+        read_protocol(protocol)
+        if not storage.exists(folder):
+            raise DataError(f"{folder}: no such file.")
+    else:
+        read_run(folder)
     from seqrec.experiment import judge
 
-    check_write(write)
     if protocol is not None:
         for option, given in (("--write-topk", write_topk), ("--data", data)):
             if given is not None:

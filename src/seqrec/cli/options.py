@@ -2,12 +2,58 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from seqrec.errors import DataError, SettingsError, did_you_mean
+
+
+def refuse_repeats(command: Any, context: Any, arguments: list[str]) -> None:
+    """Refuses an option that stands twice where only its last value would count.
+
+    Raises:
+        SettingsError: names the option and what to do.
+    """
+    parser = command.make_parser(context)
+    _, _, order = parser.parse_args(args=list(arguments))
+    seen = set()
+    for parameter in order:
+        if parameter.param_type_name != "option" or parameter.multiple or getattr(parameter, "count", False):
+            continue
+        if parameter.name in seen and not parameter.is_flag:
+            raise SettingsError(
+                f"{parameter.opts[0]}: expected once. Got it several times. Keep one of them."
+            )
+        seen.add(parameter.name)
+
+
+class Command(TyperCommand):
+    """A command that refuses an option given twice."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As Click's, after a look for repeats."""
+        refuse_repeats(self, ctx, args)
+        return super().parse_args(ctx, args)
+
+
+class Group(TyperGroup):
+    """A group of commands, that refuses an option given twice."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As Click's, after a look for repeats."""
+        refuse_repeats(self, ctx, args)
+        return super().parse_args(ctx, args)
+
+
+def is_quiet() -> bool:
+    """Whether ``-q`` was given: only results, warnings and errors are shown."""
+    return not logging.getLogger("seqrec").isEnabledFor(logging.INFO)
+
 
 Columns = Annotated[
     list[str] | None,
@@ -60,12 +106,24 @@ def mapping(pairs: list[str] | None) -> dict[str, str | int | None]:
 
 
 def data_section(
-    source: str, format: str, columns: list[str] | None, data_dir: str | None = None, **more: Any
+    source: str | Sequence[str],
+    format: str,
+    columns: list[str] | None,
+    data_dir: str | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
-    """The section ``data`` of a source: a file, a prepared folder, or the name of a known data set."""
+    """The section ``data`` of a source: a file, a prepared folder, or the name of a known data set; or of
+    several files that together are the log."""
     from seqrec import sources, storage
 
     more |= {"format": format, "columns": mapping(columns)}
+    if not isinstance(source, str):
+        if len(source) > 1:
+            for one in source:
+                if not storage.exists(one):
+                    raise DataError(f"{one}: no such file. Several sources must all be files of one log.")
+            return {"path": list(source), **more}
+        source = source[0]
     if storage.exists(source):
         return {"path": source, **more}
     if re.fullmatch(r"[\w-]+", source):  # a name, not a file's

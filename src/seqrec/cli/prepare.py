@@ -26,9 +26,9 @@ def prepare(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="LOG FOLDER | [FOLDER] [section.key=value ...]",
-            help="A log or a known data set, and the output folder. With --conf: the output folder (by "
-            "default sequences in output.folder), and settings that override the file's.",
+            metavar="LOG... FOLDER | [FOLDER] [section.key=value ...]",
+            help="A log (one file, or several) or a known data set, and the output folder. With --conf: the "
+            "output folder (by default sequences in output.folder), and settings that override the file's.",
         ),
     ] = None,
     conf: Annotated[
@@ -54,6 +54,9 @@ def prepare(
     duplicates: Annotated[str, typer.Option(help="Whether to keep or drop duplicate events.")] = "keep",
     min_item_count: Annotated[int, typer.Option(help="Exclude items with fewer events.")] = 0,
     min_user_count: Annotated[int, typer.Option(help="Exclude users with fewer events.")] = 0,
+    until_stable: Annotated[
+        bool, typer.Option("--until-stable", help="Ask both minima again until nothing changes (the k-core).")
+    ] = False,
 ) -> None:
     """Convert a log to sequences and catalogues on disk, and optionally to tables of samples."""
     from seqrec.experiment import prepare, settings
@@ -65,6 +68,7 @@ def prepare(
         "duplicates": duplicates,
         "min_item_count": min_item_count,
         "min_user_count": min_user_count,
+        "until_stable": until_stable,
         "delimiter": delimiter,
         "encoding": encoding,
         "time_format": time_format,
@@ -84,8 +88,9 @@ def prepare(
             content.setdefault("data", {}).setdefault("folder", data_dir)
         folder = folders[0] if folders else None
     else:
-        if len(given) != 2:
+        if len(given) < 2:
             raise SettingsError("expected a log and a folder, or --conf FILE. See seqrec prepare --help.")
-        content, folder = {"data": data_section(given[0], format, column, data_dir, **more)}, given[1]
+        content = {"data": data_section(given[:-1], format, column, data_dir, **more)}
+        folder = given[-1]
     for line in prepare.prepare_run(settings.RunSettings.of(content, ""), folder, samples):
         print(line)

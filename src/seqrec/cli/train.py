@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 import typer
@@ -16,9 +17,12 @@ from seqrec.cli.options import (
     TimeFormat,
     Where,
     data_section,
+    is_quiet,
     refuse_beside_conf,
 )
 from seqrec.errors import SettingsError
+
+log = logging.getLogger("seqrec")
 
 
 def train(
@@ -27,8 +31,12 @@ def train(
     ] = None,
     conf: Annotated[str | None, typer.Option("--conf", help="YAML file of the run.")] = None,
     data: Annotated[
-        str | None,
-        typer.Option("--data", help="Without --conf: a log, a prepared folder or a known data set."),
+        list[str] | None,
+        typer.Option(
+            "--data",
+            help="Without --conf: a log, a prepared folder or a known data set. Repeatable, for a log of "
+            "several files.",
+        ),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Without --conf: the model.")] = None,
     output: Annotated[
@@ -61,11 +69,11 @@ def train(
     and a table shows what each key became.
     """
     from seqrec import migrate as migrations
-    from seqrec.experiment import train as experiments
+    from seqrec.experiment import settings as experiment_settings
     from seqrec.experiment.settings import RunSettings
     from seqrec.settings import yaml_file
 
-    if (conf is None) == (data is None):
+    if (conf is None) == (not data):
         raise SettingsError(
             "expected either --conf FILE or --data LOG (with --model). See seqrec train --help."
         )
@@ -78,7 +86,7 @@ def train(
             )
         refuse_beside_conf(column, format=format, delimiter=delimiter, encoding=encoding, **rows)
         if migrations.recognise(yaml_file.parse(conf)[0]) is None:
-            content = yaml_file.read(conf, overrides or ())
+            content = experiment_settings.read(conf, overrides or ())
         else:
             migration = migrations.read(conf)
             migration.table().print()
@@ -100,5 +108,14 @@ def train(
     if refit:
         content.setdefault("output", {})["refit"] = True
     settings = RunSettings.of(content, "")
-    _, table = experiments.train(settings, restart=restart)
+    settings.check_names()
+    settings.check_sources()
+    if settings.output.folder is None:
+        log.warning(
+            "No output folder: the model is tested, and then thrown away. --output FOLDER "
+            "(output.folder) keeps it."
+        )
+    from seqrec.experiment import train as experiments  # torch, which takes a while, once all names are right
+
+    _, table = experiments.train(settings, progress=not is_quiet(), restart=restart)
     table.print()

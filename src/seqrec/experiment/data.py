@@ -41,7 +41,9 @@ def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
     interactions = read_log(data)
     if data.min_item_count or data.min_user_count:
         interactions = interactions.filter(
-            min_item_count=data.min_item_count, min_user_count=data.min_user_count
+            min_item_count=data.min_item_count,
+            min_user_count=data.min_user_count,
+            until_stable=data.until_stable,
         )
     return interactions.sequences(tie_order=data.tie_order, seed=data.tie_seed), interactions.source
 
@@ -53,7 +55,7 @@ def read_files(data: DataSettings, split: SplitSettings) -> tuple[Sequences, str
         SettingsError: a setting that would move events from part to part.
     """
     why = "the split's files say which events train, validate and test"
-    refuse_settings(data, ["min_item_count", "min_user_count"], why)
+    refuse_settings(data, ["min_item_count", "min_user_count", "until_stable"], why)
     logs = {
         part: reading.read_log(path, data)
         for part in PARTS
@@ -66,7 +68,15 @@ def read_files(data: DataSettings, split: SplitSettings) -> tuple[Sequences, str
 OF_FILES = tuple(name for name in ReadOptions.model_fields if name not in ("duplicates", "where"))
 
 
-OF_READING = ("duplicates", "where", "min_item_count", "min_user_count", "tie_order", "tie_seed")
+OF_READING = (
+    "duplicates",
+    "where",
+    "min_item_count",
+    "min_user_count",
+    "until_stable",
+    "tie_order",
+    "tie_seed",
+)
 
 
 def refuse_settings(data: DataSettings, names: Iterable[str], why: str) -> None:

@@ -1,11 +1,13 @@
 """What is in a log, and what to beware of: sizes, ties, repeats, cold items, leaks, and whether order matters
 at all.
 
-Does order matter? Each user's events are shuffled, and the 2-grams and 3-grams (items that follow each other
-directly) that several users have in common are counted before and after. What the order of a log tells beyond
-the items in it is lost by shuffling, so a log with sequential structure loses most of them. This is the
-rule-counting test of "Does It Look Sequential?" (Klenitskiy, Volodkevich, Pembek, Vasilev, RecSys 2024, arXiv
-2408.12008) in a simple form: support counts users, not occurrences, and there is no threshold of confidence.
+Does order matter? Half of the users say which 2-grams and 3-grams (items that follow each other directly) are
+common. How often do these occur among the other half, and how often once each user's events are shuffled?
+What the order of a log tells beyond the items in it is lost by shuffling. This follows the rule-counting test
+of "Does It Look Sequential?" (Klenitskiy, Volodkevich, Pembek, Vasilev, RecSys 2024, arXiv 2408.12008), with
+two differences. Occurrences are counted, and not different n-grams: of short sequences shuffling makes more
+different ones (a, b, c has the 2-grams ab and bc; shuffled users have ac, ba, ca and cb too). And the users
+who choose the n-grams are not those who are counted: n-grams that are common by chance would always be lost.
 """
 
 from __future__ import annotations
@@ -26,6 +28,21 @@ if TYPE_CHECKING:
     from seqrec.data.interactions import Interactions
 
 SUPPORT = 5  # users who must have an n-gram for it to count: the paper's threshold
+SUPPORT_OF_HALF = 3  # the same among half of the users
+SHUFFLES = 5  # whose counts are averaged; fewer of a large log
+LITTLE = 0.1  # order matters little where shuffling loses less than this
+FEW = 200  # test queries, below which intervals are too wide to compare models
+DAY = 86_400
+TIES = (
+    "{:.0%} of the events share their second with another of the same user, and {:.0%} of the last items "
+    "hang on the file's order of such ties: results depend on it. Compare with data.tie_order=random; if "
+    "such events are a basket, say which column has it (data.columns.basket_id)."
+)
+COPIES = (
+    "Every event stands {} times in the log: it looks as if files were joined several times. "
+    "data.duplicates=drop keeps one of each."
+)
+EARLY = 10 * 365.25 * DAY  # 1980: earlier than any log
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,8 @@ class DataCheck:
 
     def table(self, title: str = "") -> Table:
         """To print or to write."""
-        return Table(title, ("name", "value", "meaning"), [vars(f) for f in self.findings], self.warnings)
+        rows = [vars(f) for f in self.findings]
+        return Table(title, ("name", "value", "meaning"), rows, self.warnings, notes_first=True)
 
 
 def check(
@@ -111,6 +129,13 @@ def sizes(s: Sequences) -> Iterator[Finding]:
     for name, which, of in (("first_time", np.min, "first"), ("last_time", np.max, "last")):
         time = None if s.times is None else utc(which(s.times))
         yield Finding(name, time, f"the {of} event (UTC)")
+    early = span = None
+    if s.times is not None:
+        early = float((s.times < EARLY).mean())
+        begins, ends = s.offsets[:-1][s.lengths > 0], s.offsets[1:][s.lengths > 0] - 1
+        span = float(np.median(s.times[ends] - s.times[begins]))
+    yield Finding("early_times", early, "share of events before 1980, which may be wrong")
+    yield Finding("spans_median", span, "seconds from a user's first event to the last: the median")
     ratings = np.empty(0) if s.ratings is None else s.ratings[~np.isnan(s.ratings)]
     yield Finding("rating_min", float(ratings.min()) if len(ratings) else None, "the lowest rating")
     yield Finding("rating_max", float(ratings.max()) if len(ratings) else None, "the highest rating")
@@ -155,15 +180,36 @@ def ties(s: Sequences) -> Iterator[Finding]:
     )
 
 
+def warnings_of_order(s: Sequences, random: bool = False) -> Iterator[str]:
+    """What whoever trains on a log must know of its order: ties, baskets, and rows that stand several times.
+
+    Args:
+        random: ties are in a random order already.
+    """
+    measured: dict[str, Any] = {f.name: f.value for f in (*ties(s), *repeats(s))}
+    if measured["copies"]:
+        yield COPIES.format(measured["copies"])
+    if s.baskets is not None:
+        yield (
+            "The log has baskets, whose items have no order: models and splits read them in the file's. "
+            "Compare with data.tie_order=random."
+        )
+    elif (measured["ties"] or 0) > 0.05 and not random:
+        yield TIES.format(measured["ties"], measured["last_item_ties"])
+
+
 def repeats(s: Sequences) -> Iterator[Finding]:
     """Events whose item the user has taken before, and exact duplicates."""
     user = np.repeat(np.arange(s.users), s.lengths)
     pairs = len(distinct(user * len(s.item_catalogue) + s.items))
     yield Finding("repeats", 1 - pairs / s.events, "share of events whose item the user has taken before")
-    duplicates = None
+    duplicates = copies = None
     if s.times is not None:
-        duplicates = s.events - len(distinct(moments(s, s.times) * len(s.item_catalogue) + s.items))
+        event = np.sort(moments(s, s.times) * len(s.item_catalogue) + s.items)
+        counts = np.diff(np.flatnonzero(np.diff(event, prepend=-1, append=-1)))
+        duplicates, copies = s.events - len(counts), int(counts.min()) if counts.min() > 1 else 0
     yield Finding("duplicates", duplicates, "events with the user, item and time of another")
+    yield Finding("copies", copies, "how often every event stands in the log, if more than once; else 0")
 
 
 def held_out(s: Sequences, split: Split | SplitSettings) -> Iterator[Finding]:
@@ -201,23 +247,79 @@ def held_out(s: Sequences, split: Split | SplitSettings) -> Iterator[Finding]:
 
 
 def order(s: Sequences, seed: int) -> Iterator[Finding]:
-    """n-grams that users have in common, before and after shuffling: see the top of the file."""
+    """How often common n-grams occur, before and after shuffling: see the top of the file."""
     rng = np.random.default_rng(seed)
     user = np.repeat(np.arange(s.users), s.lengths)
-    everything = shuffled(s.items, user, rng)
-    only_ties = None if s.times is None else shuffled(s.items, moments(s, np.floor(s.times)), rng)
+    second = None if s.times is None else moments(s, np.floor(s.times))
+    chooses = (rng.random(s.users) < 0.5)[user]
+    times = max(1, min(SHUFFLES, 10_000_000 // s.events))
+    orders = [shuffled(s.items, user, rng) for _ in range(times)]
+    of_ties = [] if second is None else [shuffled(s.items, second, rng) for _ in range(times)]
     for n in (2, 3):
-        before, after = common_ngrams(s.items, user, n), common_ngrams(everything, user, n)
-        yield Finding(f"{n}grams", before, f"different {n}-grams of items that at least {SUPPORT} users have")
+        before, *after = occurrences(s.items, [s.items, *orders, *of_ties], user, chooses, n)
+        everything, ties = after[:times], after[times:]
+        yield Finding(
+            f"{n}grams",
+            common_ngrams(s.items, user, n),
+            f"different {n}-grams of items that at least {SUPPORT} users have",
+        )
+        yield Finding(
+            f"{n}grams_counted",
+            before,
+            f"how often {n}-grams that half of the users choose occur among the others",
+        )
         yield Finding(
             f"{n}grams_lost",
-            1 - after / before if before else None,
-            "share of them lost by shuffling each user's events: near 1, order matters",
+            1 - float(np.mean(everything)) / before if before else None,
+            f"share of the occurrences of common {n}-grams lost by shuffling each user's events: "
+            "near 0, order tells nothing; near 1, much",
         )
-        lost = 1 - common_ngrams(only_ties, user, n) / before if only_ties is not None and before else None
         yield Finding(
-            f"{n}grams_lost_in_ties", lost, "share of them lost by shuffling only events of the same second"
+            f"{n}grams_lost_in_ties",
+            1 - float(np.mean(ties)) / before if ties and before else None,
+            "share of them lost by shuffling only events of the same second",
         )
+
+
+def occurrences(
+    items: np.ndarray, orders: list[np.ndarray], user: np.ndarray, chooses: np.ndarray, n: int
+) -> list[int]:
+    """How often each order of the events has n-grams that are common in ``items``.
+
+    Either half of the users chooses them (``SUPPORT_OF_HALF`` of its users have them) for the other half,
+    which is counted; the sum of both.
+
+    Args:
+        items: (events,) in their own order.
+        orders: arrays (events,), the items of each user in other orders.
+        user: (events,) whose event, ascending.
+        chooses: (events,) whether the user is of the first half.
+    """
+    begin = np.arange(max(0, len(items) - n + 1))
+    begin = begin[user[begin] == user[begin + n - 1]] if len(begin) else begin
+    span, first = int(items.max(initial=0)) + 1, chooses[begin]
+    # a number an n-gram; of huge catalogues it wraps, and two n-grams in billions may share one
+    powers = np.array([pow(span, n - 1 - step, 1 << 64) for step in range(n)], dtype=np.uint64)
+
+    def numbers(of: np.ndarray) -> np.ndarray:
+        found = np.zeros(len(begin), dtype=np.uint64)
+        for step in range(n):
+            found += of[begin + step].astype(np.uint64) * powers[step]
+        return found
+
+    own, found = numbers(items), [0] * len(orders)
+    others = [own if of is items else numbers(of) for of in orders]
+    for half in (first, ~first):
+        # once a user: sorted by n-gram, then user
+        by = np.lexsort((user[begin][half], own[half]))
+        run, who = own[half][by], user[begin][half][by]
+        new = np.ones(len(run), dtype=bool)
+        new[1:] = (np.diff(run) != 0) | (np.diff(who) != 0)
+        known, count = np.unique(run[new], return_counts=True)
+        known = known[count >= SUPPORT_OF_HALF]
+        for index, other in enumerate(others):
+            found[index] += int(np.isin(other[~half], known).sum())
+    return found
 
 
 def shuffled(items: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -248,25 +350,56 @@ def common_ngrams(items: np.ndarray, user: np.ndarray, n: int, support: int = SU
 
 
 def warnings(value: dict[str, Any]) -> Iterator[str]:
-    """What to beware of, in words, given the values of the findings by name."""
+    """What to beware of, in words, most important first, given the values of the findings by name."""
+    lost, sessions = value["2grams_lost"], value["spans_median"]
+    times = value["first_time"] is not None
     if (value["ties"] or 0) > 0.05:
+        yield TIES.format(value["ties"], value["last_item_ties"])
+    if value["copies"]:
+        yield COPIES.format(value["copies"])
+    elif value["duplicates"]:
         yield (
-            "Many events share their second: results depend on the order of ties. "
-            "State the rule, and compare with a random order."
+            f"{value['duplicates']:,} events are exact duplicates (user, item and time): "
+            "data.duplicates=drop keeps one of each."
         )
-    if value["first_time"] is None:
+    if not times:
         yield "No times: splits in time are impossible, and leaks from the future cannot be measured."
-    if value["duplicates"]:
-        yield "Some events are exact duplicates: decide whether to keep or drop them."
+    elif value["early_times"]:
+        yield (
+            f"{value['early_times']:.0%} of the events are before 1980 (the first: {value['first_time']}): "
+            "the times may be no seconds since 1970, or missing ones were written as 0. Check the column, "
+            "or leave it out with --column timestamp=."
+        )
     if (value["repeats"] or 0) > 0.1:
         yield (
-            "Users return to items: filtering seen items hides right answers; "
-            "also look at unfiltered results."
+            f"Users return to items ({value['repeats']:.0%} of the events): filtering seen items hides right "
+            "answers. Also look at unfiltered results (evaluate.filter_seen=false)."
         )
-    if (value.get("leave_one_out.later") or 0) > 0.05:
-        yield "Leave-one-out trains on events later than those it tests: also use a split in time."
-    if value["2grams_lost"] is not None and value["2grams_lost"] < 0.5:
+    wrong = bool(value["early_times"])
+    if sessions is not None and sessions < DAY and value["length_median"] <= 20 and not wrong:
         yield (
-            "Shuffling loses less than half of the common 2-grams: order matters little here, and "
-            "sequential models may gain little."
+            "Most users come for less than a day and have few events: they are sessions rather than people. "
+            "split.name=session_temporal trains on earlier sessions and tests on later ones."
         )
+    elif (value.get("leave_one_out.later") or 0) > 0.05:
+        yield (
+            f"Leave-one-out trains on events later than those it tests ({value['leave_one_out.later']:.0%}): "
+            "also use a split in time (split.name=global_temporal)."
+        )
+    for name, queries in value.items():
+        if name.endswith(".test_queries") and queries is not None and queries < FEW:
+            split = name.removesuffix(".test_queries")
+            yield (
+                f"{split} has only {queries:,} test queries, too few to tell models apart. Take another "
+                "split, or ask about more events (last_n with split.n, user_holdout, or an earlier "
+                "split.test_cut)."
+            )
+    if lost is None:
+        yield "No items that follow each other are common among users: whether order matters cannot be told."
+    elif lost < LITTLE or lost * value["2grams_counted"] < 3 * value["2grams_counted"] ** 0.5:
+        yield (
+            f"Shuffling loses {max(0.0, lost):.0%} of the common 2-grams, no more than chance may: "
+            "order matters little here, and sequential models may gain little."
+        )
+    else:
+        yield f"Order matters: shuffling loses {lost:.0%} of the common 2-grams."

@@ -61,5 +61,5 @@ def fit_again(
     """Fits a fresh model on more events, for as many epochs as an earlier fit chose, at the rates that those
     had, and validates nothing."""
     chosen = {"stop_after": report.best_epoch, "schedule_epochs": report.schedule_epochs}
-    again = on.model_copy(update={**chosen, "checkpoint": checkpoint})
+    again = on.model_copy(update={**chosen, "checkpoint": checkpoint, "earlier_epochs": None})
     return recipe.make().fit(split.without_test(), again)

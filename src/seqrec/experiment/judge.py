@@ -12,10 +12,9 @@ from seqrec.evaluation import evaluation as asking
 from seqrec.evaluation.evaluation import Evaluation
 from seqrec.experiment import protocol as protocols
 from seqrec.experiment.data import read_split
-from seqrec.experiment.settings import DataSettings, RunSettings, upgraded
+from seqrec.experiment.settings import DataSettings, RunSettings, read_run
 from seqrec.models.model import Model
 from seqrec.splitting import Split
-from seqrec.storage import marker
 from seqrec.tables import Table
 
 log = logging.getLogger("seqrec")
@@ -61,16 +60,26 @@ def evaluate(
         SettingsError: not the output folder of a run, a log for a run that has none, or data that has changed
             since.
     """
-    path = storage.join(folder, "run.json")
     if topk_path is not None:
         storage.check_file(topk_path, lists.SUFFIXES)
-    if not storage.exists(path):
-        raise SettingsError(
-            f"{folder}: expected the output folder of `seqrec train` (with a run.json). Train with "
-            "--output first."
-        )
-    content = upgraded(marker.read(path, "Train it again with --restart"))
-    RunSettings.of(content, path)
+    _, split, tested = again(folder, data_folder, filter_seen, data_path)
+    if topk_path is not None:
+        lists.write(tested.ranks, split, topk_path, tested.filter_seen)
+    return tested.table(RunSettings.of(read_run(folder), "").evaluate.metrics)
+
+
+def again(
+    folder: str,
+    data_folder: str | None = None,
+    filter_seen: bool | None = None,
+    data_path: str | None = None,
+) -> tuple[Model, Split, Evaluation]:
+    """The model of a run's output folder, the split that it was trained on, and its test; as ``evaluate``.
+
+    Raises:
+        SettingsError: as ``evaluate``.
+    """
+    content = read_run(folder)
     if data_folder is not None:
         content.setdefault("data", {})["folder"] = data_folder
     if data_path is not None:
@@ -91,10 +100,8 @@ def evaluate(
             f"{folder}: its model was trained on the split {trained_on}; the data gives {split.hash} now. "
             "Train again: the data has changed."
         )
-    tested = ask(model, split, run.evaluate.metrics, filters if filter_seen is None else filter_seen)
-    if topk_path is not None:
-        lists.write(tested.ranks, split, topk_path, tested.filter_seen)
-    return tested.table(run.evaluate.metrics)
+    filters = filters if filter_seen is None else filter_seen
+    return model, split, ask(model, split, run.evaluate.metrics, filters)
 
 
 def judge(

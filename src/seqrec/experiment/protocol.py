@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
 from seqrec import storage
 from seqrec.data.catalogue import Catalogue
@@ -21,6 +21,7 @@ from seqrec.evaluation import metrics
 from seqrec.evaluation.metrics import MetricName
 from seqrec.settings import yaml_file
 from seqrec.settings.base import Settings
+from seqrec.sources.options import ReadOptions
 from seqrec.splitting import SplitSettings
 from seqrec.splitting.split import Split
 
@@ -43,6 +44,12 @@ class DataSettings(Settings):
     """Items with fewer events are left out, with their events."""
     min_user_count: int = Field(0, ge=0)
     """Users with fewer events are left out."""
+    until_stable: bool = False
+    """Whether both minima are asked again until nothing changes (the k-core); by default once, items
+    first."""
+    read: ReadOptions = ReadOptions()
+    """How a log of your own is read: ``columns``, ``format``, ``delimiter``, ``encoding``, ``duplicates``;
+    and the tables beside it, ``items`` (titles ...) and ``users``, which are looked for where the log is."""
     largest_user_id: int | None = None
     """Only users up to this id train and are asked; the candidates stay those of the whole data."""
     _beside: str | None = PrivateAttr(None)
@@ -68,14 +75,24 @@ class DataSettings(Settings):
             )
         return found
 
+    def read_beside(self, path: str) -> ReadOptions:
+        """How the log at that path is read, with the places of the tables beside it."""
+        tables = {}
+        for kind in ("items", "users"):
+            name = getattr(self.read, kind)
+            if isinstance(name, str) and not storage.exists(name):
+                tables[kind] = storage.sibling(path, name)
+        return self.read.model_copy(update=tables)
+
 
 class Selection(Settings):
     """How settings and epochs are chosen."""
 
     metric: str = "ndcg@10"
-    """Validation metric by which settings and epochs are chosen."""
+    """Validation metric by which settings and epochs are chosen; a protocol's first headline metric if
+    nothing is said."""
     filter_seen: bool = True
-    """Whether it filters what a user has seen."""
+    """Whether it filters what a user has seen; as the protocol's headline if nothing is said."""
 
 
 class Variant(Settings):
@@ -121,6 +138,18 @@ class Protocol(Settings):
     epochs."""
     split_hash: str | None = None
     """Hash of the split that the data must give; None for a protocol whose hash is not known yet."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _selects_as_it_tests(cls, content: Any) -> Any:
+        """What ``select`` does not say is as in the headline: its first metric, its filter."""
+        if not isinstance(content, dict) or not isinstance(content.get("select", {}), dict):
+            return content
+        headline = content.get("headline") or ["ndcg@10"]
+        usual = {"filter_seen": content.get("filter_seen", True)}
+        if isinstance(headline, list) and isinstance(headline[0], str):
+            usual["metric"] = headline[0]
+        return {**content, "select": {**usual, **content.get("select", {})}}
 
     @property
     def other(self) -> str:
@@ -181,18 +210,29 @@ def read_protocol(name: str | Path) -> Protocol:
 
 
 def read_sequences(data: DataSettings, ties: TieOrder, data_dir: str | None) -> tuple[Sequences, str]:
-    """The sequences of a protocol's data, and where they came from."""
+    """The sequences of a protocol's data, and where they came from.
+
+    Raises:
+        SettingsError: ``data.read`` beside a known data set.
+        DataError: the data cannot be found or read.
+    """
     from seqrec import sources
     from seqrec.sources import movielens_1m, reading
 
     if "." in data.name:
-        log = reading.read_log(data.log_path(data_dir))
+        path = data.log_path(data_dir)
+        log = reading.read_log(path, data.read_beside(path))
+    elif data.read != ReadOptions():
+        raise SettingsError(
+            f"data.read: cannot be given, since {data.name} is a known data set, which has its own. "
+            "Leave it out."
+        )
     else:
         log = sources.load(data.name, data_dir=data_dir)
     if data.form == "benchmark":
         log = movielens_1m.benchmark_log(log)
     if data.min_item_count or data.min_user_count:
-        log = log.filter(min_item_count=data.min_item_count, min_user_count=data.min_user_count)
+        log = log.filter(data.min_item_count, data.min_user_count, data.until_stable)
     sequences = log.sequences(tie_order=ties)
     if data.largest_user_id is not None:
         ids = sequences.user_catalogue.ids.cast(int)

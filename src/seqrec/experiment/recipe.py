@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqrec import models
 from seqrec.errors import SettingsError, shown
-from seqrec.models.model import Model
+
+if TYPE_CHECKING:  # it imports torch
+    from seqrec.models.model import Model
 
 
 @dataclass(frozen=True)

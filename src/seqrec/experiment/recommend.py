@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import re
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from seqrec import models, storage
 from seqrec.data.catalogue import Catalogue
 from seqrec.errors import SettingsError
+from seqrec.experiment import keys
+from seqrec.experiment import protocol as protocols
 from seqrec.experiment.data import OF_FILES, read_sequences, refuse_settings
 from seqrec.experiment.recipe import Recipe
-from seqrec.experiment.settings import DataSettings
-from seqrec.models.model import Model
+from seqrec.experiment.settings import DataSettings, read_run
 from seqrec.tables import Table
+
+if TYPE_CHECKING:  # it imports torch
+    from seqrec.models.model import Model
 
 log = logging.getLogger("seqrec")
 
@@ -24,7 +30,11 @@ KNOW_ALL = ("everything", "refit")
 
 
 def open_or_train(
-    source: str, model_name: str | None, data: dict[str, Any], save: str | None = None
+    source: str,
+    model_name: str | None,
+    data: dict[str, Any],
+    save: str | None = None,
+    progress: bool = True,
 ) -> Model:
     """The model in a folder; or one trained on a log just now (sasrec if none is named), and kept in ``save``
     if that is given.
@@ -32,25 +42,38 @@ def open_or_train(
     Raises:
         SettingsError: something that only a log has use for, beside a model.
     """
-    for folder in (source, storage.join(source, "serving"), storage.join(source, "model")):
-        if storage.exists(storage.join(folder, "model.json")):
-            for option, given in (("model", model_name), ("save", save)):
-                if given:
-                    raise SettingsError(
-                        f"{option}: cannot be given, since {source} is a trained model. Got {given!r}. "
-                        "Leave it out, or name a log."
-                    )
-            refuse_settings(
-                DataSettings.of(data, "data"), [*OF_FILES, "where"], f"{source} is a trained model"
-            )
-            return models.load(folder)
+    folder = models.folder_of(source)
+    if folder is not None:
+        for option, given in (("model", model_name), ("save", save)):
+            if given:
+                raise SettingsError(
+                    f"{option}: cannot be given, since {source} is a trained model. Got {given!r}. "
+                    "Leave it out, or name a log."
+                )
+        refuse_settings(DataSettings.of(data, "data"), [*OF_FILES, "where"], f"{source} is a trained model")
+        return models.load(folder)
+    keys.check({"name": model_name or "sasrec"})
     if save is not None:
         storage.check_folder(save)
     sequences, _ = read_sequences(DataSettings.of(data, "data"))
-    model = Recipe({"name": model_name or "sasrec"}).make().fit(sequences)
+    model = Recipe({"name": model_name or "sasrec"}).make().fit(sequences, progress=progress)
     if save is not None:
         model.save(save)
     return model
+
+
+def filters_seen(source: str) -> bool:
+    """Whether a run's test leaves out what a user has seen, told from the run.json in its folder, or beside
+    its model; True where there is none."""
+    beside = [storage.parent(source)] if Path(source).name in ("model", "serving") else []
+    for folder in (source, *beside):
+        if storage.exists(storage.join(folder, "run.json")) and models.folder_of(source) is not None:
+            content = read_run(folder)
+            own = (content.get("evaluate") or {}).get("filter_seen")
+            if own is None and content.get("protocol") is not None:
+                own = protocols.read_protocol(content["protocol"]).filter_seen
+            return True if own is None else bool(own)
+    return True
 
 
 def recommend(
@@ -69,10 +92,7 @@ def recommend(
     """
     assert model.item_catalogue is not None
     if sequences is not None:
-        histories = [
-            _typed([part.strip() for part in text.split(",") if part.strip()], model.item_catalogue)
-            for text in sequences
-        ]
+        histories = [_typed(_parts(text), model.item_catalogue) for text in sequences]
         frame = model.recommend(histories, k=k, filter_seen=filter_seen, on_unknown=on_unknown)
     else:
         if model.sequences is None:
@@ -99,10 +119,26 @@ def recommend(
 def _typed(ids: list[str], catalogue: Catalogue) -> list[Any]:
     """Ids from the command line as the catalogue has them; text that is no number stays text, and so is
     unknown."""
-    if not catalogue.ids.dtype.is_integer():
+    if catalogue.ids.dtype.is_integer():
+        whole = [re.fullmatch(r"(-?[0-9]+)(\.0+)?", text.strip()) for text in ids]
+        return [text if match is None else int(match[1]) for text, match in zip(ids, whole)]
+    if all(text == text.strip() for text in ids):
         return list(ids)
-    whole = [re.fullmatch(r"(-?[0-9]+)(\.0+)?", text) for text in ids]
-    return [text if match is None else int(match[1]) for text, match in zip(ids, whole)]
+    known = set(catalogue.ids)
+    return [text if text in known else text.strip() for text in ids]
+
+
+def _parts(text: str) -> list[str]:
+    """The ids of a history as a row of CSV: one that has a comma stands in quotes, and a quote within those
+    is doubled, as ``5,"a,b","say ""hi\"\"\""``."""
+    try:
+        rows = list(csv.reader([text], skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise SettingsError(
+            f"--sequence: expected ids with commas between them, as a,b,c; one with a comma or a quote in it "
+            f'stands in quotes, as \'"a,b","say ""hi"""\'. Got {text!r} ({error}).'
+        ) from error
+    return [part for row in rows for part in row if part.strip()]
 
 
 def table_of(frame: pl.DataFrame) -> Table:

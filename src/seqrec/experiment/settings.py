@@ -3,28 +3,30 @@ before any data is read."""
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from seqrec import storage
-from seqrec.errors import SettingsError
-from seqrec.evaluation import lists
+from seqrec import sources, storage
+from seqrec.errors import DataError, SettingsError, did_you_mean
 from seqrec.evaluation.metrics import MetricName
+from seqrec.experiment import keys
 from seqrec.experiment import protocol as protocols
 from seqrec.experiment.recipe import Recipe
-from seqrec.models.model import Model
 from seqrec.samples.tables import SampleSettings
 from seqrec.settings import yaml_file
 from seqrec.settings.base import Settings
 from seqrec.sources.options import ReadOptions
 from seqrec.splitting import SplitSettings
-from seqrec.training import loss as losses
-from seqrec.training.device import choose_device
+from seqrec.storage import marker
 from seqrec.training.options import FitSettings
+
+if TYPE_CHECKING:  # it imports torch
+    from seqrec.models.model import Model
 
 log = logging.getLogger("seqrec")
 
@@ -48,6 +50,9 @@ class DataSettings(ReadOptions):
     """Items with fewer events are left out."""
     min_user_count: int = Field(0, ge=0)
     """Users with fewer events are left out."""
+    until_stable: bool = False
+    """Whether both minima are asked again until nothing changes (the k-core); by default once, items
+    first."""
     tie_order: Literal["file", "random"] = "file"
     """Order of a user's events of the same second."""
     tie_seed: int = Field(0, ge=0, lt=2**42)
@@ -111,7 +116,7 @@ class RunSettings(Settings):
     @classmethod
     def read(cls, path: str | Path, overrides: Iterable[str] = ()) -> RunSettings:
         """From a YAML file (local or remote), with overrides such as ``train.epochs=3``."""
-        return cls.of(yaml_file.read(path, overrides), "")
+        return cls.of(read(path, overrides), "")
 
     def check(self) -> Model:
         """The untrained model, after everything in the run has been checked that can be checked without data.
@@ -119,10 +124,11 @@ class RunSettings(Settings):
         Raises:
             SettingsError: says the section and key, what was expected and what came.
         """
-        self.check_data()
+        from seqrec.evaluation import lists
+        from seqrec.training.device import choose_device
+
+        self.check_names()
         choose_device(self.fit.device)
-        if self.output.folder is not None:
-            storage.check_folder(self.output.folder)
         if self.evaluate.topk is not None:
             storage.check_file(self.evaluate.topk, lists.SUFFIXES)
         if self.output.refit and self.output.folder is None:
@@ -131,6 +137,36 @@ class RunSettings(Settings):
                 "events. Got none."
             )
         return self.recipe().make()
+
+    def check_names(self) -> None:
+        """Checks what can be checked at once: without data, and without the model's own file.
+
+        Raises:
+            SettingsError: as ``check``.
+        """
+        self.check_data()
+        keys.check(self.model, self.loss, self.negatives, self.train, self.features)
+        if self.output.folder is not None:
+            storage.check_folder(self.output.folder)
+
+    def check_sources(self) -> None:
+        """Checks, before any is opened, that the log and the tables beside it are there.
+
+        Raises:
+            SettingsError: an unknown data set.
+            DataError: a file that does not exist.
+        """
+        if self.data.name is not None and self.data.name not in sources.DATASETS:
+            raise SettingsError(
+                f"data.name: {self.data.name!r} is no known data "
+                f"set.{did_you_mean(self.data.name, sources.DATASETS)} A log of your own is data.path."
+            )
+        paths = [self.data.path] if isinstance(self.data.path, str) else self.data.path or []
+        if not any(storage.is_folder(path) for path in paths):  # a prepared one refuses tables beside it
+            paths = [*paths, *(one for one in (self.data.items, self.data.users) if one is not None)]
+        for path in paths:
+            if not storage.is_remote(path) and not storage.exists(path):
+                raise DataError(f"{path}: no such file.")
 
     def recipe(self) -> Recipe:
         """Which model."""
@@ -183,11 +219,51 @@ class RunSettings(Settings):
                 storage.check_path(given, f"data.{name}")
 
 
+def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """The content of a run file with overrides.
+
+    Where they switch to a loss that compares with the whole catalogue, the file's own section ``negatives``
+    is left out, and a log line says so.
+    """
+    overrides = list(overrides)
+    content = yaml_file.read(path)
+    before = copy.deepcopy(content)
+    for override in overrides:
+        yaml_file.apply_override(content, override)
+    switched = any(content.get(section) != before.get(section) for section in ("model", "loss"))
+    if switched and "negatives" in before and content.get("negatives") == before["negatives"]:
+        name = keys.loss_without_negatives(content.get("model"), content.get("loss"))
+        if name is not None:
+            log.info("negatives: unused, since the loss %s compares with the whole catalogue.", name)
+            del content["negatives"]
+    return content
+
+
+def read_run(folder: str) -> dict[str, Any]:
+    """What the run.json in an output folder says, as this version writes it.
+
+    Raises:
+        SettingsError: there is none, or one with an unknown or wrong setting.
+        DataError: it is no JSON object, or was changed after it was written.
+    """
+    path = storage.join(folder, "run.json")
+    if not storage.exists(path):
+        raise SettingsError(
+            f"{folder}: expected the output folder of `seqrec train` (with a run.json). Train with "
+            "--output first."
+        )
+    content = upgraded(marker.read(path, "Train it again with --restart"))
+    RunSettings.of(content, path)
+    return content
+
+
 def upgraded(content: dict[str, Any]) -> dict[str, Any]:
     """A run.json, or the settings of a result file, as this version writes it, whichever version did.
 
     Seed, device and precision were settings of training once, and a loss listed the options of all losses.
     """
+    from seqrec.training import loss as losses
+
     if isinstance(loss := content.get("loss"), dict):
         content = {**content, "loss": losses.upgraded(loss)}
     if not isinstance(content.get("train") or {}, dict) or not isinstance(content.get("fit", {}), dict):

@@ -31,6 +31,7 @@ from seqrec.errors import SeqrecError, SettingsError, masked
 from seqrec.evaluation import lists
 from seqrec.experiment import fitting, judge
 from seqrec.experiment.data import read_split
+from seqrec.experiment.data_check import warnings_of_order
 from seqrec.experiment.protocol import read_protocol
 from seqrec.experiment.recipe import Recipe
 from seqrec.experiment.settings import RunSettings, upgraded
@@ -48,7 +49,8 @@ AGAIN = "Train with --restart (restart=True) to replace the run"
 def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tuple[Model, Table]:
     """Trains (again, on training and validation events, where the protocol says so) and tests, and writes
     what ``output`` asks for. Where the output folder has a checkpoint of the
-    same run, it goes on from there.
+    same run, it goes on from there. A finished run goes on too if ``train.epochs`` is raised: the schedule of
+    rates is then that of the new number, so that a rate that had fallen rises again.
 
     Args:
         restart: train anew, and replace what is in the output folder.
@@ -63,13 +65,12 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
     folder = run.output.folder
     if folder is None:
         return _train(run, progress, restart)
-    if not restart:
-        _check_is_ours(run, folder)
+    earlier_epochs = None if restart else _check_is_ours(run, folder)
     if storage.is_remote(folder):
         log.info("%s: a remote folder cannot be locked; see that nothing else writes into it", folder)
     with lock.held(folder):
         try:
-            return _train(run, progress, restart)
+            return _train(run, progress, restart, earlier_epochs)
         except KeyboardInterrupt:
             if storage.exists(storage.join(folder, "checkpoint.safetensors")):
                 log.warning("Stopped. The same command goes on from the last complete epoch, in %s.", folder)
@@ -78,10 +79,17 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
             raise
 
 
-def _train(run: RunSettings, progress: bool, restart: bool) -> tuple[Model, Table]:
+def _train(
+    run: RunSettings, progress: bool, restart: bool, earlier_epochs: int | None = None
+) -> tuple[Model, Table]:
     split, source, filter_seen = read_split(run)
     s = split.sequences
     log.info("%s: %d users, %d items, %d events", masked(source), s.users, len(s.item_catalogue), s.events)
+    random = run.data.tie_order == "random" or (
+        run.protocol is not None and read_protocol(run.protocol).ties == "random"
+    )
+    for warning in warnings_of_order(s, random):
+        log.warning("%s", warning)
     log.info(
         "%d events train, %d queries validate, %d test",
         split.train_events.sum(),
@@ -92,7 +100,9 @@ def _train(run: RunSettings, progress: bool, restart: bool) -> tuple[Model, Tabl
     checkpoint = None if folder is None else storage.join(folder, "checkpoint.safetensors")
     if checkpoint is not None and restart:
         storage.remove(checkpoint)
-    on = FitOptions(**run.fit.model_dump(), progress=progress, checkpoint=checkpoint)
+    on = FitOptions(
+        **run.fit.model_dump(), progress=progress, checkpoint=checkpoint, earlier_epochs=earlier_epochs
+    )
     retrain = run.protocol is not None and read_protocol(run.protocol).retrain
     fitted = fitting.fit(run.recipe(), split, on, retrain)
     model = fitted.final
@@ -162,14 +172,29 @@ def _masked(value: Any) -> Any:
     return masked(value) if isinstance(value, str) else value
 
 
-def _check_is_ours(run: RunSettings, folder: str) -> None:
+def _check_is_ours(run: RunSettings, folder: str) -> int | None:
+    """Checks that a folder has no other run.
+
+    Returns:
+        the epochs that the run there had, if it has now more; else None.
+    """
     path = storage.join(folder, "run.json")
     if not storage.exists(path):
-        return
+        return None
     there, ours = upgraded(marker.read(path, AGAIN)), upgraded(_described(run))
     RunSettings.of(there, path)
     for one in (there, ours):  # another device may go on, and what is not said is as it is by default
         one["fit"] = {**FitSettings().model_dump(), **one.get("fit", {}), "device": "auto"}
+    earlier = None
+    if ours.get("model") == there.get("model") and there.get("train") != ours.get("train"):
+        epochs = [
+            RunSettings.of(one, "").recipe().make().configuration()["train"].pop("epochs")
+            for one in (there, ours)
+        ]
+        if epochs[0] < epochs[1]:
+            earlier = epochs[0]
+            for one in (there, ours):
+                one["train"] = {k: v for k, v in (one.get("train") or {}).items() if k != "epochs"} or None
     for section in ("protocol", "data", "split", "model", "loss", "negatives", "train", "fit", "features"):
         if there.get(section) != ours.get(section):
             raise SettingsError(
@@ -177,6 +202,7 @@ def _check_is_ours(run: RunSettings, folder: str) -> None:
                 f"Got {ours.get(section)}. "
                 "Name another folder, or train with --restart (restart=True) to replace it."
             )
+    return earlier
 
 
 def refit(recipe: Recipe, report: FitReport, whole: Split, folder: str, on: FitOptions) -> None:

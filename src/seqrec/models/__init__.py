@@ -4,11 +4,15 @@ package (``seqrec.settings.names``)."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from seqrec import storage
 from seqrec.errors import SettingsError
-from seqrec.models.model import Model
 from seqrec.serving import artifact
 from seqrec.settings import names
+
+if TYPE_CHECKING:  # it imports torch, and the names alone need none
+    from seqrec.models.model import Model
 
 MODELS: dict[str, str] = {
     "popularity": "seqrec.models.popularity:Popularity",
@@ -31,14 +35,26 @@ def get(name: str) -> type[Model]:
     Raises:
         SettingsError: there is no model of that name; says which is nearest.
     """
+    from seqrec.models.model import Model
+
     found = names.resolve("model", name, MODELS)
     if not (isinstance(found, type) and issubclass(found, Model)):
         raise SettingsError(f"model {name}: expected a subclass of seqrec.Model. Got {found!r}.")
     return found
 
 
+def folder_of(folder: str | Path) -> str | None:
+    """Where the model of a folder is: in itself; or, of the output folder of a run, in ``serving`` (fitted on
+    all events) or else ``model``. None if it has none."""
+    places = (str(folder), storage.join(folder, "serving"), storage.join(folder, "model"))
+    return next((one for one in places if storage.exists(storage.join(one, "model.json"))), None)
+
+
 def load(folder: str | Path, device: str = "auto") -> Model:
     """A model that was saved with ``model.save(folder)``, of whichever kind.
+
+    Of the output folder of ``seqrec train`` it is the one in ``serving`` (fitted on all events, with
+    ``--refit``), or else the one that was tested, in ``model``.
 
     One from outside the package is saved as ``package.module:Name``, and that module is imported, which runs
     it: load only what you trust. Of shipped models nothing in the folder is ever run.
@@ -53,4 +69,4 @@ def load(folder: str | Path, device: str = "auto") -> Model:
     from seqrec.training.device import choose_device
 
     where = choose_device(device)
-    return artifact.load(folder, lambda found: get(found.name).of(found, where))
+    return artifact.load(folder_of(folder) or folder, lambda found: get(found.name).of(found, where))

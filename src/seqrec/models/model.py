@@ -97,6 +97,9 @@ class Model(ABC):
         Args:
             state: named arrays of any shape, (...).
             items, users: how many of each it was trained on.
+
+        Raises:
+            DataError: the arrays are none of such a model.
         """
 
     def configuration(self) -> dict[str, Any]:
@@ -108,6 +111,8 @@ class Model(ABC):
         self,
         data: Split | Sequences | Interactions | pl.DataFrame | Any,
         on: FitOptions | None = None,
+        *,
+        columns: Mapping[str, str | int | None] | None = None,
         **changes: Unpack[FitChanges],
     ) -> Self:
         """Learns from a log, or from the training part of a split.
@@ -119,17 +124,19 @@ class Model(ABC):
                 users nothing is held out, and all epochs are trained.
             on: seed, device, checkpoint and the like (``seqrec.training.options.FitOptions``). A model
                 ignores what it has no use for.
+            columns: of a frame: which column is which, ``{"user_id": "client", "item_id": "sku"}``, as in
+                ``Interactions.from_frame``.
             changes: fields of ``FitOptions`` that replace those of ``on``: ``fit(log, seed=1)``.
 
         Returns:
             the model itself.
 
         Raises:
-            SettingsError: an unknown option, or one out of range.
+            SettingsError: an unknown option, or one out of range; columns of what is no frame.
             TrainingError: no training event, or training cannot go on.
         """
         on = self._options(on, changes)
-        split = self._as_split(data)
+        split = self._as_split(data, columns)
         if not split.train_events.any():
             raise TrainingError(
                 "data: expected at least one training event. Got none; check the split's cut and the filters."
@@ -184,11 +191,16 @@ class Model(ABC):
         ).hexdigest()[:16]
 
     @staticmethod
-    def _as_split(data: Any) -> Split:
+    def _as_split(data: Any, columns: Mapping[str, str | int | None] | None = None) -> Split:
+        if columns is not None and isinstance(data, Split | Sequences | Interactions):
+            raise SettingsError(
+                f"columns: expected a frame, whose columns have names. Got {type(data).__name__}. "
+                "Leave it out."
+            )
         if isinstance(data, Split):
             return data
         if not isinstance(data, Sequences):
-            data = data if isinstance(data, Interactions) else Interactions.from_frame(data)
+            data = data if isinstance(data, Interactions) else Interactions.from_frame(data, columns)
             data = data.sequences()
         return everything(data)
 

@@ -5,6 +5,7 @@ One loop trains them all, with any loss and any sampler of negatives.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -281,8 +282,17 @@ class NeuralModel(Model):
             self.name,
             self.fingerprint(split, on),
             on,
+            self._earlier_fingerprint(split, on),
         )
         self.fit_report = replace(report, precision="bfloat16" if bfloat16 else "float32")
+
+    def _earlier_fingerprint(self, split: Split, on: FitOptions) -> str | None:
+        """Of the same fit with the number of epochs that it had before; None if it had none."""
+        if on.earlier_epochs is None:
+            return None
+        other = copy.copy(self)
+        other.train = self.train.model_copy(update={"epochs": on.earlier_epochs})
+        return other.fingerprint(split, on)
 
     def state(self) -> dict[str, np.ndarray]:
         assert self.popularity is not None
@@ -358,10 +368,8 @@ def _warn_of_repeats(ranks: np.ndarray, split: Split) -> bool:
     if missed.mean() > 0.5:
         log.warning(
             "train.filter_seen: %.0f%% of the validation targets are items that their users have taken "
-            "before, and count as misses, since the "
-            "filter leaves out what was seen. If people are to get such items again, set it to False, and "
-            "filter_seen where you test and "
-            "recommend, too.",
+            "before, and count as misses, since the filter leaves out what was seen. If people are to get "
+            "such items again, set it to False, and filter_seen where you test and recommend, too.",
             100 * missed.mean(),
         )
     return bool(missed.mean() > 0.5)

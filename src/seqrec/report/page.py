@@ -64,7 +64,9 @@ def table(group: Group, models: list[str]) -> str:
         body.append(f'<tr data-model="{escape(row["model"])}">{"".join(cells)}</tr>')
     notes = "".join(f"<li>{inline(note.removeprefix('- '))}</li>" for note in source.notes)
     rows = f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
-    return f'<div class="scroll"><table>{rows}</table></div><ul class="notes">{notes}</ul>'
+    scroll = '<div class="scroll" tabindex="0" role="region" aria-label="Table, scrolls sideways">'
+    hint = '<p class="sideways">The table is wider than the screen: scroll it sideways.</p>'
+    return f'{hint}{scroll}<table>{rows}</table></div><ul class="notes">{notes}</ul>'
 
 
 def inline(text: str) -> str:
@@ -117,9 +119,15 @@ def examples(group: Group, models: list[str], most: int = 4) -> str:
     return f"<h3>A few recommendations</h3><p class=quiet>{note}</p>{''.join(parts)}"
 
 
-def section(group: Group) -> str:
-    """One protocol's section: title, table, plots and a few recommendations."""
-    models = [row.model for row in group.rows]
+def section(group: Group, everyone: list[str] | None = None) -> str:
+    """One protocol's section: title, table, plots and a few recommendations.
+
+    Args:
+        everyone: the models of the whole page, whose places give the colours, so that one model has the same
+            everywhere.
+    """
+    own = [row.model for row in group.rows]
+    models = own if everyone is None else everyone
     filters = "seen items filtered" if group.filter_seen else "seen items not filtered"
     key = group.headline[0]
     drawn = [
@@ -150,7 +158,7 @@ def section(group: Group) -> str:
             f"{key}; further right, more of the items are recommended to anyone.",
         ),
     ]
-    legend = "".join(f"<span>{dot(models, model)}{escape(model)}</span>" for model in models)
+    legend = "".join(f"<span>{dot(models, model)}{escape(model)}</span>" for model in own)
     head = (
         f'<h2>{escape(group.title)}</h2><p class="quiet"><code>{escape(group.protocol)}</code> '
         f"{escape(group.description)}</p>"
@@ -179,10 +187,11 @@ def render(results: Sources, protocols: Sequence[str | Path] | None = None, titl
         if len(found) > 1
         else ""
     )
+    everyone = list(dict.fromkeys(row.model for g in found for row in g.rows))
     values = {
         "title": escape(title),
         "links": f"<nav>{links}</nav>" if links else "",
-        "sections": "".join(section(g) for g in found),
+        "sections": "".join(section(g, everyone) for g in found),
         "footer": escape(f"seqrec {__version__}, {datetime.now(UTC):%Y-%m-%d}"),
     }
     return Template(resources.files("seqrec.report").joinpath("page.html").read_text("utf-8")).substitute(

@@ -42,9 +42,22 @@ def resolve(kind: Kind, name: str, shipped: Mapping[str, Any]) -> Any:
         return _import(kind, found) if isinstance(found, str) else found
     if place:
         return _import(kind, name)
+    offered = check(kind, name, shipped)
+    return _import(kind, offered[name], f"{name} ({offered[name]})")
+
+
+def check(kind: Kind, name: str, shipped: Mapping[str, Any]) -> dict[str, str]:
+    """Checks, without importing anything, that something is shipped or offered under a name.
+
+    Returns:
+        what installed packages offer: name -> ``package.module:Name``.
+
+    Raises:
+        SettingsError: there is nothing of that name.
+    """
     offered = {point.name: point.value for point in entry_points(group=GROUPS[kind])}
-    if name in offered:
-        return _import(kind, offered[name], f"{name} ({offered[name]})")
+    if name in shipped or name in offered:
+        return offered
     hint = did_you_mean(name, [*shipped, *offered])
     if not hint.startswith(" Did"):
         hint += " One from outside the package is named package.module:Name."

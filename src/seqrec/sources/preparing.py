@@ -36,6 +36,7 @@ def prepare(
     *,
     min_item_count: int = 0,
     min_user_count: int = 0,
+    until_stable: bool = False,
     tie_order: TieOrder = "file",
     seed: int = 0,
     **changes: Any,
@@ -47,7 +48,7 @@ def prepare(
     Args:
         path, options, changes: as in ``read_log``.
         out: the folder to write.
-        min_item_count, min_user_count: as in ``Interactions.filter``.
+        min_item_count, min_user_count, until_stable: as in ``Interactions.filter``.
         tie_order, seed: as in ``Interactions.sequences``.
     Returns:
         the sequences that were written.
@@ -58,11 +59,11 @@ def prepare(
     paths, known, source = opened(path, options)
     if known.format not in KINDS:
         log = read_log(path, options)
-        sequences = log.filter(min_item_count, min_user_count).sequences(tie_order, seed)
+        sequences = log.filter(min_item_count, min_user_count, until_stable).sequences(tie_order, seed)
     else:
         events = _Events.read(paths, known, source)
         events.drop_duplicates(options.duplicates, source)
-        events.filter(min_item_count, min_user_count, source)
+        events.filter(min_item_count, min_user_count, source, until_stable)
         sequences = events.sequences(options, tie_order, seed, source)
     sequences.save(out)
     logger.info(
@@ -152,12 +153,18 @@ class _Events:
             mask[repeats] = False
             self.keep(mask)
 
-    def filter(self, min_item_count: int, min_user_count: int, source: str) -> None:
-        """As ``Interactions.filter``: items first, then users, one pass."""
-        for name, least in (("items", min_item_count), ("users", min_user_count)):
-            numbers = getattr(self, name)
-            if least > 1 and len(numbers):
-                self.keep((np.bincount(numbers) >= least)[numbers])
+    def filter(
+        self, min_item_count: int, min_user_count: int, source: str, until_stable: bool = False
+    ) -> None:
+        """As ``Interactions.filter``: items first, then users, one pass, or passes until nothing changes."""
+        while True:
+            before = len(self.users)
+            for name, least in (("items", min_item_count), ("users", min_user_count)):
+                numbers = getattr(self, name)
+                if least > 1 and len(numbers):
+                    self.keep((np.bincount(numbers) >= least)[numbers])
+            if not until_stable or len(self.users) == before:
+                break
         if not len(self.users):
             raise DataError(
                 f"min_item_count={min_item_count}, min_user_count={min_user_count}: no event of {source} "

@@ -29,6 +29,10 @@ class FitOptions(FitSettings):
 
     checkpoint: str | Path | None = None
     """A file (.safetensors) written after each epoch; where it exists already, training goes on from it."""
+    earlier_epochs: int | None = None
+    """What ``train.epochs`` was when the checkpoint was written, if more are to be trained now. A falling
+    rate rises again, since the schedule is that of the new number: other weights than those of as many epochs
+    from the start."""
     progress: bool = True
     """Show how it gets on."""
     stop_after: int | None = None
@@ -48,6 +52,7 @@ class FitChanges(TypedDict, total=False):
     device: str
     precision: Literal["auto", "float32", "bfloat16"]
     checkpoint: str | Path | None
+    earlier_epochs: int | None
     progress: bool
     stop_after: int | None
     schedule_epochs: float | None

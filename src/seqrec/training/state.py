@@ -126,8 +126,12 @@ class TrainingState:
             stream.write(len(text).to_bytes(8, "little") + text)
             stream.write(body)
 
-    def load(self, path: str | Path, fingerprint: str) -> None:
+    def load(self, path: str | Path, fingerprint: str, earlier: str | None = None) -> None:
         """Goes on from a checkpoint.
+
+        Args:
+            fingerprint: what the checkpoint must say.
+            earlier: what it may say as well: of the same run with fewer epochs.
 
         Raises:
             TrainingError: no checkpoint, one of another model, settings, data or version, or one that does
@@ -153,7 +157,7 @@ class TrainingState:
             version.check(about, (FORMAT,), path, anew, TrainingError)
         writer = f"seqrec {about['seqrec']}" if "seqrec" in about else "an older version of seqrec"
         advice = f"{anew[0].upper()}{anew[1:]}, or name another file."
-        if about.get("fingerprint") != fingerprint:
+        if about.get("fingerprint") not in (fingerprint, earlier or fingerprint):
             versions = f", or of another version: {writer} wrote it, and this is seqrec {__version__}"
             raise TrainingError(
                 f"{path}: a checkpoint of another run (other settings or data)"

@@ -43,6 +43,7 @@ def fit(
     name: str,
     fingerprint: str,
     on: FitOptions,
+    earlier: str | None = None,
 ) -> FitReport:
     """Trains a network, which is where it shall be trained and as it starts. It ends with its best weights.
 
@@ -52,6 +53,7 @@ def fit(
         name: of the model, for what is shown.
         fingerprint: what must be the same for a checkpoint to go on from.
         on: all but the device, which is where the network is.
+        earlier: the fingerprint of the same with ``on.earlier_epochs``, whose checkpoint will do too.
 
     Returns:
         the report of the training.
@@ -79,7 +81,7 @@ def fit(
     run = TrainingState(network, s, device)
     averaged: list[Tensor] = list(run.averaged.parameters())
     if checkpoint is not None and storage.exists(checkpoint):
-        run.load(checkpoint, fingerprint)
+        run.load(checkpoint, fingerprint, earlier)
     validate = validate if stop_after is None else None
     epochs = s.epochs if stop_after is None else stop_after
     # Counted, not made: the batches of an epoch are made one by one.
@@ -104,6 +106,21 @@ def fit(
             run.epoch >= epochs or out_of_time() or (validate is not None and run.best_epoch > 0 and waited)
         )
 
+    if earlier is not None and 0 < run.epoch < epochs:
+        more = ""
+        if s.schedule == "cosine":
+            more = (
+                " The learning rate, which had fallen, goes on at "
+                f"{schedule(s, point_of_schedule()):.0%} of its peak: the weights will be others than those "
+                "of as many epochs from the start."
+            )
+        log.warning(
+            "%s: goes on from epoch %d to %d.%s --restart (restart=True) trains from the start.",
+            name,
+            run.epoch,
+            epochs,
+            more,
+        )
     with TrainingProgress(name, epochs * of_an_epoch, on.progress) as shown:
         shown.resume(run.done)
         while not finished():
