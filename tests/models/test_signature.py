@@ -93,7 +93,10 @@ def test_the_signature_of_a_split_has_its_arguments(name):
     sequences, *arguments = inspect.signature(SPLITS[name]).parameters.values()
     assert sequences.name == "sequences"
     fields = arguments_of(SPLITS[name]).model_fields
-    assert {p.name: p.default for p in arguments} == {key: field.default for key, field in fields.items()}
+    assert {p.name: p.default for p in arguments} == {
+        key: inspect.Parameter.empty if field.is_required() else field.default
+        for key, field in fields.items()
+    }
     assert all(p.name in inspect.getdoc(SPLITS[name]) for p in arguments)
 
 
