@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import seqrec
 from seqrec import __version__
 from seqrec.cli import app
-from seqrec.errors import SeqrecError
+from seqrec.errors import SeqrecError, SettingsError
 
 
 def invoke(*arguments: object):
@@ -528,6 +528,7 @@ def test_load_takes_a_run_folder(ring_csv, tmp_path):
         "train --data LOG train.epoch=3",
         "train --data LOG train.epochs=-3",
         "train --data LOG loss=bprr",
+        "train --data LOG model.name=[gru4rec]",
         "train --data LOG loss.smothing=1",
         "train --data LOG negatives.cont=1",
         "train --data LOG split.name=last",
@@ -601,6 +602,38 @@ def test_more_epochs_than_a_finished_run_had(ring_csv, tmp_path, caplog):
         invoke("-q", *command, "train.epochs=3", "train.patience=9")
     with pytest.raises(SeqrecError, match="another section train"):
         invoke("-q", *command, "train.epochs=5", "train.patience=9", "train.learning_rate=0.1")
+
+
+@pytest.mark.parametrize("override", ["fit.device=cud", "loss=3", "loss.name=[bpr]", "loss=[bpr]"])
+def test_what_only_torch_can_tell_is_refused_too(ring_csv, tmp_path, override):
+    with pytest.raises(SettingsError, match=r"device|loss"):
+        invoke("train", "--data", ring_csv, "--model", "gru4rec", override, "-o", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_run_is_refused_by_all_that_read_it(ring_csv, tmp_path):
+    run, page = tmp_path / "run", tmp_path / "page.html"
+    train = ["-q", "train", "--data", ring_csv, "--model", "markov", "-o", run]
+    invoke(*train)
+    commands = (
+        train,
+        ["evaluate", run],
+        ["compare", run, run],
+        ["report", run, "-o", page],
+        ["recommend", run, "-s", "i1"],
+        ["recommend", run / "model", "-s", "i1"],
+    )
+    for content, said in (("[1]", "expected a JSON object"), ('{"modle": {}}', "modle: unknown setting")):
+        (run / "run.json").write_text(content)
+        for command in commands:
+            with pytest.raises(SeqrecError, match=rf"run\.json.*{said}"):
+                invoke(*command)
+    assert not page.exists()
+    # one that lies beside a model that is saved by itself is another program's
+    model = tmp_path / "other" / "mine"
+    seqrec.load(run / "model").save(model)
+    (tmp_path / "other" / "run.json").write_text("[1]")
+    assert "i2" in invoke("-q", "recommend", model, "-s", "i1").output
 
 
 def test_two_runs_are_compared_and_reported(ring_csv, tmp_path):

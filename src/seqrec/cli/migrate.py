@@ -28,7 +28,7 @@ def migrate(
     from seqrec import storage
 
     if output is not None and output == file:
-        raise SettingsError(f"--output {output}: expected another file than the input.")
+        raise SettingsError(f"--output {output}: expected a file other than the input.")
     check_write(write)
     if output is not None:
         storage.check_file(output)

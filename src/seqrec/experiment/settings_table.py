@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from seqrec import models
 from seqrec.errors import SettingsError, did_you_mean
+from seqrec.experiment import protocol as protocols
 from seqrec.experiment.protocol import Protocol, Selection
 from seqrec.experiment.settings import DataSettings, EvaluateSettings, OutputSettings, RunSettings
 from seqrec.features.schema import FeatureSchema
@@ -40,6 +41,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "output": OutputSettings,
     "samples": SampleSettings,
     "protocol": Protocol,
+    "protocol.data": protocols.DataSettings,
     "protocol.select": Selection,
 }
 """Sections of a run file or a protocol; ``negatives`` beside them."""
