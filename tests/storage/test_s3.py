@@ -131,7 +131,7 @@ def test_large_files_go_in_parts_and_come_back_whole(faulty, s3_bucket):
 def test_logs_are_streamed(s3_bucket, monkeypatch, kind):
     monkeypatch.setattr(s3, "AHEAD", 1 << 14)
     frame = pl.DataFrame(
-        {"user_id": [f"u{i % 97}" for i in range(5000)], "item_id": [f"i{i % 31}" for i in range(5000)]}
+        {"user_id": [f"u{i % 97}" for i in range(50_000)], "item_id": [f"i{i % 31}" for i in range(50_000)]}
     )
     path = f"{s3_bucket}/log.{kind}"
     with storage.open_write(path) as stream:
@@ -142,7 +142,7 @@ def test_logs_are_streamed(s3_bucket, monkeypatch, kind):
         else:
             text = frame.write_csv(separator="\t" if kind == "tsv" else ",").encode()
             stream.write(gzip.compress(text) if kind == "csv.gz" else text)
-    batches = list(files.batches(path, kind.removesuffix(".gz"), block=1 << 14, rows=1000))
+    batches = list(files.batches(path, kind.removesuffix(".gz"), block=1 << 16, rows=10_000))
     assert pl.concat(batches).equals(frame)
     assert len(batches) > 1
     assert seqrec.read_log(path).frame.select("user_id", "item_id").equals(frame)
