@@ -1,6 +1,6 @@
 import pytest
 
-from seqrec.errors import DataError, masked, shown
+from seqrec.errors import DataError, did_you_mean, masked, shown, some_of
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,10 @@ def test_credentials_of_addresses_are_masked(text, expected):
 def test_a_message_shows_no_content_at_length():
     assert len(shown("x" * 10_000)) < 120
     assert shown(10**5000) == "int too long to show"
+
+
+def test_long_lists_of_names_are_cut():
+    names = [f"n{i}" for i in range(500)]
+    assert some_of(names[:30]) == ", ".join(names[:30])
+    assert some_of(names).endswith("n29 ... (500 in all)")
+    assert len(did_you_mean("zzzzzz", names)) < 300

@@ -85,4 +85,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
         return f" Did you mean {near[0]!r}?"
-    return f" Known: {', '.join(names)}." if names else ""
+    return f" Known: {some_of(names)}." if names else ""
+
+
+def some_of(names: Iterable[str], most: int = 30) -> str:
+    """The first names of a list, and how many there are if that is not all."""
+    found = list(names)
+    left = f" ... ({len(found):,} in all)" if len(found) > most else ""
+    return ", ".join(found[:most]) + left

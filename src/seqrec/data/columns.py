@@ -12,7 +12,7 @@ from typing import Literal
 import polars as pl
 
 from seqrec.data import times
-from seqrec.errors import DataError, did_you_mean
+from seqrec.errors import DataError, did_you_mean, some_of
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "user_id": ("userid", "user", "uid", "customerid", "customer", "visitorid", "reviewerid"),
@@ -167,7 +167,7 @@ def resolve(
             near = did_you_mean(str(source), found)
             raise DataError(
                 f"{name}: no column {given!r} for {canonical}. The file has: "
-                f"{', '.join(found)}.{near if 'Did' in near else ''}"
+                f"{some_of(found)}.{near if 'Did' in near else ''}"
             )
         chosen[canonical] = source
     taken = {part for source in chosen.values() for part in sources(source, found)}
@@ -191,7 +191,7 @@ def resolve(
             near = did_you_mean(canonical, free)
             raise DataError(
                 f"{name}: no column for {canonical}. The file has: "
-                f"{', '.join(found)}.{near if 'Did' in near else ''} Map one, for example "
+                f"{some_of(found)}.{near if 'Did' in near else ''} Map one, for example "
                 f"columns={{{canonical!r}: {free[0]!r}}} (--column {canonical}={free[0]}); "
                 f"in a file without a header by number (--column {canonical}=0)."
             )
@@ -294,8 +294,7 @@ def key_of(found: Sequence[str], key: str, name: str, usual: str | int | None = 
         return resolve(found, None, name, required=[key])[key]
     except DataError as error:
         raise DataError(
-            f"{name}: no column for {key}. The file has: {', '.join(found)}. Rename its column of ids to "
-            f"{key}."
+            f"{name}: no column for {key}. The file has: {some_of(found)}. Rename its column of ids to {key}."
         ) from error
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from seqrec.errors import DataError, did_you_mean
+from seqrec.errors import DataError, did_you_mean, some_of
 
 OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "in")
 _QUOTED = r"\"[^\"]*\"|'[^']*'"
@@ -103,7 +103,7 @@ def columns_of(
             near = did_you_mean(condition.column, [*found, *mapping])
             raise DataError(
                 f"{name}: where: no column {condition.column!r}. The file has: "
-                f"{', '.join(found)}.{near if 'Did' in near else ''}"
+                f"{some_of(found)}.{near if 'Did' in near else ''}"
             )
         columns.append(column)
     return columns

@@ -37,7 +37,7 @@ from seqrec.data import files
 from seqrec.data.catalogue import Numbering
 from seqrec.data.frames import Columns, to_polars
 from seqrec.data.interactions import Interactions
-from seqrec.errors import DataError, did_you_mean
+from seqrec.errors import DataError, did_you_mean, some_of
 from seqrec.sources.options import ReadOptions
 from seqrec.sources.plain_tables import with_tables
 
@@ -69,7 +69,7 @@ def resolve(found: Sequence[str], columns: Columns | None, name: str) -> dict[st
                 f"columns: {key!r} is not a column of a table of samples.{did_you_mean(key, NAMES)}"
             )
         if value not in found:
-            raise DataError(f"{name}: no column {value!r} for {key}. The file has: {', '.join(found)}.")
+            raise DataError(f"{name}: no column {value!r} for {key}. The file has: {some_of(found)}.")
     lists = [match for match in map(re.compile(r"recent_(.+)_ids").fullmatch, found) if match]
     pair = next((m for m in lists if f"{m[1]}_id" in found), None)
     usual = {"user_id": "user_id", "label": "label"} | (
@@ -80,7 +80,7 @@ def resolve(found: Sequence[str], columns: Columns | None, name: str) -> dict[st
         if value not in found:
             example = "label, user_id, movie_id, recent_movie_ids"
             raise DataError(
-                f"{name}: no column for {key}. The file has: {', '.join(found)}. "
+                f"{name}: no column for {key}. The file has: {some_of(found)}. "
                 f"Expected a table of samples, with {example} or names that you map, for example "
                 f"columns={{{key!r}: {found[0]!r}}} (--column {key}={found[0]})."
             )
