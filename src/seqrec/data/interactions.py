@@ -19,6 +19,7 @@ from seqrec.data.frames import (
     Duplicates,
     aligned,
     attributes,
+    check_same_columns,
     date_order,
     finished,
     groups,
@@ -211,3 +212,32 @@ class Interactions:
         return Sequences.from_events(
             users, items, user_catalogue, item_catalogue, **values, tie_order=tie_order, seed=seed
         )
+
+
+def joined(logs: list[Interactions], source: str) -> Interactions:
+    """Several logs as one, their events in that order; what is known of an item or a user in several of them
+    is the first's."""
+    if len(logs) == 1:
+        return logs[0]
+    frames = [log.frame for log in logs]
+    for name in log_columns.IDS:  # ids that are all integers in one file and not in another are text
+        if len({frame[name].dtype for frame in frames if name in frame.columns}) > 1:
+            frames = [
+                frame.with_columns(pl.col(name).cast(pl.String)) if name in frame.columns else frame
+                for frame in frames
+            ]
+    check_same_columns(frames, [log.source for log in logs])
+    frame = pl.concat(frames, how="diagonal_relaxed", rechunk=True)
+    about: dict[str, pl.DataFrame | None] = {}
+    for kind, key in (("items", "item_id"), ("users", "user_id")):
+        tables = [
+            table.with_columns(pl.col(key).cast(frame[key].dtype))
+            for log in logs
+            if (table := getattr(log, kind)) is not None
+        ]
+        about[kind] = (
+            pl.concat(tables, how="diagonal_relaxed").unique(key, keep="first", maintain_order=True)
+            if tables
+            else None
+        )
+    return Interactions(frame, **about, source=source, terms=logs[0].terms)

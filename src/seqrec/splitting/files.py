@@ -30,10 +30,9 @@ import numpy as np
 import polars as pl
 
 from seqrec.data.frames import whole_column
-from seqrec.data.interactions import Interactions
+from seqrec.data.interactions import Interactions, joined
 from seqrec.data.sequences import Sequences, TieOrder, order_of
 from seqrec.errors import SettingsError
-from seqrec.sources.reading import joined
 from seqrec.splitting.arguments import splitter
 from seqrec.splitting.split import Queries, Split
 
