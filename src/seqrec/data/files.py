@@ -31,7 +31,7 @@ from seqrec.errors import DataError
 MISSING = ["", "nan", "NaN", "NAN", "null", "NULL", "NA", "N/A", "<NA>", "None"]
 """Unquoted text that means "no value" (what pandas, polars, R and SQL write); quoted, it is a value."""
 
-BLOCK = 16 << 20
+BLOCK = 4 << 20
 """Bytes of text parsed at a time."""
 ROWS = 1 << 20
 """Rows of a Parquet file read at a time."""
