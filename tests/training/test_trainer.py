@@ -359,3 +359,49 @@ def test_the_last_update_is_checked_though_no_loss_comes_after_it(ring, tmp_path
     with pytest.raises(TrainingError, match="a weight is not finite"):
         model.fit(leave_one_out(ring), progress=False, checkpoint=checkpoint)
     assert not checkpoint.exists()
+
+
+PAIRS = [(seed, epoch) for seed in range(20) for epoch in range(1, 50)]
+
+
+def test_an_epochs_seeds_are_no_other_epochs():
+    for seed_of in (trainer.dropout_seed, trainer.negatives_seed):
+        # torch takes the low 32 bits
+        assert len({seed_of(*pair) % 2**32 for pair in PAIRS}) == len(PAIRS)
+    assert len({trainer.dropout_seed(s, e) % 2**32 for s in (4292, 4293) for e in (1, 2, 1_000_000)}) == 6
+    assert not {trainer.negatives_seed(*pair) % 2**32 for pair in PAIRS} & {
+        trainer.dropout_seed(*pair) % 2**32 for pair in PAIRS
+    }
+
+
+def test_published_rows_keep_their_dropout():
+    assert trainer.dropout_seed(2, 5) == 2_000_011
+
+
+def test_negatives_are_independent_of_dropout():
+    for seed, epoch in [(0, 1), (0, 2), (1, 1), (7, 30)]:
+        dropout, negatives, later = (
+            torch.rand(100_000, generator=torch.Generator().manual_seed(start))
+            for start in (
+                trainer.dropout_seed(seed, epoch),
+                trainer.negatives_seed(seed, epoch),
+                trainer.negatives_seed(seed, epoch + 1),
+            )
+        )
+        correlations = torch.corrcoef(torch.stack([dropout, negatives, later])).fill_diagonal_(0)
+        assert correlations.abs().max() < 0.015  # 4.7 standard deviations
+
+
+def test_every_epoch_draws_its_negatives_with_its_own_seed(ring, monkeypatch):
+    seeds = []
+    model = make("hrm", epochs=2)
+    plain = model.objective
+    monkeypatch.setattr(
+        model,
+        "objective",
+        lambda network, sampler, bfloat16: (
+            seeds.append(sampler.generator.initial_seed()) or plain(network, sampler, bfloat16)
+        ),
+    )
+    model.fit(ring, seed=3, progress=False)
+    assert seeds == [trainer.negatives_seed(3, 1), trainer.negatives_seed(3, 2)]

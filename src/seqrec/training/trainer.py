@@ -2,7 +2,9 @@
 
 The same settings, data and number of threads give the same numbers, whether or not the run was interrupted:
 everything random in an epoch is seeded by (seed, epoch), and a checkpoint is written after each epoch under a
-temporary name, then renamed.
+temporary name, then renamed. The order of the batches, dropout and the negatives have generators of their
+own: numpy's, torch's global one, and one with ``negatives_seed``. Initial weights are drawn after
+``torch.manual_seed(seed)``.
 """
 
 from __future__ import annotations
@@ -32,6 +34,23 @@ log = logging.getLogger("seqrec")
 
 
 UPDATES_BETWEEN_CHECKS = 50  # of the loss, which costs a synchronisation on a GPU
+NEGATIVES = 1  # the branch of numpy's seed sequence of an epoch from which negatives are drawn
+
+
+def dropout_seed(seed: int, epoch: int) -> int:
+    """What torch's global generator starts an epoch with.
+
+    On a CPU torch takes the low 32 bits of a seed: these are distinct for seeds below 4,294 and epochs from
+    1 to 1,000,000. The initial weights of a seed (``torch.manual_seed(seed)``) come from the words of seed
+    0's dropout in the epoch of that number, never from those of the same run.
+    """
+    return seed * 1_000_003 + epoch
+
+
+def negatives_seed(seed: int, epoch: int) -> int:
+    """The seed of an epoch's negatives, independent of every other stream of the run."""
+    of_epoch = np.random.SeedSequence((seed, epoch), spawn_key=(NEGATIVES,))
+    return int(of_epoch.generate_state(1, np.uint64)[0])
 
 
 def fit(
@@ -48,7 +67,7 @@ def fit(
     """Trains a network, which is where it shall be trained and as it starts. It ends with its best weights.
 
     Args:
-        objective: what is minimised in an epoch of that seed.
+        objective: what is minimised in an epoch whose negatives have that seed.
         validate: the value of ``s.metric`` for a network; None where nothing can be validated.
         name: of the model, for what is shown.
         fingerprint: what must be the same for a checkpoint to go on from.
@@ -125,8 +144,8 @@ def fit(
         shown.resume(run.done)
         while not finished():
             epoch = run.epoch + 1
-            torch.manual_seed(on.seed * 1_000_003 + epoch)
-            of_epoch = objective(on.seed * 1_000_003 + epoch)
+            torch.manual_seed(dropout_seed(on.seed, epoch))
+            of_epoch = objective(negatives_seed(on.seed, epoch))
             network.train()
             start, positions, loss_sum = time.perf_counter(), 0, torch.zeros((), device=device)
             batches = network.batches(split, s.batch_positions, np.random.default_rng((on.seed, epoch)))
