@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from seqrec.data.query import Query
 from seqrec.models.fpmc import FPMC, FPMCNetwork, FPMCSettings
-from seqrec.splitting.leave_one_out import leave_one_out
+from seqrec.splitting import last_n, leave_one_out, user_holdout
 from seqrec.testing import small_log
 
 
@@ -54,3 +56,28 @@ def test_a_known_user_without_history_is_not_anyone():
     known, other, nobody = model.score(empty)
     assert not torch.allclose(known, other)
     assert nobody.tolist() == split.item_counts.tolist()
+
+
+def test_an_unknown_user_is_the_mean_of_those_who_are_trained(tmp_path):
+    split = user_holdout(small_log(), validation_users=5, test_users=10)
+    model = FPMC(width=8, train={"epochs": 2})
+    model.fit(split, progress=False)
+    trained = torch.from_numpy(split.trained_users())
+    assert not trained.all()
+    model.save(tmp_path)
+    for one in (model, FPMC.load(tmp_path)):
+        (state,) = one.states(Query.from_lists([np.array([1])]))
+        torch.testing.assert_close(state[:8], one.network.users.weight[trained].mean(0))
+
+
+def test_users_with_disliked_targets_only_are_trained_where_the_loss_has_a_use_for_them():
+    sequences = small_log()
+    with_targets = last_n(sequences, n=1).trained_users()
+    user = int(np.flatnonzero(with_targets)[0])
+    ratings = np.full(sequences.events, 5.0)
+    ratings[sequences.offsets[user] : sequences.offsets[user + 1]] = 1
+    split = last_n(replace(sequences, ratings=ratings), n=1, min_rating=2)
+    for loss in ("bpr", "bce"):
+        model = FPMC(width=8, loss=loss, train={"epochs": 1}).fit(split, progress=False)
+        with_targets[user] = loss == "bce"
+        assert model.trained_users.tolist() == with_targets.tolist()

@@ -132,11 +132,26 @@ def test_histories_hold_what_is_known():
 def test_histories_say_whose_they_are_and_the_split_who_trained():
     split = user_holdout(of_items(*["abc"] * 6), validation_users=1, test_users=2)
     assert split.query(split.test).users.tolist() == split.test.users.tolist()
-    assert not split.trained_users[split.test.users].any()
-    assert split.trained_users.sum() == 3
-    assert split.retrain().trained_users[split.validation.users].all()
+    assert not split.trained_users()[split.test.users].any()
+    assert split.trained_users().sum() == 3
+    assert split.retrain().trained_users()[split.validation.users].all()
     # one training event is no target
-    assert leave_one_out(of_items("abc", "abcd")).trained_users.tolist() == [False, True]
+    assert leave_one_out(of_items("abc", "abcd")).trained_users().tolist() == [False, True]
+
+
+def test_a_user_whose_every_target_is_disliked_is_not_trained():
+    rated = build(
+        [
+            [(0, 1, 5), (1, 2, 1), (2, 3, 1), (3, 4, 5), (4, 5, 5)],  # liked: the first event only
+            [(0, 1, 1), (1, 2, 1), (2, 3, 5), (3, 4, 5), (4, 5, 5)],  # the last training event
+            [(0, 1, 1), (1, 2, 5), (2, 3, 1), (3, 4, 1), (4, 5, 5)],
+        ]
+    )
+    split = last_n(rated, n=1, min_rating=2)
+    assert (split.train_stops - split.train_starts).tolist() == [3, 3, 3]
+    assert split.trained_users().tolist() == [False, True, True]
+    assert split.trained_users(disliked=True).tolist() == [True, True, True]
+    assert last_n(rated, n=1).trained_users().all()
 
 
 def test_retraining_is_for_splits_that_have_it():

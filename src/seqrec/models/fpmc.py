@@ -12,7 +12,7 @@ Training is S-BPR (section 5.2): ``bpr`` with negatives of each position's own.
 
 Differences from the paper: B is the last ``recent`` items where the paper has the last basket (1 by default,
 the plain Markov chain); AdamW for plain stochastic gradient descent; a user never seen in training has the
-mean of the users' vectors; any other loss.
+mean of the vectors of those who were; any other loss.
 """
 
 from __future__ import annotations
@@ -56,6 +56,12 @@ class FPMCNetwork(Encoder):
         self.items = nn.Embedding(items, 2 * settings.width)  # v_IU beside v_IL
         for table in (self.users, self.last_items, self.items):
             nn.init.normal_(table.weight, std=settings.initial_std)
+        self.share: Tensor  # (users, 1) of each in the mean user; not saved: it follows from trained_users
+        self.register_buffer("share", torch.full((users, 1), 1 / max(1, users)), persistent=False)
+
+    def average(self, users: Tensor) -> None:
+        """Says which users an unknown one is the mean of, (users,) bool: those whose vectors are trained."""
+        self.share = users[:, None].to(self.share) / users.sum().clamp(min=1)
 
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
         return batching.recent(split, self.settings.recent, positions, rng)
@@ -66,7 +72,8 @@ class FPMCNetwork(Encoder):
     def encode(self, inputs: Inputs) -> Tensor:
         assert inputs.users is not None
         known = inputs.users.ge(0)[:, None]
-        user = torch.where(known, self.users(inputs.users.clamp(min=0)), self.users.weight.mean(0))
+        mean_user = (self.share * self.users.weight).sum(0)
+        user = torch.where(known, self.users(inputs.users.clamp(min=0)), mean_user)
         mask = inputs.mask[:, :, None]
         last = (self.last_items(inputs.items) * mask).sum(1) / mask.sum(1).clamp(min=1)
         return torch.cat([user, last], 1)
@@ -82,3 +89,11 @@ class FPMC(NeuralModel):
     default_loss = {"name": "bpr"}
     default_negatives = {"count": 4, "shared": False}
     default_train = {"learning_rate": 3e-3, "batch_positions": 2048, "weight_decay": 0.1, "epochs": 20}
+
+    def build(self, items: int, users: int) -> Encoder:
+        """As ``NeuralModel.build``; an unknown user is the mean of those who are trained."""
+        network = super().build(items, users)
+        assert isinstance(network, FPMCNetwork)
+        if self.trained_users is not None:
+            network.average(torch.from_numpy(self.trained_users))
+        return network

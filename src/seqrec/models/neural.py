@@ -245,7 +245,8 @@ class NeuralModel(Model):
         )
 
     def fit_split(self, split: Split, on: FitOptions) -> None:
-        self.popularity, self.trained_users = split.item_counts, split.trained_users
+        self.popularity = split.item_counts
+        self.trained_users = split.trained_users(self.loss.uses_disliked)
         if self.features is not None:
             self.feature_values = Features.of(
                 self.features, split.sequences.user_catalogue, split.sequences.item_catalogue

@@ -193,10 +193,18 @@ class Split:
             self.sequences.items[self.train_events], minlength=len(self.sequences.item_catalogue)
         )
 
-    @property
-    def trained_users(self) -> np.ndarray:
-        """(users,) bool, True for users with a target in training; the vectors of others stay untrained."""
-        trained: np.ndarray = self.train_stops - self.train_starts > 1
+    def trained_users(self, disliked: bool = False) -> np.ndarray:
+        """(users,) bool, True for users with a target in training; the vectors of others stay untrained.
+
+        Args:
+            disliked: whether a disliked target trains as well (``Loss.uses_disliked``), or only a liked one.
+        """
+        if self.positive is None or disliked:
+            trained: np.ndarray = self.train_stops - self.train_starts > 1
+            return trained
+        liked = np.concatenate([[0], np.cumsum(self.positive)])
+        first = np.minimum(self.train_starts + 1, self.train_stops)
+        trained = liked[self.train_stops] > liked[first]
         return trained
 
     @property
