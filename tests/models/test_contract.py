@@ -31,7 +31,7 @@ FEATURES = {
 
 def contract_of(name: str, **more: Any) -> type[ModelContract]:
     attributes = {
-        "make_model": lambda self: models.get(name)(**SETTINGS.get(name, {}), **more),
+        "make_model": lambda self: models.get(name)(**{**SETTINGS.get(name, {}), **more}),
         "on": FitOptions(device="cpu", progress=False),
         "sequential": "popularity" not in name,
         # a recurrent network must also find what no shorter context tells
@@ -44,6 +44,12 @@ for _name in models.MODELS:
     globals()[f"Test_{_name}"] = contract_of(_name)
 for _name in ("hrm", "gru4rec", "sasrec"):
     globals()[f"Test_{_name}_with_features"] = contract_of(_name, features=FEATURES)
+Test_gru4rec_of_prefixes = contract_of("gru4rec", rows="prefixes", steps=8)
+Test_hrm_without_own_negatives = contract_of(
+    "hrm",
+    loss="bce",
+    negatives={"count": 8, "shared": False, "own": "exclude", "repeats": False},
+)
 
 
 @pytest.mark.parametrize("name", models.MODELS)

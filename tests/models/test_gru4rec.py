@@ -152,3 +152,62 @@ def test_initial_std_is_that_of_both_item_tables():
     assert network.items.weight[:, :-1].std().item() == pytest.approx(1e-3, rel=0.05)
     assert not network.items.weight[:, -1].any()
     assert network.input_items.weight.std().item() == pytest.approx(1e-3, rel=0.05)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 50])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_prefix_is_read_from_nothing(steps: int, layers: int):
+    """Each state is that of the last items before its target, alone."""
+    net = network(rows="prefixes", steps=steps, layers=layers)
+    expected = {
+        (tuple(x[max(0, n - steps) : n]), int(x[n])): one_run(net, x[max(0, n - steps) : n])
+        for x in LISTS
+        for n in range(1, len(x))
+    }
+    seen = 0
+    for batch in net.batches(everything(), 4, np.random.default_rng(0)):
+        states = net.encode(batch.inputs)
+        for state, row, mask, target in zip(
+            states, batch.inputs.items, batch.inputs.mask, batch.targets.items.tolist()
+        ):
+            torch.testing.assert_close(state, expected[tuple(row[mask].tolist()), target], rtol=0, atol=1e-12)
+            seen += 1
+    assert seen == sum(len(x) - 1 for x in LISTS)
+
+
+def test_prefixes_are_scored_as_they_are_trained():
+    """With the last ``steps`` items; lanes carry the state, and read on."""
+    items = np.array([9, 9, 1, 2, 3])
+    net = network(rows="prefixes", steps=3)
+    torch.testing.assert_close(one_run(net, items), one_run(net, items[-3:]))
+    net = network(rows="prefixes", steps=50, longest=2)
+    torch.testing.assert_close(one_run(net, items), one_run(net, items[-2:]))
+    net = network(steps=3)
+    assert not torch.allclose(one_run(net, items), one_run(net, items[-3:]))
+
+
+def test_dropout_between_layers_and_on_items():
+    """Between layers, not after the last; on items in training only, and never on their bias."""
+    net = network(layers=2, dropout_between=0.5).train()
+    inputs = net.query_inputs(Query.from_lists([np.array([1, 2])]))
+    assert len({tuple(net.encode(inputs)[0].tolist()) for _ in range(5)}) > 1
+    one = network(layers=1, dropout_between=0.5).train()
+    assert torch.equal(one.encode(inputs), one.eval().encode(inputs))
+
+    net = network(dropout_item=0.5, width=400, hidden=400).train()
+    zeros = (net.item_vectors() == 0).double().mean(1)
+    assert ((zeros > 0.4) & (zeros < 0.6)).all()
+    assert torch.equal(net.item_vectors()[:, -1], net.items.weight[:, -1])
+    assert not net.one_table  # inputs have a dropout of their own
+    assert torch.equal(net.eval().item_vectors(), net.items.weight)
+
+
+def test_an_output_layer_has_biases_at_any_width():
+    net = network(width=6, hidden=6, output_layer=True)
+    plain = network(width=6, hidden=6)
+    assert plain.project is None
+    plain.load_state_dict({k: v for k, v in net.state_dict().items() if not k.startswith("project.")})
+    items = np.array([2, 7])
+    torch.testing.assert_close(one_run(net, items), net.project(one_run(plain, items)))
+    assert net.project.bias is not None
+    assert network(width=5, hidden=6).project.bias is None

@@ -78,3 +78,18 @@ def test_the_origins_form():
     net = network(user_vectors=False, pool_items="sum", normalise=True, temperature=0.1)
     score = torch.tensor(states(net, [[0]], None)) @ net.item_vectors().T
     assert score[0].tolist() == pytest.approx([10.0, 0.0, 10 * 3 / 10**0.5, -10 / 17**0.5], rel=1e-5)
+
+
+def test_dropout_on_what_is_pooled_or_on_the_towers():
+    """Pooled: the transaction and the result. Towers: the user, the transaction and the scored items."""
+
+    def zeros(at: str) -> tuple[float, float]:
+        net = HRMNetwork(HRMSettings(width=4000, recent=2, dropout=0.5, dropout_at=at, pool_user="sum"), 4, 2)
+        query = Query.from_lists([np.array([1, 2], dtype=np.int32)], np.array([0], dtype=np.int32))
+        states = net.train().encode(net.query_inputs(query))
+        return float((states == 0).double().mean()), float((net.item_vectors() == 0).double().mean())
+
+    assert zeros("pooled") == pytest.approx((0.5, 0), abs=0.05)
+    assert zeros("towers") == pytest.approx((0.25, 0.5), abs=0.05)
+    net = HRMNetwork(HRMSettings(dropout=0.5, dropout_at="towers"), 4, 2).eval()
+    assert torch.equal(net.item_vectors(), net.items.weight)

@@ -3,6 +3,7 @@ which events it holds."""
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -243,9 +244,68 @@ def test_recent_worked_example():
     assert rows == {1: [0], 2: [1, 0], 3: [2, 1, 0], 4: [3, 2, 1]}
 
 
+@given(splits, st.integers(1, 5), st.integers(1, 7), st.integers(0, 99))
+def test_prefixes(split, steps, batch_positions, seed):
+    """Beside the obvious way: user by user, event by event."""
+    expected = {}
+    for begin, end in zip(split.train_starts.tolist(), split.train_stops.tolist()):
+        for target in range(begin + 1, end):
+            expected[target] = list(range(begin, target))[-steps:]
+    found = {}
+    batches = list(batching.prefixes(split, steps, batch_positions, np.random.default_rng(seed)))
+    for batch in batches:
+        i = batch.inputs
+        for row, (position, user) in enumerate(zip(positions(batch), i.users.tolist())):
+            length = int(i.mask[row].sum())
+            assert i.mask[row].tolist() == [True] * length + [False] * (i.items.shape[1] - length)
+            assert (position.row, position.step) == (row, length - 1)  # one state a row: the last
+            assert user_of(split, position.target) == user
+            assert position.target not in found
+            found[position.target] = i.items[row][:length].tolist()
+        assert i.items.shape[1] == i.mask.sum(1).max()  # no column of nothing but padding
+        assert i.memory is i.resets is None  # no row goes on from another
+    assert found == expected
+    assert {batch.positions for batch in batches[:-1]} <= {batch_positions}
+    assert batches[-1].positions <= batch_positions
+
+
+def test_prefixes_worked_example():
+    (batch,) = batching.prefixes(of_lengths(5), 3, 100, np.random.default_rng(0))
+    rows = {
+        int(t): row[mask].tolist()
+        for t, row, mask in zip(batch.targets.items, batch.inputs.items, batch.inputs.mask)
+    }
+    assert rows == {1: [0], 2: [0, 1], 3: [0, 1, 2], 4: [1, 2, 3]}
+
+
+def test_a_batch_of_prefixes_is_of_many_users():
+    """A lane of ten steps holds ten targets of one user."""
+    split = of_lengths(*[50] * 400)
+    batch = next(iter(batching.prefixes(split, 10, 128, np.random.default_rng(0))))
+    assert len(batch.targets.users.unique()) > 90
+    batch = next(
+        iter(batching.lanes(split, 12, 10, "random", np.random.default_rng(0), frozenset({"users"})))
+    )
+    assert len(batch.targets.users.unique()) == 12
+
+
+def test_an_epoch_of_prefixes_takes_one_number_a_position():
+    """Rows are made batch by batch: memory is that of the order, whatever the steps."""
+    split = of_lengths(*[1000] * 200)
+    tracemalloc.start()
+    try:
+        for _ in zip(range(3), batching.prefixes(split, 50, 64, np.random.default_rng(0))):
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * split.train_positions + 1_000_000
+
+
 WALKS = {
     "windows": lambda split, rng: batching.windows(split, 4, 16, rng),
     "lanes": lambda split, rng: batching.lanes(split, 3, 4, "random", rng),
+    "prefixes": lambda split, rng: batching.prefixes(split, 4, 16, rng),
     "recent": lambda split, rng: batching.recent(split, 4, 16, rng),
 }
 
@@ -293,6 +353,7 @@ def test_nothing_to_train_on_is_an_error(walk):
 READING = {
     "windows": lambda split, rng, reads: batching.windows(split, 4, 16, rng, reads),
     "lanes": lambda split, rng, reads: batching.lanes(split, 3, 4, "random", rng, reads),
+    "prefixes": lambda split, rng, reads: batching.prefixes(split, 4, 16, rng, reads),
     "recent": lambda split, rng, reads: batching.recent(split, 4, 16, rng, reads),
 }
 
@@ -313,6 +374,13 @@ def test_times_and_baskets_are_told_to_those_who_read_them(walk):
         assert batch.inputs.times is batch.inputs.baskets is batch.inputs.asked_at is None
     with pytest.raises(DataError, match="times: the model reads the times of events"):
         list(walk(of_lengths(4, 4), np.random.default_rng(0), frozenset({"times"})))
+
+
+@pytest.mark.parametrize("walk", READING.values(), ids=READING)
+def test_targets_tell_whose_they_are(walk):
+    split = build([(0, 5, 1), (2, 1, 0), (1, 4, 0), (0, 9, 2)])
+    for batch in walk(split, np.random.default_rng(0), frozenset({"users"})):
+        assert batch.targets.users.tolist() == [user_of(split, t) for t in batch.targets.items.tolist()]
 
 
 def test_queries_tell_times_and_the_moment_they_are_asked_at():

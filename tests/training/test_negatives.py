@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqrec.errors import SettingsError
+from seqrec.splitting.split import Queries, Split
+from seqrec.testing import sequences_of
 from seqrec.training import losses
-from seqrec.training.negatives import NegativesSettings, Sampler, alias_table
+from seqrec.training.negatives import NegativesSettings, OwnItems, Sampler, alias_table
 
 COUNTS = torch.tensor([0, 1, 2, 4, 8, 16, 0, 9])
 TARGETS = torch.tensor([5, 3, 5, 7])
@@ -211,6 +213,73 @@ def test_which_negatives_do_not_count(mask_targets, in_batch, shared):
         assert excluded[i].tolist() == expected
 
 
+LISTS = [[5, 3, 5, 7, 4], [2], [0, 1, 2, 3], [4, 5, 6, 7, 3, 2, 1]]
+
+
+def of_users(held_out: int = 0, **settings) -> Sampler:
+    """Of a log whose users have these items, the last few of each held out."""
+    sequences = sequences_of([np.array(x) for x in LISTS], len(COUNTS))
+    none = Queries.at(sequences, np.empty(0, dtype=np.int64))
+    stops = np.maximum(sequences.offsets[1:] - held_out, sequences.offsets[:-1])
+    split = Split(sequences, sequences.offsets[:-1], stops, none, none, {"name": "by hand"})
+    cpu = torch.device("cpu")
+    return Sampler(NegativesSettings(shared=False, **settings), torch.ones(8), 3, cpu, OwnItems(split, cpu))
+
+
+@pytest.mark.parametrize("held_out", [0, 2])
+@pytest.mark.parametrize("in_batch", [True, False])
+def test_own_items_do_not_count(in_batch, held_out):
+    """Those of training events, and no others: a held-out item stays a negative."""
+    sampler = of_users(held_out, count=50, in_batch=in_batch, own="exclude", mask_targets=False)
+    users, targets = torch.tensor([0, 3, 0, 2, 1]), torch.tensor([3, 5, 7, 1, 2])
+    negatives = sampler.sample(targets)
+    excluded = sampler.excluded(negatives, targets, users)
+    for i, user in enumerate(users.tolist()):
+        own = LISTS[user][: len(LISTS[user]) - held_out]
+        assert excluded[i].tolist() == [
+            item in own or (in_batch and m == i) for m, item in enumerate(negatives.items[i].tolist())
+        ]
+
+
+def test_without_repeats_items_come_as_often_as_in_a_set():
+    """A set of all that is drawn for a user in an epoch, minus the user's own, as MetaSpore's code has it:
+    ``set(choice(items, size, p=p)) - set(own)``."""
+    epochs, count, rng = 3000, 3, np.random.default_rng(0)
+    sampler = of_users(count=count, alpha=1.0, own="exclude", repeats=False)
+    weights = np.array([1, 1, 1, 1, 2, 4, 8, 30.0])
+    counts = torch.from_numpy(weights)
+    sampler = Sampler(sampler.settings, counts, 3, sampler.device, sampler.own)
+    for user, items in enumerate(LISTS):
+        positions = len(items) - 1
+        slow = np.zeros(8)
+        for _ in range(epochs):
+            drawn = rng.choice(8, size=positions * count, p=weights / weights.sum())
+            slow[list(set(drawn.tolist()) - set(items))] += 1
+        users = torch.full((positions * epochs,), user)
+        targets = torch.full((positions * epochs,), items[0])
+        negatives = sampler.sample(targets)
+        counted = negatives.items[~sampler.excluded(negatives, targets, users)]
+        ours = np.bincount(counted.numpy(), minlength=8)
+        # the standard deviation of a count is at most sqrt(epochs) for the set, and above it for draws
+        assert (abs(ours - slow) <= 5 * np.sqrt(2 * np.maximum(slow, 1))).all(), (user, ours, slow)
+
+
+def test_without_repeats_alone_own_items_stay():
+    sampler = of_users(count=40, repeats=False, mask_targets=False)
+    users, targets = torch.tensor([0] * 200), torch.tensor([3] * 200)
+    negatives = sampler.sample(targets)
+    counted = negatives.items[~sampler.excluded(negatives, targets, users)]
+    # 160 draws of 8 items leave about one of each in an epoch of 4 positions
+    assert np.bincount(counted.numpy(), minlength=8) == pytest.approx([50] * 8, abs=25)
+
+
+@pytest.mark.parametrize("settings", [{"own": "exclude"}, {"repeats": False}])
+def test_negatives_of_users_need_to_know_them(settings):
+    sampler = of_users(count=5, **settings)
+    with pytest.raises(SettingsError, match="need batches that tell whose each target is"):
+        sampler.excluded(sampler.sample(TARGETS), TARGETS)
+
+
 def test_a_seed_of_its_own():
     """Draws depend on the sampler's seed, and on nothing else that is random."""
     torch.manual_seed(1)
@@ -236,4 +305,17 @@ def test_targets_never_counted_have_a_finite_log_q():
 )
 def test_wrong_settings(wrong):
     with pytest.raises(SettingsError, match=f"negatives.{next(iter(wrong))}"):
+        NegativesSettings.of(wrong, "negatives")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"own": "exclude"}, "shared: false with own: exclude"),
+        ({"repeats": False}, "shared: false with own: exclude or repeats: false"),
+        ({"repeats": False, "shared": False, "logq": 1.0}, "logq: 0 with repeats: false"),
+    ],
+)
+def test_settings_that_do_not_fit(wrong, expected):
+    with pytest.raises(SettingsError, match=f"^negatives: expected {expected}"):
         NegativesSettings.of(wrong, "negatives")

@@ -6,13 +6,16 @@ Recommendations, CIKM 2018 (arXiv 1706.03847).
 
     h_t = GRU(e(i_t), h_(t-1))        score(j | history) = o(j) . P h_t + b(j)
 
-Two ways to train it:
+Three ways to train it:
 
 - as its authors do (``steps=1``): session-parallel mini-batches. Every lane reads one session, one item an
   update; the hidden state is carried over and reset where a new session begins; gradients do not flow back
   in time;
 - in the modern form (``steps`` above 1): gradients flow back through that many steps, the state still
-  carried from one window to the next, so that the network always knows the whole history.
+  carried from one window to the next, so that the network always knows the whole history;
+- by prefixes (``rows="prefixes"``): every training event is a row of its own, with the last ``steps`` items
+  before it, read from a zero state, and one loss (Tan, Xu, Liu, 2016, arXiv 1606.08117, section 3.1). Rows
+  are in random order, so that a batch holds targets of many users. Histories are cut likewise to recommend.
 
 With a feature schema e and o are sums of vectors: the id's own, where the schema names it, and those of the
 attributes' values. What it names of the user is a vector u, added to the state as it leaves the network, P
@@ -70,14 +73,25 @@ class GRU4RecSettings(Settings):
     """Dropout on the input item vectors."""
     dropout_hidden: float = Field(0.0, ge=0, lt=1)
     """Dropout on the output of each recurrent layer."""
+    dropout_between: float = Field(0.0, ge=0, lt=1)
+    """Dropout on what one recurrent layer hands to the next, as ``torch.nn.GRU`` has it."""
+    dropout_item: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the vectors of the items that states are compared with."""
+    output_layer: bool = False
+    """A linear layer with biases after the last recurrent layer. Without, there is one only where hidden is
+    unlike width, and it has none."""
+    rows: Literal["lanes", "prefixes"] = "lanes"
+    """What a row of a training batch is: a lane through one sequence after another, its state carried over;
+    or the last ``steps`` items before one training event, from a zero state, events in random order."""
     steps: int = Field(16, ge=1, le=1_000_000)
     """Events each lane reads an update: 1 is session-parallel training as the authors have it; more is
-    truncated back-propagation in time."""
+    truncated back-propagation in time. With prefixes, the items of a row, at most, and of a history that is
+    read to recommend."""
     order: Literal["random", "start"] = "random"
     """Sequences enter the lanes in random order, or by the time of their first event, as the authors have
     it."""
     longest: int = Field(1000, ge=1, le=1_000_000)
-    """Events of a history that are read to recommend, from its end."""
+    """Events of a history that are read to recommend, from its end; with prefixes, at most ``steps``."""
     normalise: bool = False
     """States and item vectors have length 1 (the origin's form)."""
     temperature: float = Field(1.0, gt=0)
@@ -121,7 +135,8 @@ class GRU4RecNetwork(ReadsItems):
         self.layers = nn.ModuleList(
             GRULayer(first if n == 0 else s.hidden, s.hidden) for n in range(s.layers)
         )
-        self.project = nn.Linear(s.hidden, s.width, bias=False) if s.hidden != s.width else None
+        linear = s.output_layer or s.hidden != s.width
+        self.project = nn.Linear(s.hidden, s.width, bias=s.output_layer) if linear else None
         self.users = embedding(users, s.width, f.user) if f.user else None
         if self.users is not None:
             for vectors in self.users.parameters():
@@ -132,14 +147,17 @@ class GRU4RecNetwork(ReadsItems):
     @property
     def one_table(self) -> bool:
         """Whether a history is read by the very vectors with which states are compared."""
-        return self.input_items is None and not self.settings.normalise
+        return self.input_items is None and not self.settings.normalise and not self.settings.dropout_item
 
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
-        count = max(1, positions // self.settings.steps)
-        return batching.lanes(split, count, self.settings.steps, self.settings.order, rng, self.reads)
+        s = self.settings
+        if s.rows == "prefixes":
+            return batching.prefixes(split, s.steps, positions, rng, self.reads)
+        return batching.lanes(split, max(1, positions // s.steps), s.steps, s.order, rng, self.reads)
 
     def query_inputs(self, query: Query) -> Inputs:
-        return batching.last_states(query, self.settings.longest)
+        s = self.settings
+        return batching.last_states(query, min(s.steps, s.longest) if s.rows == "prefixes" else s.longest)
 
     def encode(self, inputs: Inputs) -> Tensor:
         return self.read(self.input_vectors(inputs.items.T), inputs)
@@ -162,6 +180,8 @@ class GRU4RecNetwork(ReadsItems):
             if carried is not None:
                 # Session-parallel training carries the state after dropout over, as the authors' code does.
                 carried[n : n + 1] = [(x if s.steps == 1 else states)[-1].detach()]
+            if n + 1 < s.layers:
+                x = dropout(x, s.dropout_between, self.training)
         x = x.reshape(rows * steps, -1)
         if steps > 1 or len(inputs.at) < rows:
             # at counts rows first, x is time first
@@ -185,7 +205,7 @@ class GRU4RecNetwork(ReadsItems):
 
     def step(self, state: list[Tensor], items: Tensor) -> tuple[list[Tensor], Tensor]:
         """Reads one more item, (rows,), of each history: see ``seqrec.nn.encoder.Streaming``. Users are
-        unknown."""
+        unknown. A network of prefixes knows histories of up to ``steps`` items; this one forgets none."""
         x, after = self.input_vectors(items)[None], []
         for layer, h0 in zip(self.layers, state, strict=True):
             x = layer(x, h0)
@@ -193,10 +213,11 @@ class GRU4RecNetwork(ReadsItems):
         return after, self.scaled(x[0] if self.project is None else self.project(x[0]))
 
     def item_vectors(self, items: ItemRows = None) -> Tensor:
-        v = rows_of(self.items, items)
-        if self.settings.normalise:
-            vectors, bias = v.split_with_sizes([self.settings.width, v.shape[-1] - self.settings.width], -1)
-            v = torch.cat([F.normalize(vectors, dim=-1), bias], -1)
+        s, v = self.settings, rows_of(self.items, items)
+        if s.normalise or (s.dropout_item and self.training):
+            vectors, bias = v.split_with_sizes([s.width, v.shape[-1] - s.width], -1)
+            vectors = dropout(vectors, s.dropout_item, self.training)
+            v = torch.cat([F.normalize(vectors, dim=-1) if s.normalise else vectors, bias], -1)
         return v
 
 

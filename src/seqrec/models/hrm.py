@@ -61,7 +61,10 @@ class HRMSettings(Settings):
     shared: bool = False
     """One item table for the transaction and the score, or one each."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Dropout on each pooled vector."""
+    """Dropout on vectors."""
+    dropout_at: Literal["pooled", "towers"] = "pooled"
+    """Which vectors: what either layer of pooling gives; or (the origin's) what the second layer pools, the
+    user and the transaction, and the items that states are compared with."""
     normalise: bool = False
     """The state and the item vectors have length 1."""
     temperature: float = Field(1.0, gt=0)
@@ -118,15 +121,20 @@ class HRMNetwork(Encoder):
         if self.users is not None and inputs.users is not None:
             known = inputs.users >= 0
             u = self.users(inputs.users.clamp(min=0))
+            if s.dropout_at == "towers":
+                u = dropout(u, s.dropout, self.training)
             x = pool(torch.stack([u, x], 1), torch.stack([known, inputs.mask.any(1)], 1), s.pool_user)
-            x = dropout(x, s.dropout, self.training)
+            if s.dropout_at == "pooled":
+                x = dropout(x, s.dropout, self.training)
         if s.normalise:
             x = F.normalize(x, dim=1)
         return x / s.temperature
 
     def item_vectors(self, items: ItemRows = None) -> Tensor:
-        v = rows_of(self.items, items)
-        return F.normalize(v, dim=-1) if self.settings.normalise else v
+        s, v = self.settings, rows_of(self.items, items)
+        if s.dropout_at == "towers":
+            v = dropout(v, s.dropout, self.training)
+        return F.normalize(v, dim=-1) if s.normalise else v
 
 
 class HRM(NeuralModel):

@@ -31,7 +31,7 @@ from seqrec.splitting.split import Split
 from seqrec.training import device as devices
 from seqrec.training import losses, settings, trainer
 from seqrec.training.loss import Loss, loss_of
-from seqrec.training.negatives import NegativesSettings, Sampler
+from seqrec.training.negatives import NegativesSettings, OwnItems, Sampler
 from seqrec.training.objective import Objective
 from seqrec.training.options import FitOptions, FitSettings
 from seqrec.training.settings import TrainSettings
@@ -259,8 +259,10 @@ class NeuralModel(Model):
             device
         )
 
+        own = OwnItems(split, device) if self.negatives.of_users else None
+
         def objective(seed: int) -> Objective:
-            return self.objective(network, Sampler(self.negatives, counts, seed, device), bfloat16)
+            return self.objective(network, Sampler(self.negatives, counts, seed, device, own), bfloat16)
 
         metric, k = metrics.parse(s.metric)
         warned = False

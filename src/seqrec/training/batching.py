@@ -1,12 +1,13 @@
 """Batches are views over the flat sequences. Nothing is expanded, and next to nothing is padded.
 
-Three ways to walk through the training events, for the three kinds of encoder:
+Ways to walk through the training events, for the kinds of encoders:
 
     windows   attention: each sequence cut into pieces of at most ``steps`` events, pieces of like length
               side by side
     lanes     recurrence: sequences laid end to end in parallel lanes, read a few steps at a time, hidden
               state carried over
-    recent    pooling: for every event, in random order, the few items before it
+    prefixes  recurrence: for every event, in random order, the few items before it, read from nothing
+    recent    pooling: the same rows, latest item first
 
 The batch size is set in positions (targets in the loss), not in users: 128 users of 200 events are 25,000
 positions an update, and that many learn almost nothing in minutes.
@@ -29,10 +30,13 @@ from seqrec.splitting.split import Split
 Reads = frozenset[str]
 
 
-def _targets(split: Split, events: np.ndarray) -> Targets:
-    """The items of (positions,) events."""
-    items = torch.from_numpy(split.sequences.items[events].astype(np.int64))
-    return Targets(items, None if split.positive is None else torch.from_numpy(split.positive[events]))
+def _targets(split: Split, events: np.ndarray, users: np.ndarray) -> Targets:
+    """The items of (positions,) events of these (positions,) users."""
+    return Targets(
+        torch.from_numpy(split.sequences.items[events].astype(np.int64)),
+        None if split.positive is None else torch.from_numpy(split.positive[events]),
+        torch.from_numpy(users),
+    )
 
 
 def _beside(
@@ -129,7 +133,7 @@ def _windows(
             users=torch.from_numpy(row_user[rows]),
             **_of_events(split, reads, event, target),
         )
-        yield Batch(inputs_of_rows, _targets(split, target))
+        yield Batch(inputs_of_rows, _targets(split, target, np.repeat(row_user[rows], length[rows])))
 
 
 def lanes(
@@ -234,6 +238,7 @@ def _lanes(
             Targets(
                 of_targets if steps == 1 else of_targets.index_select(0, at),
                 of_labels if of_labels is None or steps == 1 else of_labels.index_select(0, at),
+                None if owners is None else owners[part].T.flatten().index_select(0, at),
             ),
             # Session-parallel losses are summed and divided by the number of lanes: the few that are left at
             # the end weigh no more.
@@ -254,34 +259,81 @@ def recent(
         reads: what to tell beside items and users: ``times``, ``baskets``.
     """
     inputs = inputs_of(split)
-    return Batches(int(inputs.sum()), _recent(split, inputs, width, batch_positions, rng, reads))
+
+    def batches() -> Iterator[Batch]:
+        for target, user in _random_targets(split, inputs, batch_positions, rng):
+            event = target[:, None] - 1 - np.arange(width)
+            mask = event >= split.train_starts[user][:, None]
+            yield _rows(split, event, mask, np.arange(len(target)), target, user, reads)
+
+    return Batches(int(inputs.sum()), batches())
 
 
-def _recent(
-    split: Split, inputs: np.ndarray, width: int, batch_positions: int, rng: np.random.Generator, reads: Reads
-) -> Iterator[Batch]:
-    total = int(inputs.sum())
-    targets = (
-        np.repeat(split.train_starts + 1, inputs)
-        + np.arange(total)
-        - np.repeat(np.cumsum(inputs) - inputs, inputs)
+def prefixes(
+    split: Split, steps: int, batch_positions: int, rng: np.random.Generator, reads: Reads = frozenset()
+) -> Batches:
+    """Every training event that has something before it, in random order, with the ``steps`` items before it
+    in their order, and one loss a row.
+
+    ``[1, 2, 3, 4, 5]`` with steps 3 gives the rows ``[1 - -] -> 2``, ``[1 2 -] -> 3``, ``[1 2 3] -> 4``, ``[2
+    3 4] -> 5``, shuffled. A batch mixes users, and no row goes on from another: the training sequences of Tan
+    et al. (2016, arXiv 1606.08117, section 3.1), cut to their last ``steps`` items.
+
+    Args:
+        reads: what to tell beside items and users: ``times``, ``baskets``.
+
+    Returns:
+        batches of ``batch_positions`` rows, the last one smaller; an epoch holds one number an event.
+    """
+    inputs = inputs_of(split)
+
+    def batches() -> Iterator[Batch]:
+        for target, user in _random_targets(split, inputs, batch_positions, rng):
+            length = np.minimum(target - split.train_starts[user], steps)
+            step = np.arange(length.max())
+            mask = step < length[:, None]
+            at = np.arange(len(target)) * len(step) + length - 1
+            yield _rows(split, (target - length)[:, None] + step, mask, at, target, user, reads)
+
+    return Batches(int(inputs.sum()), batches())
+
+
+def _random_targets(
+    split: Split, inputs: np.ndarray, batch_positions: int, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All training targets in random order, some at a time: (positions,) events, and whose they are."""
+    ends = np.cumsum(inputs)
+    order = rng.permutation(int(ends[-1]))
+    for begin in range(0, len(order), batch_positions):
+        number = order[begin : begin + batch_positions]
+        user = np.searchsorted(ends, number, side="right")
+        yield split.train_stops[user] - (ends[user] - number), user
+
+
+def _rows(
+    split: Split,
+    event: np.ndarray,
+    mask: np.ndarray,
+    at: np.ndarray,
+    target: np.ndarray,
+    user: np.ndarray,
+    reads: Reads,
+) -> Batch:
+    """A batch of rows that stand alone, one target each.
+
+    Args:
+        event: (rows, steps) what is read, arbitrary where the mask, of that shape, lets nothing through.
+        at: (rows,) the wanted states.  target: (rows,) events.  user: (rows,)
+    """
+    event = np.where(mask, event, 0)
+    inputs = Inputs(
+        items=torch.from_numpy(split.sequences.items[event].astype(np.int64) * mask),
+        mask=torch.from_numpy(mask),
+        at=torch.from_numpy(at),
+        users=torch.from_numpy(user),
+        **_of_events(split, reads, event, target),
     )
-    users = np.repeat(np.arange(len(inputs)), inputs)
-    order = rng.permutation(total)
-    targets, users = targets[order], users[order]
-    for begin in range(0, len(targets), batch_positions):
-        target, user = targets[begin : begin + batch_positions], users[begin : begin + batch_positions]
-        event = target[:, None] - 1 - np.arange(width)
-        mask = event >= split.train_starts[user][:, None]
-        event = np.where(mask, event, 0)
-        inputs_of_rows = Inputs(
-            items=torch.from_numpy(split.sequences.items[event].astype(np.int64) * mask),
-            mask=torch.from_numpy(mask),
-            at=torch.arange(len(target)),
-            users=torch.from_numpy(user),
-            **_of_events(split, reads, event, target),
-        )
-        yield Batch(inputs_of_rows, _targets(split, target))
+    return Batch(inputs, _targets(split, target, user))
 
 
 def _of_query(query: Query, reads: Reads, events: np.ndarray) -> dict[str, Any]:

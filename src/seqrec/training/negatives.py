@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from seqrec.errors import SettingsError
 from seqrec.settings.base import Settings
+from seqrec.splitting.split import Split
 
 
 class NegativesSettings(Settings):
@@ -42,6 +44,26 @@ class NegativesSettings(Settings):
     the batch, and of its count to the power alpha where it is sampled."""
     mask_targets: bool = True
     """A negative that is the position's own target does not count; GRU4Rec's authors let it."""
+    own: Literal["keep", "exclude"] = "keep"
+    """Negatives that are items of the user's own training events count, or do not: nothing is drawn in their
+    place. Needs ``shared: false``."""
+    repeats: bool = True
+    """An item drawn for a user again counts again. False: what is drawn for all of a user's training events
+    together is a set, as MetaSpore's is. A draw then counts with the probability that makes the item come as
+    often as in that set, so that nothing has to be remembered. Needs ``shared: false`` and ``logq: 0``."""
+
+    @property
+    def of_users(self) -> bool:
+        """Whether they depend on whose a position is."""
+        return self.own == "exclude" or not self.repeats
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if self.of_users and self.shared:
+            raise ValueError("shared: false with own: exclude or repeats: false, which depend on the user")
+        if self.logq and not self.repeats:
+            raise ValueError("logq: 0 with repeats: false, whose probabilities differ from user to user")
+        return self
 
 
 @dataclass(frozen=True)
@@ -87,6 +109,29 @@ class Distinct:
         return self.log_weight, self.target_log_weight, self.own_log_weight
 
 
+class OwnItems:
+    """The items of each user's own training events; of held-out events nothing is known.
+
+    Attributes:
+        positions: (users,) float32 targets of each user in an epoch.
+    """
+
+    def __init__(self, split: Split, device: torch.device):
+        events = np.flatnonzero(split.train_events)
+        users = np.searchsorted(split.sequences.offsets, events, side="right") - 1
+        self.items = len(split.sequences.item_catalogue)
+        # (n,) a number for each user and item of theirs, ascending
+        pairs = np.unique(users * self.items + split.sequences.items[events])
+        positions = np.maximum(split.train_stops - split.train_starts - 1, 0).astype(np.float32)
+        self.pairs, self.positions = (torch.from_numpy(x).to(device) for x in (pairs, positions))
+
+    def contain(self, users: Tensor, items: Tensor) -> Tensor:
+        """(N, M) bool: whether these (N, M) items are among those of the (N,) users."""
+        pairs = users[:, None] * self.items + items
+        at = torch.searchsorted(self.pairs, pairs).clamp_(max=len(self.pairs) - 1)
+        return self.pairs.take(at) == pairs
+
+
 BLOCK = 1 << 17  # draws made at once
 MARKS = 1 << 20  # items marked at once, a catalogue a batch
 
@@ -97,10 +142,18 @@ class Sampler:
     Args:
         item_counts: (items,) training events of each item.
         seed: of its own generator, so that draws do not depend on anything else that is random.
+        own: the items of users, for settings of which negatives depend on them.
     """
 
-    def __init__(self, settings: NegativesSettings, item_counts: Tensor, seed: int, device: torch.device):
-        self.settings, self.device = settings, device
+    def __init__(
+        self,
+        settings: NegativesSettings,
+        item_counts: Tensor,
+        seed: int,
+        device: torch.device,
+        own: OwnItems | None = None,
+    ):
+        self.settings, self.device, self.own = settings, device, own
         counts = item_counts.to(torch.float64)
         weights = counts.clamp(min=0 if settings.alpha else 1) ** settings.alpha
         self.log_p = (weights / weights.sum()).clamp(min=1e-30).log().float().to(device)
@@ -168,14 +221,52 @@ class Sampler:
             batch_log_q,
         )
 
-    def excluded(self, negatives: Negatives, targets: Tensor) -> Tensor:
+    def excluded(self, negatives: Negatives, targets: Tensor, users: Tensor | None = None) -> Tensor:
         """(N, M) bool, or of a shape that broadcasts to it: True where a negative does not count for a
-        position."""
-        if self.settings.mask_targets:
-            return negatives.items == targets[:, None]
-        # A position's own place in the batch is its positive.
-        own = torch.zeros((len(targets), negatives.items.shape[-1]), dtype=torch.bool, device=targets.device)
-        return own.fill_diagonal_(True) if self.settings.in_batch else own
+        position.
+
+        Args:
+            targets: (N,).  users: (N,) whose they are; None: not known.
+
+        Raises:
+            SettingsError: negatives depend on users, who are not known.
+        """
+        s, n = self.settings, len(targets)
+        if s.mask_targets:
+            found = negatives.items == targets[:, None]
+        else:  # A position's own place in the batch is its positive.
+            found = torch.zeros((n, negatives.items.shape[-1]), dtype=torch.bool, device=targets.device)
+            if s.in_batch:
+                found.fill_diagonal_(True)
+        if not s.of_users:
+            return found
+        if users is None or self.own is None:
+            raise SettingsError(
+                "negatives: own: exclude and repeats: false need batches that tell whose each target is. Got "
+                "some that do not, as lanes; GRU4Rec's do with rows: prefixes."
+            )
+        if s.own == "exclude":
+            found |= self.own.contain(users, negatives.items)
+        if s.count and not s.repeats:
+            found[:, -s.count :] |= ~self.first(negatives.items[:, -s.count :], users)
+        return found
+
+    def first(self, drawn: Tensor, users: Tensor) -> Tensor:
+        """Which draws count so that an item comes as often as in the set of all draws for its user.
+
+        Of D draws an item of probability p is expected in D p, and at least once with probability ``1 - (1 -
+        p)^D``: each of its draws counts with the ratio of the two.
+
+        Args:
+            drawn: (N, M) items.  users: (N,).
+        Returns:
+            (N, M) bool.
+        """
+        assert self.own is not None
+        p = self.log_p.take(drawn).exp()
+        draws = self.settings.count * self.own.positions.take(users)[:, None]
+        u = torch.rand(drawn.shape, generator=self.generator, device=self.device)
+        return u * draws * p < -torch.expm1(draws * torch.log1p(-p))
 
     def distinct(self, targets: Sequence[Tensor], beside: Sequence[Tensor] | None = None) -> list[Distinct]:
         """The same draws as ``sample`` of shared negatives, for some batches at once, each item of a batch

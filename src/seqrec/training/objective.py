@@ -60,11 +60,16 @@ class Objective:
         if not len(targets):  # every target of the batch is disliked
             return states.sum() * 0.0
         if self.of_scores.draws:
-            return self._of_draws(states, targets, batch.targets.labels)
+            users = batch.targets.users
+            users = None if users is None else self.wanted(users, batch)
+            return self._of_draws(states, targets, batch.targets.labels, users)
         return self.of_scores.of_catalogue(states, self.encoder.item_vectors(), targets, self.bfloat16)
 
-    def _of_draws(self, states: Tensor, targets: Tensor, labels: Tensor | None) -> Tensor:
-        """The loss of (N, width) states with (N,) targets, every draw of a negative scored for itself."""
+    def _of_draws(
+        self, states: Tensor, targets: Tensor, labels: Tensor | None, users: Tensor | None
+    ) -> Tensor:
+        """The loss of (N, width) states with (N,) targets of (N,) users, every draw of a negative scored for
+        itself."""
         encoder, sampler = self.encoder, self.sampler
         negatives = sampler.sample(targets)
         positive = losses.scores_of_own(states, encoder.item_vectors(targets)[:, None]).squeeze(1)
@@ -74,7 +79,7 @@ class Objective:
         if sampler.settings.logq:
             positive = positive - sampler.settings.logq * negatives.target_log_q
             negative = negative - sampler.settings.logq * negatives.log_q
-        negative = negative.masked_fill(sampler.excluded(negatives, targets), -torch.inf)
+        negative = negative.masked_fill(sampler.excluded(negatives, targets, users), -torch.inf)
         return self.of_scores.of_draws(positive, negative, labels, len(sampler.log_p))
 
     def encode(self, inputs: Inputs) -> Tensor:
