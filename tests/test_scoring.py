@@ -77,6 +77,13 @@ def test_no_history_at_all():
     assert best(Table(np.ones((1, 3), dtype=np.float32), 2), Query.from_lists([]), 2).items.shape == (0, 0)
 
 
+def test_all_of_a_long_history_is_filtered():
+    """However long ago it was."""
+    table = np.arange(2001, 0, -1, dtype=np.float32)[None]  # the first of the history are the best
+    found = best(Table(table, 512), Query.from_lists([np.arange(2000)]), 3)
+    assert found.items.tolist() == [[2000, -1, -1]]
+
+
 @pytest.mark.parametrize("at", [0, 5])
 def test_a_score_that_is_no_number_is_refused(at: int):
     table = np.zeros((1, 6), dtype=np.float32)

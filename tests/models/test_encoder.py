@@ -24,7 +24,7 @@ from seqrec.nn.encoder import Encoder
 from seqrec.splitting.last_n import last_n
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.user_holdout import user_holdout
-from seqrec.testing import small_log
+from seqrec.testing import sequences_of, small_log
 from seqrec.training import losses
 from seqrec.training.loss import GBCE, Loss, loss_of
 from seqrec.training.negatives import NegativesSettings, Sampler
@@ -266,3 +266,17 @@ def test_users_without_a_target_in_training(tmp_path, cls, features):
 )
 def test_a_configuration_makes_the_same_model_again(model):
     assert type(model)(**model.configuration()).configuration() == model.configuration()
+
+
+def test_what_is_only_held_out_is_never_a_negative_by_popularity():
+    """Items 8 and 9 are everyone's validation and test: to draw them would tell of the test."""
+    split = leave_one_out(sequences_of([[*np.roll(np.arange(8), i), 8, 9] for i in range(20)], 10))
+    drawn = []
+
+    class Watched(HRM):
+        def objective(self, network, sampler, bfloat16=False):
+            drawn.append(sampler.draw((10_000,)))
+            return super().objective(network, sampler, bfloat16)
+
+    Watched(width=4, negatives={"alpha": 1.0}, train={"epochs": 1}).fit(split, progress=False)
+    assert [items.unique().tolist() for items in drawn] == [list(range(8))]

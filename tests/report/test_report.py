@@ -1,5 +1,6 @@
 """The page: whole, alone, and drawn from the result files."""
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -108,3 +109,34 @@ def test_a_model_has_one_colour_on_the_page_and_wide_tables_say_so(tmp_path):
     dots = set(re.findall(r'class="dot" style="background:var\(--(c\d)\)"></i>(\w+)', page))
     assert len(dots) == 3
     assert "scroll it sideways" in page
+
+
+class Attributes(HTMLParser):
+    """Collects the values of all attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.found: dict[str, set[str | None]] = {}
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            self.found.setdefault(name, set()).add(value)
+
+
+def test_names_cannot_leave_their_attributes(tmp_path):
+    """Of models and protocols: whoever shares a result file does not write the page."""
+    name = """a" onclick="alert(1)" x='<b>"""
+    write_results(tmp_path, "one-v1")
+    write_results(tmp_path, "two-v1")
+    for path in tmp_path.glob("one-v1/good/*.json"):
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"model": name}))
+    for path in tmp_path.glob("two-v1/*/*.json"):
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"protocol": f"p{name}"}))
+    page, attributes = report.render(tmp_path), Attributes()
+    attributes.feed(page)
+    assert name in attributes.found["data-model"]
+    assert f"p{name}" in attributes.found["id"]
+    assert f"#p{name}" in attributes.found["href"]
+    assert not {"onclick", "x"} & attributes.found.keys()

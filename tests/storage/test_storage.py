@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -22,6 +23,21 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         write_half()
     assert target.read_text() == "old"
     assert storage.names(tmp_path / "deep") == ["file.txt"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """After a power cut there is the old file or the new one, and not an empty one."""
+    target, synced = tmp_path / "file.txt", []
+    sync = os.fsync
+
+    def fsync(file):
+        sync(file)
+        synced.append((os.fstat(file).st_size, target.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    storage.write_text("content", target)
+    assert synced == [(len("content"), False)]
+    assert target.read_text() == "content"
 
 
 def test_round_trips(tmp_path):

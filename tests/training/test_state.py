@@ -9,6 +9,7 @@ import torch
 import seqrec
 from seqrec.errors import TrainingError
 from seqrec.models.hrm import HRM
+from seqrec.models.sasrec import SASRec
 from seqrec.training.state import FORMAT, TrainingState
 
 
@@ -16,6 +17,19 @@ def run_of(width: int = 4) -> TrainingState:
     """A run that has begun: of ten items and three users."""
     model = HRM(width=width)
     return TrainingState(model.build(10, 3), model.train, torch.device("cpu"))
+
+
+def test_weight_decay_is_of_matrices_and_tables_only():
+    """Without any gradient they shrink, and biases and norms stay as they are."""
+    model = SASRec(width=8, blocks=1, length=4, train={"weight_decay": 0.5, "learning_rate": 0.1})
+    run = TrainingState(model.build(10, 3), model.train, torch.device("cpu"))
+    with torch.no_grad():
+        for p in run.network.parameters():
+            p.fill_(1.0).grad = torch.zeros_like(p)
+    run.optimizers["optimizer"].step()
+    assert {p.dim() for p in run.network.parameters()} == {1, 2}
+    for p in run.network.parameters():
+        torch.testing.assert_close(p.detach(), torch.full_like(p, 0.95 if p.dim() > 1 else 1.0))
 
 
 def described(path) -> dict:

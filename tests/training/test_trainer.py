@@ -5,17 +5,21 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import ring_sequences
 
+from seqrec.data.catalogue import Catalogue
 from seqrec.errors import SettingsError, TrainingError
 from seqrec.models.gru4rec import GRU4Rec
 from seqrec.models.hrm import HRM
 from seqrec.models.sasrec import SASRec
 from seqrec.splitting import leave_one_out
 from seqrec.training import losses, settings, state, trainer
+from seqrec.training.negatives import Sampler
 from seqrec.training.options import FitOptions
 from seqrec.training.settings import TrainSettings
 
@@ -98,7 +102,6 @@ def test_a_checkpoint_survives_kill_9(tmp_path):
     time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    from conftest import ring_sequences
 
     model = make("hrm", epochs=100000, patience=100000)
     split = leave_one_out(ring_sequences())
@@ -114,6 +117,10 @@ def test_a_checkpoint_of_another_run_is_refused(ring, tmp_path):
     make("hrm").fit(leave_one_out(ring), progress=False, checkpoint=checkpoint)
     with pytest.raises(TrainingError, match="another run"):
         make("hrm", learning_rate=0.5).fit(leave_one_out(ring), progress=False, checkpoint=checkpoint)
+    renamed = replace(ring, item_catalogue=Catalogue([f"other{i}" for i in range(12)]))
+    for other in (ring_sequences(seed=1), renamed):
+        with pytest.raises(TrainingError, match="another run"):
+            make("hrm").fit(leave_one_out(other), progress=False, checkpoint=checkpoint)
     checkpoint.write_bytes(b"garbage")
     with pytest.raises(TrainingError, match="not a checkpoint"):
         make("hrm").fit(leave_one_out(ring), progress=False, checkpoint=checkpoint)
@@ -130,6 +137,89 @@ def test_the_best_epoch_is_kept(ring):
     split = leave_one_out(ring)
     again = metrics.ndcg(ranking.rank(model, split, split.validation).unfiltered, 10).mean()
     assert again == pytest.approx(best["ndcg@10"], abs=1e-9)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+@pytest.mark.parametrize(
+    "killed_at", [None, 2, 4], ids=["whole", "killed before the best", "killed after it"]
+)
+def test_it_ends_with_the_weights_of_the_best_validation(ring, tmp_path, average, killed_at):
+    """Whatever was trained after it, and also where training was killed and goes on."""
+    values, validated = [0.1, 0.9, 0.3, 0.2], []
+    split, checkpoint = leave_one_out(ring), tmp_path / "checkpoint.safetensors"
+    model = make("hrm", average=average)
+    cpu, counts = torch.device("cpu"), torch.from_numpy(split.item_counts)
+
+    def validate(network):
+        if len(validated) + 1 == killed_at and not resumed:
+            raise Killed
+        validated.append({k: v.clone() for k, v in network.state_dict().items()})
+        return values[len(validated) - 1]
+
+    def fit():
+        torch.manual_seed(0)
+        network = model.build(12, 60)
+
+        def objective(seed):
+            return model.objective(network, Sampler(model.negatives, counts, seed, cpu))
+
+        options = FitOptions(progress=False, checkpoint=checkpoint)
+        report = trainer.fit(network, split, model.train, objective, validate, "hrm", "this run", options)
+        return report, network.state_dict()
+
+    resumed = False
+    if killed_at:
+        with pytest.raises(Killed):
+            fit()
+        resumed = True
+    report, ends_with = fit()
+    assert (report.epochs, report.best_epoch) == (4, 2)
+    assert equal(ends_with, validated[1])
+    assert not equal(ends_with, validated[3])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_epoch_has_an_order_and_negatives_of_its_own(ring, name):
+    cls, options = SMALL[name]
+    orders, negatives = [], []
+
+    class Watched(cls):
+        def objective(self, network, sampler, bfloat16=False):
+            found = super().objective(network, sampler, bfloat16)
+            drawn = found.drawn
+
+            def watched(batches):
+                batches = list(batches)
+                orders.append(torch.cat([batch.targets.items for batch in batches]))
+                return drawn(batches)
+
+            found.drawn = watched
+            negatives.append(sampler.draw((100,)))
+            return found
+
+    for _ in range(2):
+        Watched(**options, train={"epochs": 2, "batch_positions": 64}).fit(
+            leave_one_out(ring), progress=False
+        )
+    for first, second, again, again_second in (orders, negatives):
+        assert not torch.equal(first, second)
+        assert torch.equal(first, again)
+        assert torch.equal(second, again_second)
+    assert torch.equal(orders[0].sort().values, orders[1].sort().values)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adagrad"])
+@pytest.mark.parametrize("name", SMALL)
+def test_no_gradient_is_longer_than_clip(ring, name, optimizer):
+    """Of all weights together, as the last update had it."""
+    norms = {}
+    for clip in (0.0, 1e-3):
+        model = make(name, optimizer=optimizer, clip=clip, epochs=1)
+        model.fit(leave_one_out(ring), progress=False)
+        gradients = [p.grad.to_dense() for p in model.network.parameters() if p.grad is not None]
+        norms[clip] = float(torch.cat([g.flatten() for g in gradients]).norm())
+    assert norms[0.0] > 2e-3
+    assert norms[1e-3] == pytest.approx(1e-3, rel=1e-2)
 
 
 def test_early_stopping(ring):
