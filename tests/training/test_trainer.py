@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import ring_sequences
 
+import seqrec
 from seqrec.data.catalogue import Catalogue
 from seqrec.errors import SettingsError, TrainingError
 from seqrec.models.gru4rec import GRU4Rec
@@ -420,7 +421,10 @@ def test_adagrad_for_all_has_sparse_gradients_in_gru4rec_only(name):
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
-        ({"optimizer": "ftlr"}, "train.tables.optimizer: expected 'ftrl' or 'adagrad'. Got 'ftlr'"),
+        (
+            {"optimizer": "ftlr"},
+            "train.tables.optimizer: expected 'ftrl', 'adagrad' or 'with_the_rest'. Got 'ftlr'",
+        ),
         ({"learn_rate": 1}, "train.tables.learn_rate: unknown setting. Did you mean 'learning_rate'"),
         ({"l1": -1}, "train.tables.l1: expected greater than or equal to 0. Got -1"),
         ({"optimizer": "adagrad", "l2": 1.0}, "train.tables: expected no l1 and no l2 with adagrad"),
@@ -495,3 +499,43 @@ def test_every_epoch_draws_its_negatives_with_its_own_seed(ring, monkeypatch):
     )
     model.fit(ring, seed=3, progress=False)
     assert seeds == [trainer.negatives_seed(3, 1), trainer.negatives_seed(3, 2)]
+
+
+def test_the_optimizer_of_large_tables_is_chosen_by_size():
+    """By rows where an update through a whole table is slow and only some of its rows are needed."""
+    rows, plain = settings.LARGE, TrainSettings(learning_rate=1e-3)
+    chosen = settings.by_size(plain, rows, draws=True)
+    assert chosen.tables == settings.TableSettings(optimizer="adagrad", learning_rate=15e-3)
+    assert settings.by_size(plain, rows - 1, draws=True) is plain
+    assert settings.by_size(plain, rows, draws=False) is plain
+    for others in ({"optimizer": "adagrad"}, {"weight_decay": 0.1}, {"clip": 1.0}, {"tables": {"l1": 0.1}}):
+        told = TrainSettings.of(others, "train")
+        assert settings.by_size(told, rows, draws=True) is told
+    off = TrainSettings.of({"tables": {"optimizer": "with_the_rest"}}, "train")
+    assert settings.by_size(off, rows, draws=True) == TrainSettings()
+
+
+@pytest.mark.parametrize("tables", [None, {"optimizer": "with_the_rest"}])
+def test_what_trained_large_tables_is_said_and_kept_apart(tables, ring, tmp_path, monkeypatch, caplog):
+    """In the log, the report and the fingerprint: a checkpoint of the one way is not gone on from in the
+    other."""
+
+    def sasrec(tables):
+        train = {"epochs": 1, "tables": tables}
+        return SASRec(width=8, blocks=1, length=8, loss="sampled_softmax", train=train)
+
+    monkeypatch.setattr(settings, "LARGE", 10)
+    split, by_rows = leave_one_out(ring), tables is None
+    model, path = sasrec(tables), tmp_path / "run.safetensors"
+    with caplog.at_level("INFO", logger="seqrec"):
+        model.fit(split, checkpoint=path, progress=False)
+    assert ("adagrad trains the embedding tables" in caplog.text) == by_rows
+    assert model.fit_report.tables == ("adagrad" if by_rows else None)
+    assert {m.sparse for m in model.network.modules() if isinstance(m, torch.nn.Embedding)} == {by_rows}
+    model.save(tmp_path / "model")
+    again = seqrec.load(tmp_path / "model")
+    assert (again.train, again.fit_report.tables) == (model.train, model.fit_report.tables)
+    with pytest.raises(TrainingError, match="of another run"):
+        sasrec({"optimizer": "with_the_rest"} if by_rows else None).fit(
+            split, checkpoint=path, progress=False
+        )

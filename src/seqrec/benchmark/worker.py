@@ -134,7 +134,8 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
         "training": {
             k: v
             for k, v in report.to_json().items()
-            if k in ("epochs", "best_epoch", "updates", "parameters", "device", "precision", "threads")
+            if k
+            in ("epochs", "best_epoch", "updates", "parameters", "tables", "device", "precision", "threads")
         },
         "curve": list(report.curve),
         "items": len(sequences.item_catalogue),

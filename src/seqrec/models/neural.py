@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from torch import nn
 
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.query import Query
@@ -213,9 +214,16 @@ class NeuralModel(Model):
         if isinstance(own, FeatureEmbedding) and own.ids is not None and self.trained_users is not None:
             with torch.no_grad():  # of users without a target attributes tell, and no random start
                 own.ids.weight[torch.from_numpy(~self.trained_users)] = 0
-        if settings.knows_sparse_gradients(self.train, self.sparse_adagrad):
+        if settings.knows_sparse_gradients(self._train_of(network), self.sparse_adagrad):
             network.use_sparse_gradients()
         return network
+
+    def _train_of(self, network: Encoder) -> TrainSettings:
+        """``train`` with the optimizer of the tables chosen for their size, where nothing is said."""
+        tables = [m for m in network.modules() if isinstance(m, nn.Embedding)]
+        return settings.by_size(
+            self.train, max((m.num_embeddings for m in tables), default=0), self.loss.draws
+        )
 
     @property
     def network(self) -> Encoder:
@@ -251,13 +259,23 @@ class NeuralModel(Model):
             self.feature_values = Features.of(
                 self.features, split.sequences.user_catalogue, split.sequences.item_catalogue
             )
-        s, counts = self.train, torch.from_numpy(split.item_counts)
+        counts = torch.from_numpy(split.item_counts)
         device = devices.choose_device(on.device)
         bfloat16 = devices.in_bfloat16(on.precision, device)
         torch.manual_seed(on.seed)
         network = self.network = self.build(len(split.sequences.item_catalogue), split.sequences.users).to(
             device
         )
+        as_trained = copy.copy(self)
+        as_trained.train = s = self._train_of(network)
+        if s.tables is not None and self.train.tables is None:
+            log.info(
+                "%s: adagrad trains the embedding tables, only the rows of a batch in an update, since one "
+                "has %s rows or more; train.tables: {optimizer: with_the_rest} has %s train them.",
+                self.name,
+                f"{settings.LARGE:,}",
+                s.optimizer,
+            )
 
         own = OwnItems(split, device) if self.negatives.of_users else None
 
@@ -283,9 +301,9 @@ class NeuralModel(Model):
             objective,
             validate if len(split.validation) else None,
             self.name,
-            self.fingerprint(split, on),
+            as_trained.fingerprint(split, on),
             on,
-            self._earlier_fingerprint(split, on),
+            as_trained._earlier_fingerprint(split, on),
         )
         self.fit_report = replace(report, precision="bfloat16" if bfloat16 else "float32")
 

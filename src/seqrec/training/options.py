@@ -71,6 +71,8 @@ class FitReport:
         device, precision: where it was trained, and in what matrices were multiplied.
         threads: of torch.
         parameters: numbers that were trained.
+        tables: the optimizer of the embedding tables, where they had one of their own: told, or chosen for
+            their size.
         seed: of all that is random.
         curve: a dictionary an epoch: epoch, loss, the validation metric, positions_per_second, seconds.
     """
@@ -84,6 +86,7 @@ class FitReport:
     device: str | None = None
     threads: int | None = None
     parameters: int | None = None
+    tables: str | None = None
     precision: str | None = None
     seed: int | None = None
     curve: tuple[dict[str, Any], ...] = ()

@@ -12,12 +12,18 @@ from seqrec.evaluation.metrics import MetricName
 from seqrec.settings.base import Settings
 from seqrec.training.options import FitSettings
 
+LARGE = 200_000
+"""Rows of a table from which on an update that goes through all of it takes half as long again, or more."""
+RATE = 15.0
+"""Adagrad's rate for the rows of a large table, in those of AdamW."""
+
 
 class TableSettings(Settings):
     """An optimizer of the embedding tables' own."""
 
-    optimizer: Literal["ftrl", "adagrad"] = "ftrl"
-    """FTRL-proximal, or Adagrad."""
+    optimizer: Literal["ftrl", "adagrad", "with_the_rest"] = "ftrl"
+    """FTRL-proximal, Adagrad, or none: with_the_rest has ``train.optimizer`` train the tables, however large
+    they are."""
     learning_rate: float = Field(0.01, gt=0)
     """FTRL's alpha, which no schedule changes (it falls by itself); Adagrad's peak rate."""
     beta: float = Field(1.0, ge=0)
@@ -30,7 +36,7 @@ class TableSettings(Settings):
     @model_validator(mode="after")
     def _of_ftrl(self) -> Self:
         if self.optimizer != "ftrl" and (self.l1 or self.l2):
-            raise ValueError("no l1 and no l2 with adagrad, which has neither; optimizer: ftrl has")
+            raise ValueError(f"no l1 and no l2 with {self.optimizer}, which has neither; optimizer: ftrl has")
         return self
 
 
@@ -46,8 +52,11 @@ class TrainSettings(Settings):
     learning_rate: float = Field(2e-3, gt=0)
     """Peak learning rate."""
     tables: TableSettings | None = None
-    """An optimizer of the embedding tables' own, which touches only the rows of a batch; None has
-    ``optimizer`` train them with the rest."""
+    """An optimizer of the embedding tables' own, which touches only the rows of a batch. None chooses by
+    size: ``optimizer`` trains them with the rest; but where one has 200,000 rows or more, adamw would go
+    through all of it in every update, so adagrad trains the tables, at 15 times the ``learning_rate`` (not
+    with a loss over the whole catalogue, ``weight_decay`` or ``clip``, which need all rows).
+    ``{optimizer: with_the_rest}`` has ``optimizer`` train them in any case."""
     weight_decay: float = Field(0.0, ge=0)
     """AdamW's decoupled weight decay, of matrices and tables only."""
     momentum: float = Field(0.0, ge=0, lt=1)
@@ -102,6 +111,25 @@ def schedule(s: TrainSettings, progress: float) -> float:
     if s.schedule == "constant":
         return 1.0
     return max(0.5 + 0.5 * math.cos(math.pi * min(1.0, (progress - s.warmup) / (1 - s.warmup))), 1e-4)
+
+
+def by_size(s: TrainSettings, rows: int, draws: bool) -> TrainSettings:
+    """The same with the optimizer of the embedding tables chosen, where it is left open.
+
+    Args:
+        rows: of the largest table.
+        draws: whether the loss compares with drawn negatives, so that an update needs some rows only.
+
+    Returns:
+        settings whose ``tables`` is None where ``optimizer`` trains the tables with the rest.
+    """
+    if s.tables is not None:
+        return s.model_copy(update={"tables": None}) if s.tables.optimizer == "with_the_rest" else s
+    if rows < LARGE or not draws or s.optimizer != "adamw" or s.weight_decay or s.clip:
+        return s
+    return s.model_copy(
+        update={"tables": TableSettings(optimizer="adagrad", learning_rate=RATE * s.learning_rate)}
+    )
 
 
 def knows_sparse_gradients(s: TrainSettings, with_adagrad: bool) -> bool:

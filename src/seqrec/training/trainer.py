@@ -219,6 +219,7 @@ def fit(
         device=str(device),
         threads=torch.get_num_threads(),
         parameters=sum(p.numel() for p in network.parameters()),
+        tables=None if s.tables is None else s.tables.optimizer,
         seed=on.seed,
         curve=tuple(run.curve),
     )
