@@ -1,9 +1,11 @@
 """GRU4Rec here beside the code of its authors: same data, same settings, several seeds; accuracy on
 validation and speed of both.
 
-    git clone https://github.com/hidasib/GRU4Rec_PyTorch_Official authors python -m venv authors-venv &&
-    authors-venv/bin/pip install torch==2.13.0 "pandas<3" "numpy<2" python benchmarks/fidelity_gru4rec.py
-    authors authors-venv/bin/python --data-dir DATA --json fidelity.json --markdown fidelity.md
+    git clone https://github.com/hidasib/GRU4Rec_PyTorch_Official authors
+    python -m venv authors-venv
+    authors-venv/bin/pip install torch==2.13.0 "pandas<3" "numpy<2"
+    python benchmarks/fidelity_gru4rec.py authors authors-venv/bin/python --data-dir DATA \
+        --json fidelity.json --markdown fidelity.md
 
 Data: the training events of ml-1m-leave-one-out-v1 (user = session, in the same order in both). Validation:
 the whole training history of a user, target the event after it, all items ranked, by the same code for both.
@@ -393,6 +395,9 @@ def main() -> None:
         "--default-form", action="store_true", help="also our own form of logQ, with accidental hits masked"
     )
     parser.add_argument(
+        "--codes", nargs="+", default=["authors", "ours"], choices=["authors", "ours"], help="which to train"
+    )
+    parser.add_argument(
         "--same-draws",
         action="store_true",
         help="compare the weights of one training each with nothing random left",
@@ -427,7 +432,7 @@ def main() -> None:
     old = storage.read_json(a.json) if storage.exists(a.json) else {"runs": []}
     same = all(old.get(key) == about[key] for key in ("split_hash", "epochs", "common", "losses", "threads"))
     runs: list[dict[str, Any]] = old["runs"] if same else []
-    codes = ["authors", "ours", *(["ours, default form"] if a.default_form else [])]
+    codes = [*a.codes, *(["ours, default form"] if a.default_form else [])]
     for seed in a.seeds:
         for loss in a.losses:
             settings = {**COMMON, **LOSSES[loss], "loss": loss, "n_epochs": a.epochs}
