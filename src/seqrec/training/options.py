@@ -21,6 +21,10 @@ class FitSettings(Settings):
     """"cpu", "cuda", "mps", or the best there is."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What matrices are multiplied in: auto takes bfloat16 on a GPU that has it, and float32 elsewhere."""
+    threads: int | None = Field(None, ge=1, le=4096)
+    """Of torch, on a CPU. None: as many as torch has, or fewer where updates tried at the start are clearly
+    faster so, since other work keeps cores busy (a training of less than a minute is not tried). A resumed
+    training takes the number that it began with. Another number can change the last digits."""
 
 
 class FitOptions(FitSettings):
@@ -51,6 +55,7 @@ class FitChanges(TypedDict, total=False):
     seed: int
     device: str
     precision: Literal["auto", "float32", "bfloat16"]
+    threads: int | None
     checkpoint: str | Path | None
     earlier_epochs: int | None
     progress: bool
@@ -69,7 +74,7 @@ class FitReport:
         schedule_epochs: those in which the schedule of rates was (or would have been) run through.
         updates: of the weights.
         device, precision: where it was trained, and in what matrices were multiplied.
-        threads: of torch.
+        threads: of torch, as chosen.
         parameters: numbers that were trained.
         tables: the optimizer of the embedding tables, where they had one of their own: told, or chosen for
             their size.

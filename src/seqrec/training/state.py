@@ -81,6 +81,7 @@ class TrainingState:
         epoch, updates, done: finished epochs, updates, positions.
         seconds: wall clock spent, earlier parts of a resumed run included.
         curve: a dictionary an epoch: epoch, loss, the validation metric, positions_per_second, seconds.
+        threads: that train; 0 as long as they are not chosen.
     """
 
     def __init__(self, network: Encoder, s: TrainSettings, device: torch.device):
@@ -92,6 +93,7 @@ class TrainingState:
         self.epoch = self.updates = self.done = 0
         self.seconds = 0.0
         self.curve: list[dict[str, float]] = []
+        self.threads = 0
 
     def set_rates(self, share: float) -> None:
         """Every rate that follows the schedule gets this share of its peak."""
@@ -100,7 +102,7 @@ class TrainingState:
                 if "lr" in group:
                     group["lr"] = share * group["initial_lr"]
 
-    NUMBERS = ("epoch", "updates", "done", "seconds", "best_value", "best_epoch", "curve")
+    NUMBERS = ("epoch", "updates", "done", "seconds", "best_value", "best_epoch", "curve", "threads")
 
     def save(self, path: str | Path, fingerprint: str) -> None:
         """Writes a checkpoint; ``fingerprint`` says of which model, settings and data."""
@@ -176,6 +178,8 @@ class TrainingState:
     def _take(self, about: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Takes back the numbers and tensors that ``save`` wrote."""
         for name in self.NUMBERS:
+            if name == "threads" and name not in about:
+                continue  # older ones do not say
             kind = list if name == "curve" else int | float | None if name == "best_value" else int | float
             if not isinstance(about[name], kind) or isinstance(about[name], bool):
                 raise TypeError(name)

@@ -23,6 +23,7 @@ from seqrec import storage
 from seqrec.errors import SettingsError, TrainingError
 from seqrec.nn.encoder import Encoder
 from seqrec.splitting.split import Split
+from seqrec.training import threads
 from seqrec.training.device import keep_freed_memory
 from seqrec.training.objective import Objective
 from seqrec.training.options import FitOptions, FitReport
@@ -140,7 +141,15 @@ def fit(
             epochs,
             more,
         )
-    with TrainingProgress(name, epochs * of_an_epoch, on.progress) as shown:
+    if on.threads is not None:
+        run.threads = on.threads
+    elif not run.threads:
+        run.threads = torch.get_num_threads()
+        if run.threads > 1 and device.type == "cpu" and of_an_epoch and not finished():
+            run.threads = _fastest_threads(
+                network, split, s, objective(on.seed), epochs * of_an_epoch, run.threads, name
+            )
+    with threads.use(run.threads), TrainingProgress(name, epochs * of_an_epoch, on.progress) as shown:
         shown.resume(run.done)
         while not finished():
             epoch = run.epoch + 1
@@ -217,12 +226,38 @@ def fit(
         schedule_epochs=schedule_epochs if minutes is None else run.epoch / min(1.0, point_of_schedule()),
         updates=run.updates,
         device=str(device),
-        threads=torch.get_num_threads(),
+        threads=run.threads,
         parameters=sum(p.numel() for p in network.parameters()),
         tables=None if s.tables is None else s.tables.optimizer,
         seed=on.seed,
         curve=tuple(run.curve),
     )
+
+
+def _fastest_threads(
+    network: Encoder, split: Split, s: TrainSettings, trial: Objective, positions: int, most: int, name: str
+) -> int:
+    """The number of threads for a training of so many positions, at most ``most``: tried on a first batch,
+    with an objective of its own, which leaves nothing behind but gradients."""
+    network.train()
+    batches = network.batches(split, s.batch_positions, np.random.default_rng(0))
+    batch, drawn = next(iter(trial.drawn(batches)))
+
+    def update() -> None:
+        network.zero_grad()
+        torch.autograd.backward(trial.loss(batch, drawn))
+
+    found = threads.choose(update, positions // max(1, batch.positions), most)
+    if found < most:
+        log.info(
+            "%s: trains with %d of %d threads, which is faster beside the other work of this machine. "
+            "fit.threads=%d takes all.",
+            name,
+            found,
+            most,
+            most,
+        )
+    return found
 
 
 def _check(loss_sum: Tensor, epoch: int, s: TrainSettings, checkpoint: str | Path | None) -> None:
