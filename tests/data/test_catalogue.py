@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqrec.data import catalogue as catalogue_module
 from seqrec.data.catalogue import UNKNOWN, Catalogue, Numbering
 from seqrec.errors import DataError
 
@@ -79,3 +80,40 @@ def test_integers_before_strings_are_strings():
     assert numbering.encode(pl.Series("item_id", ["a", "1"])).tolist() == [2, 1]
     assert numbering.encode(pl.Series("item_id", [3, 4])).tolist() == [0, 3]
     assert numbering.ids.to_list() == ["3", "1", "a", "4"]
+
+
+MIXED = st.lists(
+    st.one_of(
+        st.lists(st.one_of(st.none(), st.integers(0, 20))).map(lambda x: pl.Series(x, dtype=pl.Int64)),
+        st.lists(st.one_of(st.none(), st.sampled_from("a1b2"))).map(lambda x: pl.Series(x, dtype=pl.String)),
+    )
+)
+
+
+@given(MIXED, st.integers(0, 30))
+def test_ids_that_wait_get_the_numbers_that_they_would_get_at_once(parts, waiting):
+    late, at_once = Numbering(), Numbering()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue_module, "WAITING", waiting)
+        for part in parts:
+            late.add(part)
+        numbers = [batch.tolist() for batch in late.numbers()]
+    assert numbers == [at_once.encode(part).tolist() for part in parts]
+    assert late.ids.to_list() == at_once.ids.to_list()
+    assert late.numbers() == []
+
+
+def test_the_ids_known_are_not_gone_through_for_each_batch(monkeypatch):
+    """With many batches the rows of all joins are some times the events, however many ids there are."""
+    monkeypatch.setattr(catalogue_module, "WAITING", 100)
+    rows, plain = [], catalogue_module._look_up
+    monkeypatch.setattr(
+        catalogue_module,
+        "_look_up",
+        lambda ids, known: rows.append(len(ids) + len(known)) or plain(ids, known),
+    )
+    numbering, events = Numbering(), np.random.default_rng(0).integers(0, 20_000, 100_000)
+    for begin in range(0, len(events), 100):
+        numbering.add(pl.Series(events[begin : begin + 100]))
+    numbering.numbers()
+    assert sum(rows) < 10 * len(events)

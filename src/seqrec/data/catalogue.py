@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,8 @@ from seqrec import storage
 from seqrec.errors import DataError, shown
 
 UNKNOWN = -1
+WAITING = 1 << 20
+"""Ids that may wait for their numbers while a log is read; more, where more are known."""
 
 
 class Catalogue:
@@ -57,7 +60,7 @@ class Catalogue:
 
     @cached_property
     def _known(self) -> pl.DataFrame:
-        return pl.DataFrame({"id": self.ids, "index": np.arange(len(self), dtype=np.int32)})
+        return _numbered(self.ids)
 
     def encode(self, ids: pl.Series | Iterable[Any]) -> np.ndarray:
         """Indices of raw ids.
@@ -132,10 +135,17 @@ class Catalogue:
 
 class Numbering:
     """Ids numbered 0, 1, 2 ... as they first appear, some at a time: a catalogue that grows while a log is
-    read."""
+    read.
+
+    Whoever can wait for the numbers takes ``add`` and ``numbers``: ids are then looked up when there are as
+    many as are known already, so that the work grows with the log, and not with the log times its ids.
+    """
 
     def __init__(self) -> None:
         self._known: pl.DataFrame | None = None
+        # of each batch its distinct ids, and (m,) which of them comes where
+        self._waiting: list[tuple[pl.Series, np.ndarray]] = []
+        self._numbers: list[np.ndarray] = []
 
     def __len__(self) -> int:
         return 0 if self._known is None else len(self._known)
@@ -152,19 +162,51 @@ class Numbering:
             ids = ids.cast(pl.String)
             self._known = self._known.with_columns(pl.col("id").cast(pl.String))
         numbers = _look_up(ids, self._known)
-        if (numbers == UNKNOWN).any():
-            new = ids.filter((numbers == UNKNOWN) & ids.is_not_null().to_numpy()).unique(maintain_order=True)
-            added = pl.DataFrame(
-                {"id": new, "index": np.arange(len(self), len(self) + len(new), dtype=np.int32)}
-            )
+        if (missing := numbers == UNKNOWN).any():
+            others = ids.filter(missing)
+            added = _numbered(others.drop_nulls().unique(maintain_order=True), len(self))
             self._known = pl.concat([self._known, added], rechunk=True)
-            numbers = _look_up(ids, self._known)
+            numbers = numbers.copy()
+            numbers[missing] = _look_up(others, added)
         return numbers
+
+    def add(self, ids: pl.Series) -> None:
+        """(m,) ids, whose numbers ``numbers`` gives later."""
+        distinct = ids.drop_nulls().unique(maintain_order=True)
+        self._waiting.append((distinct, _look_up(ids, _numbered(distinct))))
+        if sum(len(distinct) for distinct, _ in self._waiting) > max(WAITING, len(self)):
+            self._look_up_waiting()
+
+    def numbers(self) -> list[np.ndarray]:
+        """(m,) int32 numbers of each batch that was added, as ``encode`` would have given them, which are
+        then the caller's."""
+        self._look_up_waiting()
+        numbers, self._numbers = self._numbers, []
+        return numbers
+
+    def _look_up_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        asked = [distinct for distinct, _ in waiting]
+        if not len(self):  # of ids that are all missing, no type is known
+            asked = list(itertools.dropwhile(lambda ids: not len(ids), asked))
+        if len({ids.dtype for ids in asked}) > 1:
+            asked = [ids.cast(pl.String) for ids in asked]
+        numbers = self.encode(pl.concat(asked)) if asked else np.empty(0, dtype=np.int32)
+        begin = 0
+        for distinct, at in waiting:
+            of_batch = np.append(numbers[begin : begin + len(distinct)], np.int32(UNKNOWN))
+            self._numbers.append(of_batch[at])  # the last where there is none: UNKNOWN is -1
+            begin += len(distinct)
 
     @property
     def ids(self) -> pl.Series:
-        """All ids so far, in the order of their numbers."""
+        """All ids so far, in the order of their numbers; without those that wait."""
         return pl.Series("id", [], dtype=pl.Int64) if self._known is None else self._known["id"]
+
+
+def _numbered(ids: pl.Series, first: int = 0) -> pl.DataFrame:
+    """(n,) distinct ids with the numbers from ``first`` on, as ``_look_up`` takes them."""
+    return pl.DataFrame({"id": ids, "index": np.arange(first, first + len(ids), dtype=np.int32)})
 
 
 def _look_up(ids: pl.Series, known: pl.DataFrame) -> np.ndarray:

@@ -98,12 +98,16 @@ class _Events:
                     moments.append(batch[name])
                     continue
                 if name in numberings:
-                    part = numberings[name].encode(batch[name])
-                elif name == "rating":
+                    numberings[name].add(batch[name])
+                    continue
+                if name == "rating":
                     part = batch[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
                 else:
                     part = _with_gaps(batch[name])
                 parts.setdefault(name, []).append(part)
+        for name, numbering in numberings.items():
+            if numbers := numbering.numbers():
+                parts[name] = numbers
         whole = {name: _joined(parts.pop(name)) for name in list(parts)}
         if moments:
             whole["timestamp"] = _with_gaps(times.joined(moments, source))
