@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from torch.func import functional_call
 
 from seqrec.data.query import Query
-from seqrec.models.gru4rec import GRU4RecNetwork, GRU4RecSettings
+from seqrec.errors import DataError
+from seqrec.models.gru4rec import GRU4Rec, GRU4RecNetwork, GRU4RecSettings
 from seqrec.splitting.split import Queries, Split
 from seqrec.testing import sequences_of
 from seqrec.training import losses
@@ -122,17 +126,97 @@ def test_item_embeddings(embedding: str):
     assert reads_output_table == (embedding == "shared")
 
 
-def test_no_embedding_is_one_hot_input():
-    """Rows of the input table are the columns of the GRU's input weights: a one-hot input picks one."""
-    net = network(embedding="none", hidden=5)
-    theirs = torch.nn.GRU(ITEMS, 5).double()
+def by_the_formula(net: GRU4RecNetwork, items: list[int]) -> list[torch.Tensor]:
+    """The state of the first layer of ``embedding: none`` after each item, unit by unit: the reset gate acts
+    on the state before the multiply, each gate has one bias, and the update gate lets the new state in."""
+    layer, width = net.layers[0], net.settings.hidden
+    w, u, b = (t.tolist() for t in (net.input_items.weight, layer.state_weight, layer.bias))
+
+    def gate(number: int, item: int, h: list[float]) -> list[float]:
+        return [
+            w[item][k] + sum(h[j] * u[k][j] for j in range(width)) + b[k]
+            for k in range(number * width, (number + 1) * width)
+        ]
+
+    def sigmoid(values: list[float]) -> list[float]:
+        return [1 / (1 + math.exp(-v)) for v in values]
+
+    h, states = [0.0] * width, []
+    for item in items:
+        r, z = sigmoid(gate(0, item, h)), sigmoid(gate(1, item, h))
+        n = [math.tanh(v) for v in gate(2, item, [r_k * h_k for r_k, h_k in zip(r, h)])]
+        h = [(1 - z_k) * h_k + z_k * n_k for z_k, h_k, n_k in zip(z, h, n)]
+        states.append(torch.tensor(h, dtype=torch.float64))
+    return states
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_first_layer_without_embedding_is_the_authors(steps: int):
+    """States against the formula, where resets are, and with the state carried from batch to batch; gradients
+    against differences."""
+    net = network(embedding="none", hidden=5, steps=steps)
     with torch.no_grad():
-        theirs.weight_ih_l0.copy_(net.input_items.weight.T)
-        theirs.weight_hh_l0.copy_(net.layers[0].weight_hh)
-        theirs.bias_ih_l0.zero_()
-        theirs.bias_hh_l0.zero_()
-    states, _ = theirs(torch.eye(ITEMS, dtype=torch.float64)[[2, 7, 1]])
-    torch.testing.assert_close(one_run(net, np.array([2, 7, 1]))[:5], states[-1])
+        net.layers[0].bias.normal_()
+        net.input_items.weight.normal_()
+    expected: dict[int, list[torch.Tensor]] = {}
+    for x in LISTS:
+        for state, target in zip(by_the_formula(net, x[:-1]), x[1:]):
+            expected.setdefault(int(target), []).append(state)
+    found = 0
+    for batch in net.batches(everything(), 2 * steps, np.random.default_rng(0)):
+        for state, target in zip(net.encode(batch.inputs), batch.targets.items.tolist()):
+            found += any(torch.allclose(state, s, rtol=0, atol=1e-12) for s in expected[target])
+    assert found == everything().train_positions
+    history = np.array([2, 7, 1, 2])
+    torch.testing.assert_close(one_run(net, history), by_the_formula(net, history)[-1], rtol=0, atol=1e-12)
+
+    layer, x = net.layers[0], net.input_items.weight[:4, None].detach().expand(4, 2, 15).clone()
+    resets = torch.tensor([[True, False], [False, True], [False, False], [False, False]])
+    h0 = torch.randn(2, 5, dtype=torch.float64)
+    names = [name for name, _ in layer.named_parameters()]
+
+    def states(x: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+        return functional_call(layer, dict(zip(names, parameters)), (x, h0, resets))
+
+    assert torch.autograd.gradcheck(states, (x.requires_grad_(), *layer.parameters()))
+
+
+def test_without_embedding_there_is_one_bias_a_gate_in_the_first_layer():
+    shapes = {name: tuple(p.shape) for name, p in network(embedding="none", layers=2).named_parameters()}
+    assert {name: shape for name, shape in shapes.items() if "bias" in name} == {
+        "layers.0.bias": (18,),
+        "layers.1.bias_ih": (18,),
+        "layers.1.bias_hh": (18,),
+    }
+    assert shapes["input_items.weight"] == (ITEMS, 18)
+
+
+def test_dropout_without_embedding_is_on_the_output_of_the_first_layer():
+    """As in the authors' code, where the first layer's state after dropout is what is carried on."""
+    net = network(embedding="none", steps=1, layers=2, dropout_embedding=0.5, dropout_hidden=0.0).train()
+    batch = next(iter(net.batches(everything(), 4, np.random.default_rng(0))))
+    net.encode(batch.inputs)
+    first, second = batch.inputs.memory.states
+    whole = torch.stack([by_the_formula(net, [int(item)])[0] for item in batch.inputs.items])
+    kept = first != 0
+    assert 0 < kept.sum() < kept.numel()
+    torch.testing.assert_close(first[kept], 2 * whole[kept], rtol=1e-4, atol=0)
+    assert (second != 0).all()
+
+
+def test_a_model_saved_with_another_first_layer_is_refused(tmp_path):
+    """Versions before had torch's GRU there, whose weights mean something else."""
+    split = everything()
+    model = GRU4Rec(width=5, hidden=5, embedding="none", train={"epochs": 1}).fit(split, progress=False)
+    state = model.state()
+    state["network.layers.0.weight_hh"] = state.pop("network.layers.0.state_weight")
+    state["network.layers.0.bias_ih"] = state["network.layers.0.bias_hh"] = state.pop("network.layers.0.bias")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "state", lambda: state)
+        model.save(tmp_path)
+    with pytest.raises(DataError, match=r"cannot open this gru4rec.*train the model again") as refused:
+        GRU4Rec.load(tmp_path)
+    assert "\n" not in str(refused.value)
 
 
 def test_only_the_latest_items_are_read():

@@ -21,6 +21,10 @@ With a feature schema e and o are sums of vectors: the id's own, where the schem
 attributes' values. What it names of the user is a vector u, added to the state as it leaves the network, P
 h_t + u: a user says which items they like, and the recurrence stays the paper's.
 
+The first layer of ``embedding: none`` (``OneHotGRULayer``) is that of the authors' code and of the paper: the
+reset gate acts on the state before the multiply, and a gate has one bias. All other layers are torch's GRU,
+in their code as here: the reset gate acts after the multiply, and a gate has two biases.
+
 Differences from the papers: with ``hidden`` unlike ``width`` a linear layer P maps states to the width of the
 items (else P is the identity); the bias of an item is a column of its row, so with Adagrad's momentum it
 coasts on also in an update that only reads the item.
@@ -65,14 +69,15 @@ class GRU4RecSettings(Settings):
     layers: int = Field(1, ge=1, le=8)
     """Recurrent layers."""
     embedding: Literal["shared", "separate", "none"] = "shared"
-    """Input and output use one item table, a table each, or the input weights of the GRU stand for the input
-    table."""
+    """Input and output use one item table, a table each, or items come in as one-hot vectors (the paper's
+    form): the input weights of the first layer stand for the input table."""
     item_bias: bool = True
     """A bias an item in its score."""
     dropout_embedding: float = Field(0.0, ge=0, lt=1)
-    """Dropout on the input item vectors."""
+    """Dropout on the input item vectors; with ``embedding: none`` on the output of the first layer, as the
+    authors have it."""
     dropout_hidden: float = Field(0.0, ge=0, lt=1)
-    """Dropout on the output of each recurrent layer."""
+    """Dropout on the output of each (other) recurrent layer."""
     dropout_between: float = Field(0.0, ge=0, lt=1)
     """Dropout on what one recurrent layer hands to the next, as ``torch.nn.GRU`` has it."""
     dropout_item: float = Field(0.0, ge=0, lt=1)
@@ -97,7 +102,50 @@ class GRU4RecSettings(Settings):
     temperature: float = Field(1.0, gt=0)
     """Scores are divided by it."""
     initial_std: float | None = Field(None, gt=0)
-    """Standard deviation of the vectors before training; None: uniform, within sqrt(6 / (items + width))."""
+    """Standard deviation of the vectors before training; None: uniform, within sqrt(6 / (items + width))
+    (with ``embedding: none`` the input weights within sqrt(6 / (items + hidden)))."""
+
+
+class OneHotGRULayer(nn.Module):
+    """The first layer where items have no vectors: a row of its input weights W is looked up for each item.
+
+        r = sigmoid(W_r[i] + h U_r + b_r)        n  = tanh(W_n[i] + (r * h) U_n + b_n)
+        z = sigmoid(W_z[i] + h U_z + b_z)        h' = (1 - z) * h + z * n
+
+    (Hidasi et al., 2016, section 3.1; ``GRUEmbedding`` in the authors' code.)
+
+    Args:
+        width: of the state.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.state_weight = nn.Parameter(torch.empty(3 * width, width))  # U, gates in the order r, z, n
+        self.bias = nn.Parameter(torch.zeros(3 * width))
+        bound = math.sqrt(6.0 / (width + width))
+        nn.init.uniform_(self.state_weight, -bound, bound)
+
+    def forward(self, x: Tensor, h0: Tensor, resets: Tensor | None = None) -> Tensor:
+        """Runs through time.
+
+        Args:
+            x: (steps, rows, 3 width) the rows of W, gates in the order r, z, n.
+            h0: (rows, width) initial state; no gradient flows into what came before it.
+            resets: (steps, rows) bool, True where the state is zeroed before the step.
+        Returns:
+            (steps, rows, width) the state after each step.
+        """
+        h, states = h0.detach(), []
+        u_rz, u_n = self.state_weight.split_with_sizes([2 * h.shape[1], h.shape[1]])
+        for t, gates in enumerate(x.to(self.bias.dtype) + self.bias):
+            if resets is not None:
+                h = h.masked_fill(resets[t][:, None], 0)
+            of_rz, of_n = gates.split_with_sizes([2 * h.shape[1], h.shape[1]], 1)
+            r, z = (of_rz + (h @ u_rz.T).to(of_rz.dtype)).sigmoid().chunk(2, 1)
+            n = (of_n + ((r * h) @ u_n.T).to(of_n.dtype)).tanh()
+            h = torch.lerp(h, n, z)
+            states.append(h)
+        return torch.stack(states)
 
 
 class GRU4RecNetwork(ReadsItems):
@@ -109,10 +157,11 @@ class GRU4RecNetwork(ReadsItems):
         f = features or Features.ids_only(users=False)
         # with item_bias the last column is the bias
         self.items = embedding(items, s.width + s.item_bias, f.item)
-        bound = math.sqrt(6.0 / (items + s.width))
+        one_hot = s.embedding == "none"
 
-        def start(vectors: Tensor) -> None:
+        def start(vectors: Tensor, width: int = s.width) -> None:
             if s.initial_std is None:
+                bound = math.sqrt(6.0 / (items + width))
                 nn.init.uniform_(vectors, -bound, bound)
             else:
                 nn.init.normal_(vectors, std=s.initial_std)
@@ -128,13 +177,11 @@ class GRU4RecNetwork(ReadsItems):
         )
         if self.input_items is not None:
             for vectors in self.input_items.parameters():
-                start(vectors)
+                start(vectors, s.hidden if one_hot else s.width)
         for vectors in self.items.parameters():
             nn.init.zeros_(vectors[:, s.width :])
-        first = None if s.embedding == "none" else s.width
-        self.layers = nn.ModuleList(
-            GRULayer(first if n == 0 else s.hidden, s.hidden) for n in range(s.layers)
-        )
+        first = OneHotGRULayer(s.hidden) if one_hot else GRULayer(s.width, s.hidden)
+        self.layers = nn.ModuleList([first, *(GRULayer(s.hidden, s.hidden) for _ in range(s.layers - 1))])
         linear = s.output_layer or s.hidden != s.width
         self.project = nn.Linear(s.hidden, s.width, bias=s.output_layer) if linear else None
         self.users = embedding(users, s.width, f.user) if f.user else None
@@ -171,12 +218,15 @@ class GRU4RecNetwork(ReadsItems):
         """The states of inputs whose vectors are looked up, x (steps, rows, inputs): time first."""
         s = self.settings
         rows, steps = inputs.items.shape
-        x = dropout(x, s.dropout_embedding, self.training)
+        one_hot = s.embedding == "none"
+        if not one_hot:
+            x = dropout(x, s.dropout_embedding, self.training)
         carried = None if inputs.memory is None else inputs.memory.states
         for n, layer in enumerate(self.layers):
             h0 = carried[n][:rows] if carried and n < len(carried) else x.new_zeros(rows, s.hidden)
             states = layer(x, h0, None if inputs.resets is None else inputs.resets.T)
-            x = dropout(states, s.dropout_hidden, self.training)
+            dropped = s.dropout_embedding if one_hot and n == 0 else s.dropout_hidden
+            x = dropout(states, dropped, self.training)
             if carried is not None:
                 # Session-parallel training carries the state after dropout over, as the authors' code does.
                 carried[n : n + 1] = [(x if s.steps == 1 else states)[-1].detach()]

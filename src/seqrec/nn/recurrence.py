@@ -22,14 +22,13 @@ from torch import Tensor, nn
 
 class _Recurrence(torch.autograd.Function):
     """x (T, B, I), W (3H, I) and its bias (3H,), initial state (B, H), U (3H, H) and its bias (3H,), resets
-    (T, B, 1) bool or None -> states (T, B, H). With W None x is the input's part of the gates already, (T, B,
-    3H)."""
+    (T, B, 1) bool or None -> states (T, B, H)."""
 
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
-        w: Tensor | None,
+        w: Tensor,
         b_x: Tensor,
         h0: Tensor,
         u: Tensor,
@@ -38,11 +37,7 @@ class _Recurrence(torch.autograd.Function):
     ) -> Tensor:
         (steps, rows, _), width = x.shape, u.shape[1]
         # Holds the input's part of r, z, n first, then r, z, n.
-        gates = (
-            x + b_x
-            if w is None
-            else torch.addmm(b_x, x.reshape(-1, x.shape[2]), w.T).to(x.dtype).view(steps, rows, 3 * width)
-        )
+        gates = torch.addmm(b_x, x.reshape(-1, x.shape[2]), w.T).to(x.dtype).view(steps, rows, 3 * width)
         states = gates.new_empty(steps, rows, width)
         before = torch.empty_like(states)  # the state each step started from, after resets
         hu = torch.empty_like(gates)
@@ -97,14 +92,12 @@ class _Recurrence(torch.autograd.Function):
                     d_h.masked_fill_(resets[t], 0)
         flat, flat_hu = d_gates.view(-1, 3 * width), d_hu.view(-1, 3 * width)
         d_u, d_b = flat_hu.T @ before.view(-1, width), flat_hu.sum(0)
-        if w is None:
-            return d_gates, None, flat.sum(0), None, d_u, d_b, None
         d_x = torch.mm(flat, w).view_as(x) if ctx.needs_input_grad[0] else None
         return d_x, flat.T @ x.reshape(-1, x.shape[2]), flat.sum(0), None, d_u, d_b, None
 
 
 def step(
-    x: Tensor, w: Tensor | None, b_x: Tensor, h0: Tensor, u: Tensor, b: Tensor, resets: Tensor | None
+    x: Tensor, w: Tensor, b_x: Tensor, h0: Tensor, u: Tensor, b: Tensor, resets: Tensor | None
 ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
     """A single step, which has nothing to run through or to set aside: x (B, I), resets (B, 1), the rest as
     above.
@@ -114,7 +107,7 @@ def step(
     """
     width = u.shape[1]
     start = h0 if resets is None else torch.where(resets, 0.0, h0)
-    gates = x + b_x if w is None else torch.addmm(b_x, x, w.T).to(x.dtype)
+    gates = torch.addmm(b_x, x, w.T).to(x.dtype)
     hu = torch.addmm(b, start, u.T)
     r, z, n = gates.chunk(3, 1)
     hu_n = hu[:, 2 * width :]
@@ -125,7 +118,7 @@ def step(
 
 def step_backward(
     d: Tensor, kept: tuple[Any, ...], of_input: bool = True
-) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
     """From the gradient of the states, (B, H), those of x (None unless ``of_input``), W, its bias, U and its
     bias."""
     x, w, u, start, r, z, n, hu_n = kept
@@ -135,8 +128,8 @@ def step_backward(
     torch.mul(d, torch.addcmul(not_z, not_z * n, n, value=-1), out=d_n)
     torch.mul(d, (start - n).mul_(z).mul_(not_z), out=d_z)
     torch.mul(d_n, torch.addcmul(r, r, r, value=-1).mul_(hu_n), out=d_r)
-    d_x = d_gates.clone() if w is None else d_gates @ w if of_input else None
-    d_w, d_b_x = None if w is None else d_gates.T @ x, d_gates.sum(0)
+    d_x = d_gates @ w if of_input else None
+    d_w, d_b_x = d_gates.T @ x, d_gates.sum(0)
     d_n.mul_(r)  # d_gates are those of h U from here on
     return d_x, d_w, d_b_x, d_gates.T @ start, d_gates.sum(0)
 
@@ -152,7 +145,7 @@ class _Step(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        w: Tensor | None,
+        w: Tensor,
         b_x: Tensor,
         h0: Tensor,
         u: Tensor,
@@ -173,19 +166,18 @@ class GRULayer(nn.Module):
     """One GRU layer over time-major inputs.
 
     Args:
-        inputs, width: size of the inputs and of the state. With inputs None the layer has no input weights:
-            what comes in is already the input's part of the three gates, (steps, rows, 3 width).
+        inputs, width: size of the inputs and of the state.
         bias: with biases on the input and on the state, as torch.nn.GRU.
     """
 
-    def __init__(self, inputs: int | None, width: int, bias: bool = True):
+    def __init__(self, inputs: int, width: int, bias: bool = True):
         super().__init__()
-        self.weight_ih = None if inputs is None else nn.Parameter(torch.empty(3 * width, inputs))
+        self.weight_ih = nn.Parameter(torch.empty(3 * width, inputs))
         self.weight_hh = nn.Parameter(torch.empty(3 * width, width))
         self.bias_ih = nn.Parameter(torch.zeros(3 * width), requires_grad=bias)
         self.bias_hh = nn.Parameter(torch.zeros(3 * width), requires_grad=bias)
         self.width = width
-        for weight in (self.weight_hh,) if self.weight_ih is None else (self.weight_ih, self.weight_hh):
+        for weight in (self.weight_ih, self.weight_hh):
             bound = math.sqrt(6.0 / (weight.shape[0] / 3 + weight.shape[1]))
             nn.init.uniform_(weight, -bound, bound)
 
