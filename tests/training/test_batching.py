@@ -408,3 +408,13 @@ def test_batches_move_as_a_whole():
     } == {"meta"}
     assert moved.inputs.users is None
     assert batch.to(torch.device("cpu")) is batch
+
+
+def test_lanes_take_no_memory_for_the_longest_sequence():
+    """A user with most of the events fills a lane; the others are not padded to it."""
+    split = of_lengths(20_000, *[4] * 2_000)
+    tracemalloc.start()
+    next(iter(batching.lanes(split, 512, 1, "random", np.random.default_rng(0))))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * split.sequences.events  # padded there are 512 times as many

@@ -16,6 +16,7 @@ positions an update, and that many learn almost nothing in minutes.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -28,14 +29,16 @@ from seqrec.nn.batch import Batch, Batches, Inputs, Memory, Targets
 from seqrec.splitting.split import Split
 
 Reads = frozenset[str]
+LAID_AT_ONCE = 1 << 20
+"""Events laid in lanes at a time, which bounds the memory that it takes beside the lanes."""
 
 
-def _targets(split: Split, events: np.ndarray, users: np.ndarray) -> Targets:
-    """The items of (positions,) events of these (positions,) users."""
+def _targets(split: Split, events: np.ndarray, users: np.ndarray | None) -> Targets:
+    """The items of (positions,) events of these (positions,) users, where they are told."""
     return Targets(
         torch.from_numpy(split.sequences.items[events].astype(np.int64)),
         None if split.positive is None else torch.from_numpy(split.positive[events]),
-        torch.from_numpy(users),
+        None if users is None else torch.from_numpy(users),
     )
 
 
@@ -183,67 +186,88 @@ def _lanes(
     elif split.sequences.times is not None:
         user = user[np.argsort(split.sequences.times[split.train_starts[user]], kind="stable")]
     count = min(count, len(user))
-    heap = [(0, lane) for lane in range(count)]
-    begins = np.zeros(len(user), dtype=np.int64)
-    lane_of = np.zeros(len(user), dtype=np.int64)
-    for i, length in enumerate(inputs[user].tolist()):
-        begins[i], lane_of[i] = heap[0]
-        heapq.heapreplace(heap, (int(begins[i]) + length, int(lane_of[i])))
-    total = max(end for end, _ in heap)
-    # event[t, lane]: the event read in that lane at that time, -1 where the lane has run out. Time comes
-    # first: what a batch reads lies together.
-    event = np.full((total, count), -1, dtype=np.int64)
-    resets = np.zeros((total, count), dtype=bool)
-    for i, u in enumerate(user.tolist()):
-        event[begins[i] : begins[i] + inputs[u], lane_of[i]] = np.arange(
-            split.train_starts[u], split.train_starts[u] + inputs[u]
-        )
-        resets[begins[i], lane_of[i]] = True
-    # lanes only run out at their end: those still running are the first
-    by_length = np.argsort(-(event >= 0).sum(0), kind="stable")
-    event, resets = event[:, by_length], resets[:, by_length]
-    running = (event >= 0).sum(1)
-    items = torch.from_numpy(split.sequences.items[np.maximum(event, 0)].astype(np.int64))
-    # of a lane that has run out: any
-    targets = torch.from_numpy(split.sequences.items[event + 1].astype(np.int64))
-    labels = None if split.positive is None else torch.from_numpy(split.positive[event + 1])
-    mask, starts, every = torch.from_numpy(event >= 0), torch.from_numpy(resets), torch.arange(count)
-    owners = (
-        torch.from_numpy(np.searchsorted(split.sequences.offsets, np.maximum(event, 0), side="right") - 1)
-        if "users" in reads
-        else None
-    )
-    memory = Memory()
-    for t, lanes_left in zip(range(0, total, steps), running[::steps].tolist()):
-        part = slice(t, t + steps), slice(lanes_left)
-        here = mask[part].T
-        # A single step has an event in each lane that is left: all are wanted, and nothing is padded.
+    rows, event, resets = _in_lanes(split, user, inputs[user], count)
+    running, every, memory = np.diff(rows), torch.arange(count), Memory()
+    owner_of_none = np.searchsorted(split.sequences.offsets, 0, side="right") - 1
+    for begin in range(0, len(running), steps):
+        end = min(begin + steps, len(running))
+        # Lanes run out at their end only, the longest last: those still running are the first.
+        lanes_left, part = int(running[begin]), slice(rows[begin], rows[end])
+        mask = np.arange(lanes_left) < running[begin:end, None]
+        events = event[part].astype(np.int64)
+
+        def laid_out(values: np.ndarray, none: Any) -> np.ndarray:
+            """(lanes, steps) of what a lane has at a time, time first: what a batch reads lies together."""
+            if steps == 1:  # an event in each lane that is left
+                return values[:, None]
+            whole = np.full(mask.shape, none, dtype=values.dtype)
+            whole[mask] = values
+            return whole.T
+
+        here = torch.from_numpy(mask.T)
         at = every[:lanes_left] if steps == 1 else here.flatten().nonzero().squeeze(1)
-        of_targets = targets[part].T.flatten()
-        of_labels = None if labels is None else labels[part].T.flatten()
-        of_rows = event[part].T
-        beside = (
-            _of_events(split, reads, of_rows, of_rows.ravel()[at.numpy()] + 1) if reads - {"users"} else {}
-        )
+        # the targets, lane by lane
+        targets = laid_out(events, -1).ravel()[at.numpy()] + 1
+        beside = _of_events(split, reads, laid_out(events, -1), targets) if reads - {"users"} else {}
+        users = None
+        if "users" in reads:
+            users = laid_out(
+                np.searchsorted(split.sequences.offsets, events, side="right") - 1, owner_of_none
+            )
         yield Batch(
             Inputs(
-                items=items[part].T if steps == 1 else items[part].T * here,
+                items=torch.from_numpy(laid_out(split.sequences.items[events].astype(np.int64), 0)),
                 mask=here,
                 at=at,
-                users=None if owners is None else owners[part].T,
-                resets=starts[part].T,
+                users=None if users is None else torch.from_numpy(users),
+                resets=torch.from_numpy(laid_out(resets[part], False)),
                 memory=memory,
                 **beside,
             ),
-            Targets(
-                of_targets if steps == 1 else of_targets.index_select(0, at),
-                of_labels if of_labels is None or steps == 1 else of_labels.index_select(0, at),
-                None if owners is None else owners[part].T.flatten().index_select(0, at),
-            ),
+            _targets(split, targets, None if users is None else users.ravel()[at.numpy()]),
             # Session-parallel losses are summed and divided by the number of lanes: the few that are left at
             # the end weigh no more.
             weight=lanes_left / count if steps == 1 else 1.0,
         )
+
+
+def _in_lanes(
+    split: Split, user: np.ndarray, lengths: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sequences laid end to end, each in the lane that is free first. Nothing is padded: of each time there
+    are the lanes that have an event then, the longest lanes first.
+
+    Args:
+        user, lengths: (sequences,) whose they are, and their inputs, in the order in which they are laid.
+
+    Returns:
+        rows: (times + 1,) where each time begins in the other two.
+        event: (inputs,) the event read in a lane at a time.
+        resets: (inputs,) bool, True where it is the first of its sequence.
+    """
+    heap = [(0, lane) for lane in range(count)]
+    begins, lane_of = np.zeros((2, len(user)), dtype=np.int64)
+    for i, length in enumerate(lengths.tolist()):
+        begins[i], lane_of[i] = heap[0]
+        heapq.heapreplace(heap, (int(begins[i]) + length, int(lane_of[i])))
+    ends = np.empty(count, dtype=np.int64)
+    for end, lane in heap:
+        ends[lane] = end
+    place = np.empty(count, dtype=np.int64)  # of each lane, the longest first
+    place[np.argsort(-ends, kind="stable")] = np.arange(count)
+    running = count - np.searchsorted(np.sort(ends), np.arange(ends.max()), side="right")
+    rows = np.concatenate([[0], np.cumsum(running)])
+    event = np.empty(rows[-1], dtype=np.int32 if split.sequences.events < 2**31 else np.int64)
+    resets = np.zeros(rows[-1], dtype=bool)
+    resets[rows[begins] + place[lane_of]] = True
+    done = np.cumsum(lengths)
+    edges = [0, *np.flatnonzero(np.diff(done // LAID_AT_ONCE)) + 1, len(user)]
+    for first, end in itertools.pairwise(edges):
+        n = lengths[first:end]
+        step = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
+        at = rows[np.repeat(begins[first:end], n) + step] + np.repeat(place[lane_of[first:end]], n)
+        event[at] = np.repeat(split.train_starts[user[first:end]], n) + step
+    return rows, event, resets
 
 
 def recent(
