@@ -104,8 +104,9 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST, str]]:
         case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test):
             yield "condition", test, f"(not ({ast.unparse(test)}))"
         case ast.Call(func=func, args=args, keywords=keywords):
-            symmetric = ast.unparse(func).rsplit(".", 1)[-1] in ("max", "min", "maximum", "minimum")
-            if len(args) > 1 and not symmetric and not any(isinstance(a, ast.Starred) for a in args[:2]):
+            alike = ast.unparse(func).rsplit(".", 1)[-1] in ("max", "min", "maximum", "minimum")
+            alike |= len(args) < 2 or ast.dump(args[0]) == ast.dump(args[1])
+            if not alike and not any(isinstance(a, ast.Starred) for a in args[:2]):
                 yield changed("arguments swapped", args=[args[1], args[0], *args[2:]])
             for i, keyword in enumerate(keywords):
                 if keyword.arg is not None:
