@@ -20,6 +20,7 @@ import argparse
 import ast
 import copy
 import difflib
+import gc
 import importlib
 import json
 import os
@@ -38,17 +39,20 @@ from typing import Any
 import pytest
 import torch
 
-for name in (
-    "hypothesis",
-    "ir_measures",
-    "polars",
-    "pyarrow.parquet",
-    "pydantic",
-    "safetensors",
-    "typer",
-    "yaml",
-):
-    importlib.import_module(name)  # takes long, and is here when a test asks for it
+IMPORTED = (
+    *("_hypothesis_pytestplugin", "hypothesis", "ir_measures", "numpy.testing", "polars", "pyarrow.parquet"),
+    *(
+        "pydantic.fields",
+        "pydantic.main",
+        "pydantic.types",
+        "rich.table",
+        "safetensors.torch",
+        "typer.testing",
+    ),
+    *("yaml", "fsspec"),
+)
+for name in IMPORTED:  # they take long, and are here when a test asks for them
+    importlib.import_module(name)
 
 ROOT = Path(__file__).parents[1]
 CORE = (
@@ -145,8 +149,8 @@ def bugs_of(path: Path) -> Iterator[dict[str, Any]]:
             }
 
 
-def tests_of(file: str, root: Path) -> tuple[list[str], list[str]]:
-    """The test files near a file of the code, nearest first, and the others."""
+def tests_of(file: str, root: Path) -> tuple[list[str], ...]:
+    """The test files that mirror a file of the code, those near it, and the others."""
     module = "seqrec." + file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
     everything = sorted((root / "tests").rglob("test_*.py"))
     mirror = root / "tests" / Path(file).parent
@@ -163,8 +167,7 @@ def tests_of(file: str, root: Path) -> tuple[list[str], list[str]]:
             distance[path] = 2
     everything.sort(key=lambda path: distance[path])
     names = {path: str(path.relative_to(root)) for path in everything}
-    near = [names[path] for path in everything if distance[path] < 3]
-    return near, [name for name in names.values() if name not in near]
+    return tuple([names[path] for path in everything if distance[path] in of] for of in ((0,), (1, 2), (3,)))
 
 
 def failed(tests: list[str], root: Path, seconds: int) -> str | None:
@@ -183,7 +186,10 @@ def failed(tests: list[str], root: Path, seconds: int) -> str | None:
         sys.path.insert(0, str(root / "src"))
         os.environ["PYTHONPATH"] = sys.path[0]
         os.environ.setdefault("SEQREC_SHARED_DATA", str(ROOT.parent / "shared" / "data"))
-        options = ["-x", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+        options = ["-x", "-q", "--tb=no", "-rfE", "--hypothesis-seed=0"]
+        options += [
+            f"-pno:{plugin}" for plugin in ("cacheprovider", "unraisableexception", "threadexception")
+        ]
         code = 70
         try:
             code = int(pytest.main([*options, *tests]))
@@ -213,8 +219,8 @@ def ask(bug: dict[str, Any], root: Path, near_only: bool) -> dict[str, str]:
             f"{bug['name']}: expected its text once in {bug['file']}. Got {source.count(bug['old'])} times. "
             "The code has changed: change the bug, or draw others."
         )
-    near, rest = tests_of(bug["file"], root)
-    for name, tests in [("near", near), ("rest", rest)][: 1 if near_only and near else 2]:
+    mirror, near, rest = tests_of(bug["file"], root)
+    for name, tests in [("near", mirror), ("near", near), ("rest", rest)][: 2 if near_only else 3]:
         while tests:
             path.write_text(source.replace(bug["old"], bug["new"]))
             test = failed(tests, root, SECONDS[name])
@@ -227,7 +233,7 @@ def ask(bug: dict[str, Any], root: Path, near_only: bool) -> dict[str, str]:
             print(f"{test} fails without the bug, too: it is left out", flush=True)
             at = next(i for i, t in enumerate(tests) if test.startswith(t))
             tests = tests[at + 1 :]
-    return {"survived": "near" if near_only and near else "all"}
+    return {"survived": "near" if near_only else "all"}
 
 
 def git(*arguments: str) -> str:
@@ -274,6 +280,7 @@ def main() -> int:
         RESULTS.write_text(json.dumps(records, indent=1) + "\n")
     skipped = [] if options.anew else ["killed", "equivalent", *([] if options.again else ["survived"])]
     torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))]).step()  # imports more
+    gc.freeze()
     with tempfile.TemporaryDirectory() as folder:
         root = copied(Path(folder))
         for i in range(len(records[key]["bugs"])):
