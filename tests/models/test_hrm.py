@@ -80,6 +80,12 @@ def test_the_origins_form():
     assert score[0].tolist() == pytest.approx([10.0, 0.0, 10 * 3 / 10**0.5, -10 / 17**0.5], rel=1e-5)
 
 
+def test_item_vectors_of_any_shape_have_length_one():
+    """Also those of negatives that each position has for itself."""
+    vectors = network(normalise=True).item_vectors(torch.tensor([[1, 2, 3], [3, 1, 2]]))
+    torch.testing.assert_close(vectors.norm(dim=2), torch.ones(2, 3))
+
+
 def test_dropout_on_what_is_pooled_or_on_the_towers():
     """Pooled: the transaction and the result. Towers: the user, the transaction and the scored items."""
 

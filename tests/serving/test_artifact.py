@@ -11,6 +11,7 @@ from seqrec import storage
 from seqrec.errors import DataError, SeqrecError, SettingsError
 from seqrec.models.hrm import HRM
 from seqrec.models.popularity import Popularity
+from seqrec.serving import artifact
 from seqrec.storage import marker
 from seqrec.training.options import FitReport
 
@@ -143,3 +144,31 @@ def test_weights_that_are_no_numbers_are_refused(ring, tmp_path):
     model.save(tmp_path)
     with pytest.raises(DataError, match=r"weights 'network.* are not all numbers \(NaN\)"):
         seqrec.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_saved_indices_are_all_there(kind):
+    state = {"items": np.array([2, 0, 1], dtype=kind)}
+    assert artifact.indices_of(state, "items", 3, 3).tolist() == [2, 0, 1]
+    assert not len(artifact.indices_of({"items": np.empty(0, dtype=kind)}, "items", 0))
+    with pytest.raises(DataError, match="its items are not all from 0 to 1"):
+        artifact.indices_of(state, "items", 2)
+    with pytest.raises(DataError, match="its items are not all from 0 to 2"):
+        artifact.indices_of({"items": np.array([2, -1, 1], dtype=kind)}, "items", 3)
+    for wrong, length in ((state["items"], 4), (state["items"][None], None), (np.ones(3), 3), (None, 3)):
+        with pytest.raises(DataError, match=r"its items are not \w+ whole numbers|its items are not whole"):
+            artifact.indices_of({} if wrong is None else {"items": wrong}, "items", 3, length)
+
+
+def test_saved_offsets_rise_from_0_to_their_entries():
+    def of(*offsets: int, rows: int | None = None) -> np.ndarray:
+        return artifact.offsets_of({"offsets": np.array(offsets, dtype=np.int64)}, "offsets", rows, 5)
+
+    assert of(0, 2, 2, 5).tolist() == of(0, 2, 2, 5, rows=3).tolist() == [0, 2, 2, 5]
+    for offsets in ((1, 2, 5), (0, 2, 4), (0, 3, 2, 5), ()):
+        with pytest.raises(DataError, match="its offsets do not rise from 0 to 5"):
+            of(*offsets)
+    with pytest.raises(DataError, match="its offsets are not all from 0 to 5"):
+        of(0, 6, 5)
+    with pytest.raises(DataError, match="its offsets are not 3 whole numbers"):
+        of(0, 2, 2, 5, rows=2)

@@ -85,12 +85,14 @@ def test_each_file_keeps_its_events_together_and_in_order(tmp_path, times):
     assert (s.times is not None) == times
 
 
-def test_histories_in_a_test_file_are_no_targets(tmp_path):
+def test_histories_in_a_test_file_are_no_targets(tmp_path, caplog):
+    caplog.set_level("INFO", logger="seqrec")
     header = "user_id:token\titem_id_list:token_seq\titem_id:token\n"
     train_file = write(tmp_path, header + "1\t2\t3\n1\t2 3\t4\n2\t7\t8\n", "a.inter")
     valid = write(tmp_path, header + "1\t2 3 4\t5\n", "b.inter")
     test = write(tmp_path, header + "1\t2 3 4 5\t6\n2\t7 8\t9\n", "c.inter")
     split = from_logs(*(read_log(path) for path in (train_file, test, valid)))
+    assert "9 events are in an earlier file too, at the same position: they are history" in caplog.text
     assert raw(split, split.validation) == [(1, [2, 3, 4], 5)]
     assert raw(split, split.test) == [(1, [2, 3, 4, 5], 6), (2, [7, 8], 9)]
 

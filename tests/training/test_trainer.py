@@ -223,6 +223,25 @@ def test_no_gradient_is_longer_than_clip(ring, name, optimizer):
     assert norms[1e-3] == pytest.approx(1e-3, rel=1e-2)
 
 
+def test_seconds_are_those_of_the_training(ring, tmp_path):
+    """Of its earlier parts, too, and no more than have passed."""
+    split, checkpoint, spent = leave_one_out(ring), tmp_path / "checkpoint.safetensors", []
+    begin = time.perf_counter()
+    for epochs, earlier in ((1, None), (3, 1)):
+        model = make("hrm", epochs=epochs)
+        model.fit(split, progress=False, checkpoint=checkpoint, earlier_epochs=earlier)
+        spent.append(model.fit_report.train_seconds)
+    seconds = [point["seconds"] for point in model.fit_report.curve]
+    assert 0 < seconds[0] <= spent[0] < seconds[1] < seconds[2] <= spent[1] < time.perf_counter() - begin
+
+
+def test_more_epochs_for_a_run_are_said(ring, tmp_path, caplog):
+    split, checkpoint = leave_one_out(ring), tmp_path / "checkpoint.safetensors"
+    make("hrm", epochs=1).fit(split, progress=False, checkpoint=checkpoint)
+    make("hrm", epochs=3).fit(split, progress=False, checkpoint=checkpoint, earlier_epochs=1)
+    assert "hrm: goes on from epoch 1 to 3. The learning rate, which had fallen" in caplog.text
+
+
 def test_early_stopping(ring):
     model = make("hrm", epochs=50, patience=2, learning_rate=1e-9, average=0.0, filter_seen=False)
     model.fit(leave_one_out(ring), progress=False)
