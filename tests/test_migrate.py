@@ -188,6 +188,7 @@ def test_hrm_key_by_key(tmp_path):
         "pool_user": "average",
         "shared": False,
         "dropout": 0.1,
+        "dropout_at": "towers",
         "initial_std": 0.01,
         "width": 8,
     }
@@ -197,7 +198,14 @@ def test_hrm_key_by_key(tmp_path):
         "temperature": 0.05,
         "user_vectors": True,
     }
-    assert (run["loss"], run["negatives"]) == ({"name": "bce"}, {"count": 4, "alpha": 0.75, "shared": False})
+    assert run["loss"] == {"name": "bce"}
+    assert run["negatives"] == {
+        "count": 4,
+        "alpha": 0.75,
+        "shared": False,
+        "own": "exclude",
+        "repeats": False,
+    }
     assert run["train"]["tables"] == {
         "optimizer": "ftrl",
         "learning_rate": 0.5,
@@ -225,8 +233,23 @@ def test_hrm_key_by_key(tmp_path):
 def test_gru4rec_key_by_key(tmp_path):
     write_schemas(tmp_path)
     run = migrate.read(write(tmp_path, GRU4REC), environment={"MY_S3_BUCKET": str(tmp_path)}).run
-    assert (run["model"]["name"], run["model"]["hidden"], run["model"]["layers"]) == ("gru4rec", 16, 2)
-    assert run["model"]["initial_std"] == 0.01
+    assert run["model"] == {
+        "name": "gru4rec",
+        "hidden": 16,
+        "layers": 2,
+        "width": 8,
+        "embedding": "separate",
+        "item_bias": False,
+        "output_layer": True,
+        "rows": "prefixes",
+        "steps": 10,
+        "dropout_embedding": 0.1,
+        "dropout_between": 0.1,
+        "dropout_item": 0.1,
+        "initial_std": 0.01,
+        "normalise": True,
+        "temperature": 0.05,
+    }
     assert run["train"]["learning_rate"] == 0.0002
     assert (run["loss"], run["negatives"]) == ({"name": "bpr"}, {"count": 0, "in_batch": True})
     assert "features" not in run  # its network reads no user_id

@@ -379,6 +379,22 @@ def test_a_user_who_has_taken_everything(caplog):
     assert len(negatives) == 4
 
 
+def test_negatives_without_repeats_are_a_set():
+    """As the origin has it: of the draws for all of a user's training events, liked or not, each item once,
+    and none that the user took."""
+    rng = np.random.default_rng(0)
+    users = ["".join(rng.choice(list("abcdefghij"), 5, replace=False)) for _ in range(200)]
+    split = last_n(of_items(*users), n=1)
+    frames, about = written(split, negatives=10, repeats=False)
+    rows = frames["train"].filter(pl.col("label") == "0")
+    assert about["negatives"] == len(rows) == len(rows.unique(["user_id", "movie_id"]))
+    own = frames["train"].filter(pl.col("label") == "1")
+    assert not rows.join(own, on=["user_id", "movie_id"]).height
+    # three events train: 30 draws of ten items about as likely find most of the seven that are not taken
+    assert len(rows) == pytest.approx(200 * 7 * (1 - 0.9**30), rel=0.02)
+    assert written(split, negatives=10)[1]["negatives"] == 200 * 3 * 10
+
+
 def test_tables_that_are_not_all_written_have_no_samples_json(tmp_path, monkeypatch):
     split = last_n(of_items("abcdef", "fedcba"), n=1)
     tables.write(split, tmp_path)

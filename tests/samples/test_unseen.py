@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from seqrec.samples import unseen
 
 
-def drawn(users, weights, wanted, seed=0):
+def drawn(users, weights, wanted, seed=0, repeats=True):
     """For each user of item lists, the items and the events that were drawn."""
     stops = np.cumsum([len(items) for items in users])
     starts = stops - [len(items) for items in users]
     flat = np.array([i for items in users for i in items], dtype=np.int32)
     found = [([], []) for _ in users]
-    for owners, items, events in unseen.draw(flat, starts, stops, weights, np.array(wanted), seed):
+    for owners, items, events in unseen.draw(flat, starts, stops, weights, np.array(wanted), seed, repeats):
         for user, item, event in zip(owners, items.tolist(), events.tolist()):
             found[user][0].append(item)
             found[user][1].append(event - starts[user])
@@ -69,6 +69,23 @@ def test_the_distribution_is_that_of_the_items_left(taken, alpha):
     )
     each = np.array([np.bincount(events, minlength=len(taken)) for _, events in found])
     assert abs(each - n / len(taken)).max() < 4 * np.sqrt(n)
+
+
+@pytest.mark.parametrize("taken", [[3], [0, 5, 5], [1, 2, 3, 4], [0, 1, 2, 3, 4, 5, 6, 7]])
+def test_without_repeats_it_is_the_set_of_draws_without_the_taken(taken):
+    """Beside ``set(draws) - set(taken)``, for a user beside another: how often each item is left, and how
+    many."""
+    counts, n, rounds = np.array([5, 40, 1, 100, 7, 300, 2, 9]), 20, 3000
+    p, rng = counts**0.75 / (counts**0.75).sum(), np.random.default_rng(0)
+    slow = [set(rng.choice(8, n, p=p).tolist()) - set(taken) for _ in range(rounds)]
+    users = [taken if i % 2 else [6, 1] for i in range(2 * rounds)]
+    found = [x for x, _ in drawn(users, unseen.weights_of(counts, 0.75), [n] * len(users), 0, False)[1::2]]
+    assert all(len(set(items)) == len(items) and not set(items) & set(taken) for items in found)
+    for item in range(8):
+        a, b = (np.mean([item in items for items in sets]) for sets in (slow, found))
+        assert abs(a - b) <= 5 * np.sqrt(2 * max(a * (1 - a), 1 / rounds) / rounds), item
+    a, b = (np.array([len(items) for items in sets]) for sets in (slow, found))
+    assert abs(a.mean() - b.mean()) <= 5 * np.sqrt((a.var() + b.var()) / rounds)
 
 
 def test_blocks_differ_and_seeds_repeat(monkeypatch):

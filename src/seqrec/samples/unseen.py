@@ -40,8 +40,12 @@ def draw(
     weights: np.ndarray,
     wanted: np.ndarray,
     seed: int,
+    repeats: bool = True,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Draws with replacement, by weight, from the items that each user has not taken.
+
+    Without repeats they are what is left of draws from all items, each item once and the user's own left
+    out: ``set(draws) - set(own)``. How many draws are not the user's own is then drawn first.
 
     A user who has taken every item gets no draws.
 
@@ -49,7 +53,8 @@ def draw(
         items: (events,) item of each event.
         starts, stops: (users,) user u has taken ``items[starts[u] : stops[u]]``.
         weights: (items,) as ``weights_of`` makes them.
-        wanted: (users,) how many draws.
+        wanted: (users,) how many draws; without repeats, from all items.
+        repeats: whether an item that is drawn for a user again is given again.
 
     Yields:
         block by block, users in order: (n,) users, (n,) int32 drawn items, and for each draw (n,) one of the
@@ -78,12 +83,16 @@ def draw(
         summed = running - before[owner]
         cuts = ends[taken] - summed
         left = total - np.diff(before)
-        drawer = np.repeat(users, np.where(left > 0, wanted[first:last], 0))
+        count = np.where(left > 0, wanted[first:last], 0)
+        drawer = np.repeat(users, count if repeats else rng.binomial(count, left / total))
         if len(drawer):
             point = rng.integers(0, left[drawer])
             cut = np.searchsorted(owner * (total + 1) + cuts, drawer * (total + 1) + point, side="right") - 1
             point += np.where(cut >= bounds[drawer], np.append(summed, 0)[cut], 0)
             drawn = np.searchsorted(ends, point, side="right").astype(np.int32)
+            if not repeats:
+                drawer, once = np.divmod(np.unique(drawer * len(weights) + drawn), len(weights))
+                drawn = once.astype(np.int32)
             event = starts[first:last][drawer] + rng.integers(0, lengths[first:last][drawer])
             yield drawer + first, drawn, event
         first, block = last, block + 1
