@@ -195,32 +195,23 @@ def _lanes(
         lanes_left, part = int(running[begin]), slice(rows[begin], rows[end])
         mask = np.arange(lanes_left) < running[begin:end, None]
         events = event[part].astype(np.int64)
-
-        def laid_out(values: np.ndarray, none: Any) -> np.ndarray:
-            """(lanes, steps) of what a lane has at a time, time first: what a batch reads lies together."""
-            if steps == 1:  # an event in each lane that is left
-                return values[:, None]
-            whole = np.full(mask.shape, none, dtype=values.dtype)
-            whole[mask] = values
-            return whole.T
-
         here = torch.from_numpy(mask.T)
         at = every[:lanes_left] if steps == 1 else here.flatten().nonzero().squeeze(1)
         # the targets, lane by lane
-        targets = laid_out(events, -1).ravel()[at.numpy()] + 1
-        beside = _of_events(split, reads, laid_out(events, -1), targets) if reads - {"users"} else {}
+        targets = _laid_out(mask, events, -1).ravel()[at.numpy()] + 1
+        beside = _of_events(split, reads, _laid_out(mask, events, -1), targets) if reads - {"users"} else {}
         users = None
         if "users" in reads:
-            users = laid_out(
-                np.searchsorted(split.sequences.offsets, events, side="right") - 1, owner_of_none
+            users = _laid_out(
+                mask, np.searchsorted(split.sequences.offsets, events, side="right") - 1, owner_of_none
             )
         yield Batch(
             Inputs(
-                items=torch.from_numpy(laid_out(split.sequences.items[events].astype(np.int64), 0)),
+                items=torch.from_numpy(_laid_out(mask, split.sequences.items[events].astype(np.int64), 0)),
                 mask=here,
                 at=at,
                 users=None if users is None else torch.from_numpy(users),
-                resets=torch.from_numpy(laid_out(resets[part], False)),
+                resets=torch.from_numpy(_laid_out(mask, resets[part], False)),
                 memory=memory,
                 **beside,
             ),
@@ -229,6 +220,16 @@ def _lanes(
             # the end weigh no more.
             weight=lanes_left / count if steps == 1 else 1.0,
         )
+
+
+def _laid_out(mask: np.ndarray, values: np.ndarray, none: Any) -> np.ndarray:
+    """(lanes, times) of values that are given without gaps, where a (times, lanes) mask is True, and what
+    stands elsewhere. In memory time comes first: what a batch reads lies together."""
+    if len(mask) == 1:  # every lane that is left has an event
+        return values[:, None]
+    whole = np.full(mask.shape, none, dtype=values.dtype)
+    whole[mask] = values
+    return whole.T
 
 
 def _in_lanes(
