@@ -2,6 +2,7 @@
 answer."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -145,3 +146,17 @@ def test_more_models_never_make_a_pair_more_significant(models, seed):
     runs = list(simulated(np.random.default_rng(seed), models).values())
     alone = comparison.paired_tests(runs[:2], "m", flips=100)[0, 1]
     assert comparison.paired_tests(runs, "m", flips=100)[0, 1] >= alone
+
+
+def test_many_users_take_no_more_memory(monkeypatch):
+    """Fewer resamples, or rows of signs, at once; the draws are the same."""
+    a, b = (values_of(seed, users=5_000, shift=shift) for seed, shift in ((0, 0.0), (1, 0.01)))
+    b = UserValues(a.users, a.counts, {"m": b.sums["m"][: len(a.users)]})
+    intervals, tests = comparison.intervals(a, 200)["m"], comparison.paired_tests([a, b], "m", 200)
+    monkeypatch.setattr(comparison, "CELLS", 10_000)
+    tracemalloc.start()
+    assert comparison.intervals(a, 200)["m"] == pytest.approx(intervals)
+    assert comparison.paired_tests([a, b], "m", 200).tolist() == tests.tolist()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000  # all at once, 8 million

@@ -24,6 +24,7 @@ from seqrec.errors import SettingsError
 RESAMPLES = 1_000
 FLIPS = 10_000
 AT_ONCE = 100  # resamples, or rows of signs: 100 x 6,040 weights are 5 MB
+CELLS = 1 << 22  # numbers that these have at most, 34 MB: of a million users fewer rows at once
 
 
 @dataclass(frozen=True)
@@ -124,11 +125,12 @@ def intervals(
         return {name: {"mean": 0.0, "low": 0.0, "high": 0.0} for name in values.sums}
     rng = np.random.default_rng(seed)
     columns = np.stack([*values.sums.values(), values.counts.astype(np.float64)], axis=1)
+    at_once = max(1, min(AT_ONCE, CELLS // n))
     totals = np.concatenate(
         [
-            rng.multinomial(n, np.full(n, 1 / n), size=min(AT_ONCE, resamples - begin)).astype(np.float64)
+            rng.multinomial(n, np.full(n, 1 / n), size=min(at_once, resamples - begin)).astype(np.float64)
             @ columns
-            for begin in range(0, resamples, AT_ONCE)
+            for begin in range(0, resamples, at_once)
         ]
     )
     resampled = totals[:, :-1] / totals[:, -1:]
@@ -167,11 +169,13 @@ def paired_tests(runs: Sequence[UserValues], metric: str, flips: int = FLIPS, se
     observed = np.abs(differences.sum(0))
     rng = np.random.default_rng(seed)
     extreme = np.zeros(len(first), dtype=np.int64)
+    at_once = max(1, min(AT_ONCE, CELLS // max(1, len(differences))))
     for begin in range(0, flips, AT_ONCE):
         rows = min(AT_ONCE, flips - begin)
-        signs = rng.integers(0, 2, size=(rows, len(differences)), dtype=np.int8) * np.float64(2) - 1
-        largest = np.abs(signs @ differences).max(1)
-        extreme += (largest[:, None] >= observed - 1e-9).sum(0)
+        signs = rng.integers(0, 2, size=(rows, len(differences)), dtype=np.int8)
+        for some in np.split(signs, range(at_once, rows, at_once)):
+            largest = np.abs((some * np.float64(2) - 1) @ differences).max(1)
+            extreme += (largest[:, None] >= observed - 1e-9).sum(0)
     p[first, second] = p[second, first] = (1 + extreme) / (1 + flips)
     return p
 
