@@ -162,3 +162,11 @@ def test_retraining_is_for_splits_that_have_it():
 def test_empty_splits_are_refused_with_advice():
     with pytest.raises(DataError, match=r"'last_n'.*at least one validation query.*Take longer sequences"):
         last_n(of_items("abcd"), n=3).not_empty("Take longer sequences.")
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64, list])
+def test_queries_are_in_the_order_of_their_targets(ring, kind):
+    queries = Queries.at(ring, [40, 3] if kind is list else np.array([40, 3], dtype=kind))
+    assert queries.targets.tolist() == queries.history_stops.tolist() == [3, 40]
+    assert queries.users.tolist() == [0, 2]
+    assert {queries.targets.dtype, Queries.at(ring, np.empty(0)).targets.dtype} == {np.dtype(np.int64)}
