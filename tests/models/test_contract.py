@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from seqrec import models
+from seqrec.data.sequences import Sequences
 from seqrec.errors import SettingsError
+from seqrec.models.hrm import HRM, HRMNetwork
 from seqrec.models.model import Model
-from seqrec.testing import ModelContract, small_log
+from seqrec.splitting import leave_one_out
+from seqrec.testing import ModelContract, awkward_query, small_log
 from seqrec.training.options import FitOptions
 
 FAST = {"train": {"epochs": 8, "batch_positions": 256, "learning_rate": 0.01, "patience": 8}}
@@ -91,3 +97,35 @@ def test_an_unknown_option_of_fit_says_where_it_goes(name: str):
         model.fit(small_log(), epochs=3)
     with pytest.raises(SettingsError, match=r"fit\.chekpoint: unknown setting\. Did you mean 'checkpoint'\?"):
         model.fit(small_log(), chekpoint="x")
+
+
+def with_baskets() -> Sequences:
+    log = small_log()
+    return replace(log, baskets=np.arange(log.events) // 3)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_baskets_change_nothing_and_that_is_said(name: str, caplog):
+    """No shipped model reads which items were taken together."""
+    fitted = []
+    for log in (small_log(), with_baskets()):
+        cls, settings = models.get(name), SETTINGS.get(name, {})
+        model = cls(**settings | ({"train": {"epochs": 1}} if "train" in cls.sections else {}))
+        caplog.clear()
+        fitted.append(model.fit(leave_one_out(log), device="cpu", progress=False))
+    assert [r.message.split(":")[0] for r in caplog.records if "baskets" in r.message] == [name]
+    query = awkward_query(leave_one_out(small_log()))
+    assert torch.equal(fitted[0].score(query), fitted[1].score(query))
+
+
+def test_of_baskets_is_warned_only_where_nobody_reads_them(caplog):
+    class OfBaskets(HRM):
+        class Network(HRMNetwork):
+            reads = frozenset({"users", "baskets"})
+
+    split = leave_one_out(with_baskets())
+    OfBaskets(train={"epochs": 1}).fit(leave_one_out(small_log()), progress=False)
+    assert OfBaskets.reads_baskets
+    assert not HRM.reads_baskets
+    HRM(train={"epochs": 1}).fit(split, progress=False, stop_after=1)  # it was said when 1 was chosen
+    assert "baskets" not in caplog.text

@@ -181,7 +181,8 @@ def ties(s: Sequences) -> Iterator[Finding]:
 
 
 def warnings_of_order(s: Sequences, random: bool = False) -> Iterator[str]:
-    """What whoever trains on a log must know of its order: ties, baskets, and rows that stand several times.
+    """What whoever trains on a log must know of its order: ties, and rows that stand several times. Of
+    baskets a model says itself whether it reads them.
 
     Args:
         random: ties are in a random order already.
@@ -189,12 +190,7 @@ def warnings_of_order(s: Sequences, random: bool = False) -> Iterator[str]:
     measured: dict[str, Any] = {f.name: f.value for f in (*ties(s), *repeats(s))}
     if measured["copies"]:
         yield COPIES.format(measured["copies"])
-    if s.baskets is not None:
-        yield (
-            "The log has baskets, whose items have no order: models and splits read them in the file's. "
-            "Compare with data.tie_order=random."
-        )
-    elif (measured["ties"] or 0) > 0.05 and not random:
+    if s.baskets is None and (measured["ties"] or 0) > 0.05 and not random:
         yield TIES.format(measured["ties"], measured["last_item_ties"])
 
 

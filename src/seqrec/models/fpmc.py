@@ -11,8 +11,8 @@ WWW 2010.
 Training is S-BPR (section 5.2): ``bpr`` with negatives of each position's own.
 
 Differences from the paper: B is the last ``recent`` items where the paper has the last basket (1 by default,
-the plain Markov chain); AdamW for plain stochastic gradient descent; a user never seen in training has the
-mean of the vectors of those who were; any other loss.
+the plain Markov chain), whatever baskets the log has; AdamW for plain stochastic gradient descent; a user
+never seen in training has the mean of the vectors of those who were; any other loss.
 """
 
 from __future__ import annotations

@@ -1,23 +1,26 @@
-"""HRM: two layers of pooling. The last transaction's items are pooled, and the result is pooled with the
-user's vector.
+"""HRM: two layers of pooling. The last items are pooled, and the result is pooled with the user's vector.
 
 Wang, Guo, Lan, Xu, Wan, Cheng: Learning Hierarchical Representation Model for Next Basket Recommendation,
 SIGIR 2015.
 
     t = pool1(v(i) for i in last transaction)       section 3.2, first layer
     q = pool2(u, t)                                 second layer
-    score(j | user, transaction) = v'(j) . q        equation 2, with the output items' own table
+    score(j | user, transaction) = v'(j) . q
 
-Poolings are ``max`` or ``average`` (the paper) and ``sum`` (the origin). A log without baskets has no
-transactions: the last ``recent`` items stand for one. A user never seen in training has no vector, and the
-second layer pools the transaction alone.
+In the paper v' is v: items are scored with the table that is pooled (``shared: true``; independent ports do
+so, too). By default here v' is a table of its own. Poolings are ``max`` or ``average`` (the paper) and
+``sum`` (the origin). ``dropout`` drops units after each pooling, as in the paper. A user never seen in
+training has no vector, and the second layer pools t alone.
+
+Baskets are not read: with or without them in the log, the last ``recent`` items stand for the transaction,
+and training asks for each event after the items right before it, of the same basket or not.
 
 With a feature schema v, v' and u are sums of vectors: the id's own, where the schema names it, and those of
 the attributes' values.
 
-Differences from the paper: one item table or two; dropout on the pooled vectors; vectors of length 1 and a
-temperature (the origin's form); any loss, of which ``bce`` with negatives drawn by popularity is the paper's
-negative sampling.
+Differences from the paper: ``recent`` items for a transaction; two item tables by default; vectors of length
+1 and a temperature (the origin's form); any loss, of which ``bce`` with negatives drawn by popularity is the
+paper's negative sampling.
 """
 
 from __future__ import annotations
@@ -50,16 +53,16 @@ class HRMSettings(Settings):
     width: int = Field(64, ge=1, le=16_384)
     """Width of all vectors."""
     recent: int = Field(10, ge=1, le=1_000_000)
-    """Items that stand for the last transaction."""
+    """Items that stand for the last transaction, whatever baskets the log has."""
     pool_items: Pooling = "max"
-    """First layer: over the items of the transaction."""
+    """First layer: over these items."""
     pool_user: Pooling = "average"
-    """Second layer: over the user and the transaction."""
+    """Second layer: over the user and what came of the first."""
     user_vectors: bool = True
-    """Whether users have vectors; without them the second layer has only the transaction. With a feature
-    schema, its user side says that."""
+    """Whether users have vectors; without them the second layer has only the items. With a feature schema,
+    its user side says that."""
     shared: bool = False
-    """One item table for the transaction and the score, or one each."""
+    """One item table for what is pooled and for the score (the paper's), or one each."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on vectors."""
     dropout_at: Literal["pooled", "towers"] = "pooled"

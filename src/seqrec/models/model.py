@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +35,14 @@ from seqrec.training.device import choose_device
 from seqrec.training.options import FitChanges, FitOptions, FitReport
 from seqrec.training.settings import TrainSettings
 
+log = logging.getLogger("seqrec")
+
+BASKETS = (
+    "%s: this model does not read the log's baskets. The items of a basket have no order, but splits and "
+    "models take them one after another, in the file's. Compare with a random order of ties "
+    "(tie_order=random)."
+)
+
 
 class Model(ABC):
     """A recommender of next items.
@@ -49,6 +58,8 @@ class Model(ABC):
     Settings: ClassVar[type[Settings]]
     # sections of a run that it takes beside ``model``, and what each says; those of NeuralModel, or none
     sections: ClassVar[Mapping[str, str]] = {}
+    # whether it reads which items were taken together; else ``fit`` says that it does not, if the log knows
+    reads_baskets: ClassVar[bool] = False
     __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls, **more: Any):
@@ -137,6 +148,9 @@ class Model(ABC):
         """
         on = self._options(on, changes)
         split = self._as_split(data, columns)
+        # a repetition of an earlier fit on more events has no news
+        if split.sequences.baskets is not None and not self.reads_baskets and on.stop_after is None:
+            log.warning(BASKETS, self.name)
         if not split.train_events.any():
             raise TrainingError(
                 "data: expected at least one training event. Got none; check the split's cut and the filters."

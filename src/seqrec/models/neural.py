@@ -188,6 +188,11 @@ class NeuralModel(Model):
         self.popularity: np.ndarray | None = None
         self.trained_users: np.ndarray | None = None
 
+    def __init_subclass__(cls, **more: Any):
+        super().__init_subclass__(**more)
+        if hasattr(cls, "Network"):
+            cls.reads_baskets = "baskets" in cls.Network.reads
+
     def configuration(self) -> dict[str, Any]:
         groups: dict[str, Settings] = {"negatives": self.negatives, "train": self.train}
         if self.features is not None:

@@ -25,7 +25,8 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         reads: what it reads of a history beside its items: ``users`` (they have vectors of their own, so that
-            even an empty history says something), ``times``, ``baskets``. Batches hold what is named here.
+            even an empty history says something), ``times``, ``baskets`` (said by the class). Batches hold
+            what is named here.
     """
 
     reads: frozenset[str] = frozenset()
