@@ -3,7 +3,8 @@
 import pytest
 from made_up_results import write_results
 
-from seqrec.benchmark import leaderboard
+from seqrec import report as reports
+from seqrec.benchmark import leaderboard, runs
 from seqrec.benchmark.results import Result, collect, groups
 from seqrec.errors import DataError
 
@@ -70,6 +71,35 @@ def test_ties_are_those_of_the_headline(changes, shown, none, tmp_path):
     assert {table.text(row, "ties") for row in table.rows} == {shown}
     assert ("There are none" in " ".join(table.notes)) == none
     assert ("they were not counted" in " ".join(table.notes)) == (shown == "–")
+
+
+def test_a_table_says_that_models_were_not_tuned_alike(tmp_path):
+    write_results(tmp_path)
+    found = collect(tmp_path)
+    (group,) = groups(found)
+    assert not leaderboard.budgets(group)  # nothing is trained by gradient
+    settings = {
+        "good": {"train": {"epochs": 20, "weight_decay": 0.01}},
+        "similar": {"train": {"epochs": 8}},  # of a version that had no weight decay
+        "poor": {},
+    }
+    (group,) = groups(
+        Result(r.content | {"settings": {"model": r["model"], **settings[r["model"]]}}, r.path) for r in found
+    )
+    (note,) = leaderboard.budgets(group)
+    assert "same budget" in note
+    assert note.endswith("weight decay: good 20, 0.01; similar 8, 0.")
+    assert f"- {note}" in leaderboard.table_of(group).notes
+
+
+def test_what_intervals_and_tests_leave_out_is_said(tmp_path):
+    write_results(tmp_path)
+    assert "leave out how other seeds would come out" in " ".join(leaderboard.render(tmp_path).split())
+    assert "leave out how others would come out" in " ".join(leaderboard.KEY)
+    reports.write(tmp_path, tmp_path / "page.html")
+    assert "leave out how other seeds would come out" in (tmp_path / "page.html").read_text()
+    folders = [str(tmp_path / "made-up-v1" / model) for model in ("good", "poor")]
+    assert "Seeds: A 0, 1; B 0, 1." in " ".join(runs.compare(*folders).notes)
 
 
 def test_p_values_read_as_the_field_prints_them():

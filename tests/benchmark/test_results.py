@@ -3,6 +3,7 @@
 import base64
 import json
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from made_up_results import write_results
 
 from seqrec.benchmark import results
 from seqrec.errors import DataError
+from seqrec.experiment.protocol import names, read_protocol
+
+PUBLISHED = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
 @given(st.lists(st.integers(0, 2**33), max_size=50))
@@ -136,3 +140,15 @@ def test_a_bomb_in_packed_ranks_is_not_opened():
     packed = {"dtype": "uint8", "length": 10, "zlib_base64": base64.b64encode(bomb).decode()}
     with pytest.raises(DataError, match="not 10 bytes"):
         results.unpack(packed)
+
+
+@pytest.mark.parametrize("protocol", names())
+def test_published_rows_chose_their_epochs_as_their_protocol_says(protocol):
+    """By its first headline metric, under its filter: unfiltered on the origin's."""
+    declared, trained = read_protocol(protocol), 0
+    for path in sorted((PUBLISHED / protocol).glob("*/*.json")):
+        train = json.loads(path.read_text())["settings"].get("train")
+        if train is not None:
+            trained += 1
+            assert (train["metric"], train["filter_seen"]) == (declared.headline[0], declared.filter_seen)
+    assert trained

@@ -26,6 +26,8 @@ version of one protocol; do not compare numbers across tables.
 - *vs best*: paired randomisation test on users' values of the first metric against the best row, corrected
   for all pairs of rows (max-T, since the same data show which row is best); ≈ means not significantly worse
   (p ≥ .05).
+- Intervals and p values are over users, of the seeds that were run (a user's value is the mean over them).
+  They leave out how other seeds would come out, of which ± is the only sign.
 - *train s*: wall-clock time of training, validation included. *peak MB*: largest resident memory of one
   process from the log to the test metrics, in MiB. *positions/s*: targets in the loss per second, mean over
   epochs.
@@ -35,7 +37,8 @@ KEY = [
     "- Numbers are means over seeds, with 95% intervals over users in brackets. ± is the standard "
     "deviation over seeds of the first metric (– with one seed).",
     "- vs best: p of a paired randomisation test against the best row; ≈ means not significantly worse "
-    "(p ≥ .05).",
+    "(p ≥ .05). It and the intervals take the seeds that were run as they are: they leave out how others "
+    "would come out.",
 ]
 """What a table on the console does not explain itself; the page says it at its top."""
 
@@ -149,9 +152,26 @@ def facts(group: Group) -> list[str]:
         f"Hardware: {'; '.join(group.all_of('hardware'))}.",
         f"Code: {'; '.join(commits)}.",
     ]
+    lines += budgets(group)
     dates = sorted(run["date"][:10] for run in group.runs)
     lines.append(f"Run {dates[0]}." if dates[0] == dates[-1] else f"Run {dates[0]} to {dates[-1]}.")
     return [f"- {line}" for line in lines]
+
+
+def budgets(group: Group) -> list[str]:
+    """What is known of how much each trained model was tuned: a note, or none if no row is trained by
+    gradient."""
+    trained = [
+        f"{row.model} {train['epochs']:,}, {train.get('weight_decay', 0.0):g}"
+        for row in group.rows
+        if (train := row.runs[0]["settings"].get("train")) and "epochs" in train
+    ]
+    if not trained:
+        return []
+    return [
+        "*Tuning*: no tuner has given all models the same budget; settings were chosen for each by itself. "
+        f"So a difference may be one of tuning. Epochs at most, and weight decay: {'; '.join(trained)}."
+    ]
 
 
 def without_folders(text: str) -> str:

@@ -158,8 +158,9 @@ def compare(
         ),
         f"{first.get('queries', 0):,} test queries; seen items are "
         f"{'filtered' if first['filter_seen'] else 'not filtered'}. In brackets: 95% intervals over users.",
-        "p: paired randomisation test of a user's values, each metric for itself: below .05 the two "
-        "differ. It says nothing of other seeds.",
+        "p: paired randomisation test of a user's values, each metric for itself: below .05 the two differ.",
+        f"Seeds: A {', '.join(map(str, rows[0].seeds))}; B {', '.join(map(str, rows[1].seeds))}. A user's "
+        "value is the mean over them; intervals and p leave out how other seeds would come out.",
     ]
     return Table("", ["metric", "A", "B", "B - A", "p"], lines, notes, {"p": lambda p: f"{p:.4f}"})
 

@@ -9,6 +9,9 @@ Intervals: bootstrap over users (Efron and Tibshirani, 1993). Tests: paired rand
 user's difference (Smucker, Allan and Carterette, CIKM 2007), corrected for all pairs of models by the largest
 statistic (single-step max-T; Westfall and Young, 1993). Which model is best is seen on the same data, so a
 correction for the pairs with the best alone would be too small (Carterette, TOIS 2012).
+
+Both are of the trained models as they are. With several seeds s_u is the mean over them (``over_seeds``):
+that another seed would train another model is in neither.
 """
 
 from __future__ import annotations
