@@ -1,6 +1,7 @@
 """A checkpoint: what it says of itself, and what is refused."""
 
 import json
+import tracemalloc
 
 import pytest
 import safetensors.torch
@@ -51,6 +52,22 @@ def checkpoint(tmp_path):
     run.epoch, run.curve = 3, [{"epoch": 1, "loss": 2.5}]
     run.save(path, "fingerprint")
     return path
+
+
+def test_writing_copies_no_weights(tmp_path):
+    model = HRM(width=64)
+    run = TrainingState(model.build(20_000, 3), model.train, torch.device("cpu"))
+    path, size = tmp_path / "checkpoint.safetensors", sum(4 * p.numel() for p in run.network.parameters())
+    run.best = {name: t.clone() for name, t in run.network.state_dict().items()}
+    tracemalloc.start()
+    run.save(path, "fingerprint")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < size / 4
+    written = safetensors.torch.load_file(path)
+    for name, weights in run.best.items():
+        assert torch.equal(written[f"network.{name}"], weights)
+        assert torch.equal(written[f"best.{name}"], weights)
 
 
 def test_it_says_its_format_and_who_wrote_it(checkpoint):

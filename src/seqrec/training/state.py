@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,19 @@ from seqrec.training.optimizers import FTRL, AdagradMomentum
 from seqrec.training.settings import TableSettings, TrainSettings
 
 CHECKSUM = "sha256"
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""What safetensors calls them."""
 FORMAT = 1
 """Of a checkpoint. The first ones had neither a format nor a version in them, and are still read."""
 
@@ -117,16 +131,22 @@ class TrainingState:
         about |= {"fingerprint": fingerprint, **version.stamp(FORMAT)}
         if not self.best:
             about["best_value"] = None
-        content = safetensors.torch.save(
-            {k: v.detach().cpu().clone() for k, v in tensors.items()}, {"run": json.dumps(about)}
-        )
-        header, body = _parts(content)
-        header["__metadata__"][CHECKSUM] = _checksum(header, body)
+        # The largest numbers first, so that all lie where their size divides the place. Nothing is copied
+        # (from a GPU, a tensor at a time): the weights and their optimizer's state may fill the memory.
+        tensors = dict(sorted(tensors.items(), key=lambda named: (-named[1].element_size(), named[0])))
+        header: dict[str, Any] = {"__metadata__": {"run": json.dumps(about)}}
+        end = 0
+        for name, tensor in tensors.items():
+            begin, end = end, end + tensor.numel() * tensor.element_size()
+            kind = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape)}
+            header[name] = kind | {"data_offsets": [begin, end]}
+        header["__metadata__"][CHECKSUM] = _checksum(header, map(_bytes, tensors.values()))
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)  # as safetensors aligns what follows
         with storage.open_write(path) as stream:
             stream.write(len(text).to_bytes(8, "little") + text)
-            stream.write(body)
+            for tensor in tensors.values():
+                stream.write(_bytes(tensor))
 
     def load(self, path: str | Path, fingerprint: str, earlier: str | None = None) -> None:
         """Goes on from a checkpoint.
@@ -146,7 +166,7 @@ class TrainingState:
             about = json.loads(header["__metadata__"]["run"])
             tensors = safetensors.torch.load(content)
             checksum = header["__metadata__"].get(CHECKSUM)  # the first ones have none
-            if checksum is not None and checksum != _checksum(header, body):
+            if checksum is not None and checksum != _checksum(header, [body]):
                 raise ValueError("its checksum differs")
             if not isinstance(about, dict):
                 raise ValueError("it does not say of what")
@@ -213,9 +233,15 @@ def _parts(content: bytes) -> tuple[dict[str, Any], memoryview]:
     return header, memoryview(content)[begin:]
 
 
-def _checksum(header: dict[str, Any], body: memoryview) -> str:
+def _bytes(tensor: Tensor) -> memoryview:
+    """A tensor of any shape, as it lies in the memory of the processor."""
+    return memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+
+
+def _checksum(header: dict[str, Any], body: Iterable[memoryview]) -> str:
     """Of all but itself."""
     about = {k: v for k, v in header["__metadata__"].items() if k != CHECKSUM}
     found = hashlib.sha256(json.dumps({**header, "__metadata__": about}, sort_keys=True).encode())
-    found.update(body)
+    for part in body:
+        found.update(part)
     return found.hexdigest()
