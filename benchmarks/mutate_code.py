@@ -153,14 +153,16 @@ def tests_of(file: str, root: Path) -> tuple[list[str], ...]:
     """The test files that mirror a file of the code, those near it, and the others."""
     module = "seqrec." + file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
     everything = sorted((root / "tests").rglob("test_*.py"))
+    package, stem = module.rsplit(".", 1)
+    parts = package.removeprefix("seqrec").removeprefix(".")
+    imports = re.compile(
+        rf"(from|import) {re.escape(module)}\b|from {re.escape(package)} import [^\n]*\b{stem}\b"
+        + (rf"|from seqrec import [^\n]*\b{parts}\b" if parts else "")
+    )
     mirror = root / "tests" / Path(file).parent
-    stem = module.rsplit(".", 1)[-1]
     distance: dict[Path, int] = {}
     for path in everything:
-        text = path.read_text()
-        imported = re.search(rf"(from|import) {re.escape(module)}\b", text) or re.search(
-            rf"from {re.escape(module.rsplit('.', 1)[0])} import [^\n]*\b{stem}\b", text
-        )
+        imported = imports.search(path.read_text())
         named = path.parent == mirror and stem in path.stem
         distance[path] = 0 if named else 1 if imported and path.parent == mirror else 2 if imported else 3
         if distance[path] == 3 and path.parent == mirror and mirror.name != "tests":
