@@ -1,10 +1,12 @@
 """Kills what writes, at seeded moments, and checks that what is there is whole and that going on is the same.
 
-    python benchmarks/kills.py --count 10 --seed 0
+    python benchmarks/kills.py --count 50 --seed 0
 
-Each of a training, a save, a prepare and a benchmark is started ``--count`` times and killed (SIGKILL). Then:
-what was there before is there, or what was to come, and opens; the same command again ends with the same
-digits as one that was never killed; and nothing is left behind: no temporary file, no lock, no other part.
+Each of a training, a save, a prepare and a benchmark is started ``--count`` times and killed (SIGKILL; of the
+benchmark the parent, and its worker must end with it). Then: what was there before is there, or what was to
+come, and opens; the same command again ends with the same digits as one that was never killed; and nothing is
+left behind: no temporary file, no lock, no other part. The processes are forked from one that has imported
+what they need, so that the time in which they are killed is one of work.
 """
 
 from __future__ import annotations
@@ -12,11 +14,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +27,8 @@ from typing import Any
 import numpy as np
 
 import seqrec
+import seqrec.benchmark
+from seqrec import cli
 from seqrec.data.sequences import Sequences
 from seqrec.errors import SeqrecError
 from seqrec.testing import small_log
@@ -40,13 +43,6 @@ TRAIN = [
     "fit.device=cpu",
     "train.epochs=12",
 ]
-SAVE = """
-import sys, seqrec
-model = seqrec.load(sys.argv[1], "cpu")
-for _ in range(20):
-    model.save(sys.argv[2])
-"""
-SEQREC = [sys.executable, "-m", "seqrec"]
 
 
 def written(folder: Path) -> None:
@@ -67,20 +63,21 @@ def written(folder: Path) -> None:
     model.fit(log, progress=False, device="cpu").save(folder / "model")
 
 
-def command(kind: str, here: Path, out: Path) -> list[str]:
+def work(kind: str, here: Path, out: Path) -> None:
+    """What is killed, in a process of its own. Its messages go into a file."""
+    messages = os.open(here / "messages", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(messages, 1)
+    os.dup2(messages, 2)
     log = str(here / "log.csv")
-    if kind == "train":
-        return [*SEQREC, *TRAIN, "--data", log, "-o", str(out)]
     if kind == "save":
-        return [sys.executable, "-c", SAVE, str(here / "model"), str(out)]
-    if kind == "prepare":
-        return [*SEQREC, "prepare", log, str(out)]
-    program = (
-        "from seqrec import benchmark; "
-        f"benchmark.run({str(here / 'own-v1.yaml')!r}, ['gru4rec'], 1, {str(out)!r}, "
-        f"configs={str(here / 'configs')!r})"
-    )
-    return [sys.executable, "-c", program]
+        model = seqrec.load(here / "model", "cpu")
+        for _ in range(20):
+            model.save(out)
+    elif kind == "benchmark":
+        seqrec.benchmark.run(here / "own-v1.yaml", ["gru4rec"], 1, out, configs=here / "configs")
+    else:
+        sys.argv[1:] = [*TRAIN, "--data", log, "-o", str(out)] if kind == "train" else [kind, log, str(out)]
+        cli.main()
 
 
 def files(folder: Path) -> list[str]:
@@ -134,53 +131,61 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default=",".join(KINDS))
     options = parser.parse_args()
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "OMP_NUM_THREADS": "1",
-    }
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    os.environ["OMP_NUM_THREADS"] = "1"
+    forked = multiprocessing.get_context("forkserver")
+    forked.set_forkserver_preload(["__main__", "seqrec.experiment.train", "seqrec.sources.preparing"])
     faults = 0
     with tempfile.TemporaryDirectory() as name:
         here = Path(name)
         written(here)
+
+        def run(kind: str, out: Path, killed_after: float | None = None) -> tuple[int | None, float]:
+            """The exit status (None: killed) and the seconds."""
+            begin = time.perf_counter()
+            process = forked.Process(target=work, args=(kind, here, out))
+            process.start()
+            process.join(killed_after)
+            killed = process.is_alive()
+            process.kill()
+            process.join()
+            if killed:
+                time.sleep(0.2)  # the benchmark's worker ends with it
+            return None if killed else process.exitcode, time.perf_counter() - begin
+
         for kind in options.kinds.split(","):
             out, draw = here / "out", random.Random(f"{options.seed} {kind}")
-            begin = time.perf_counter()
-            subprocess.run(command(kind, here, out), check=True, env=environment, **quiet)
-            seconds, expected, names = time.perf_counter() - begin, digits(kind, out), files(out)
+            run(kind, out)  # the first also starts the process that the others are forked from
             shutil.rmtree(out)
-            killed = 0
+            status, seconds = run(kind, out)
+            assert status == 0, (here / "messages").read_text()
+            expected, names = digits(kind, out), files(out)
+            shutil.rmtree(out)
+            killed = over = 0
             for number in range(options.count):
-                process = subprocess.Popen(command(kind, here, out), env=environment, **quiet)
-                try:
-                    # most of the time goes to imports, in which nothing is written
-                    process.wait(seconds * draw.uniform(0.4, 1.0))
-                except subprocess.TimeoutExpired:
-                    process.send_signal(signal.SIGKILL)
-                    killed += 1
-                process.wait()
-                time.sleep(0.2)  # the benchmark's worker ends with it
+                # most of a worker's time goes to imports, in which nothing is written
+                moment = seconds * draw.uniform(0.4 if kind == "benchmark" else 0.02, 1.0)
+                there = out.exists()
+                stopped = run(kind, out, moment)[0] is None
+                killed, over = killed + stopped, over + (stopped and there)
                 wrong = [w] if (w := whole(kind, out)) else []
-                again = subprocess.run(
-                    command(kind, here, out), env=environment, capture_output=True, text=True
-                )
-                if again.returncode:
-                    wrong.append(f"going on failed: {again.stderr.strip()[-300:]}")
+                status, took = run(kind, out)
+                if status:
+                    wrong.append(f"going on failed: {(here / 'messages').read_text().strip()[-300:]}")
                 else:
-                    if digits(kind, out) != expected:
+                    if not out.exists() or digits(kind, out) != expected:
                         wrong.append("other digits")
                     if files(out) != names:
                         wrong.append(f"left behind: {sorted(set(files(out)) ^ set(names))} {files(out)}")
-                print(f"{kind} {number}: {'whole' if not wrong else 'broken'}", flush=True)
                 for text in wrong:
                     print(f"{kind} {number}: {text}", flush=True)
                 faults += bool(wrong)
                 if draw.random() < 0.5 or wrong:
                     shutil.rmtree(out, ignore_errors=True)  # else the next one is killed over a whole one
+                    seconds = (seconds + took) / 2  # the machine may be busy
                 elif kind == "benchmark":
                     next(out.rglob("seed-0.json")).unlink()
-            print(f"{kind}: {killed} killed of {options.count}", flush=True)
+            print(f"{kind}: {killed} killed of {options.count}, {over} of them over a whole one", flush=True)
     print(f"{faults} broken, seed {options.seed}")
     return 1 if faults else 0
 

@@ -4,10 +4,12 @@ python benchmarks/mutate_logs.py 2000 --seed 0
 
 Small logs of every format are changed by a few random operations (bytes flipped, cut, doubled, quotes, line
 ends and NULs inserted, columns dropped, lines swapped, gzip, other encodings) and read with ``read_log`` and
-``prepare`` in a child process that has a limit of memory and of time. What was read is compared with a strict
-reader of the standard library (csv, json) wherever that reads the file. Printed are how many were read and
-refused, and each traceback, hang, crash, lost row, long message, and difference between the two; the exit
-status is 1 if there is any. The same seed gives the same files.
+``prepare`` in a child process that has a limit of memory and of time. What was read is compared, ids and all,
+with a strict reader (csv and json of the standard library, pyarrow for Parquet) wherever that reads the file;
+where it does not, and there are no quotes, rows are compared with lines, unless a warning says that some were
+left out. Printed are how many were read and refused, the most memory that a file took, and each traceback,
+hang, crash, lost row, long message, and difference between the two; the exit status is 1 if there is any. The
+same seed gives the same files.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import gzip
 import io
 import json
 import logging
+import os
 import random
 import resource
 import select
@@ -26,16 +29,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 import zlib
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 SECONDS = 10
 MEMORY = 6 << 30
 """Bytes of address space of a child (libraries map about half of it without using it)."""
+MOST_MB = 256
+"""Memory that reading a small file may take beyond what the process has already (Linux)."""
 LONGEST_MESSAGE = 1500
+TEXT = (".csv", ".tsv", ".inter", ".txt")
 INSERTED = [
     b'"',
     b'""',
@@ -148,27 +157,69 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
         return data[::-1]
 
 
+def gentle(data: bytes, rng: random.Random) -> bytes:
+    """The content after an operation that most readers take: of such files no row may be lost."""
+    lines = data.split(b"\n")
+    i, j = rng.randrange(len(lines)), rng.randrange(len(lines))
+    operation = rng.randrange(7)
+    if operation == 0:
+        return data.replace(b"\n", rng.choice([b"\r", b"\r\n", b"\n\n"]))
+    if operation == 1:
+        return gzip.compress(data)
+    if operation == 2:
+        return b"\xef\xbb\xbf" + data
+    if operation == 3:
+        return data.rstrip() + rng.choice([b"", b"\n\n", b"\r\n", b"\n \n"])
+    if operation == 4:
+        lines[i], lines[j] = lines[j], lines[i]
+        return b"\n".join(lines)
+    if operation == 5:
+        return b"\n".join([*lines[:i], lines[i], rng.choice([lines[i], b""]), *lines[i + 1 :]])
+    at = rng.randrange(len(data) + 1)
+    return data[:at] + rng.choice([b'"', b"'", b" ", b"\xc3\xa9", b";", b"0"]) + data[at:]
+
+
 def strictly(name: str, data: bytes) -> list[tuple[str, ...]] | None:
-    """The rows that the standard library reads, ids without blanks around them; None where it does not read
+    """The ids in the rows that a strict reader finds, without blanks around them; None where it does not read
     the file."""
+    if name.endswith(".parquet"):
+        try:
+            ids = pq.read_table(io.BytesIO(data), columns=["user_id", "item_id"]).to_pydict()
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
+            return None
+        return [tuple(str(one) for one in row) for row in zip(ids["user_id"], ids["item_id"], strict=True)]
+    text = text_of(data)
+    if text is None:
+        return None
+    try:
+        if name.endswith(".jsonl"):
+            found = [json.loads(line) for line in text.split("\n") if line.strip()]
+            return [tuple(str(row[c]).strip() for c in ("user_id", "item_id")) for row in found]
+        if name == "log.txt":
+            lines = [tuple(line.split()) for line in text.splitlines() if line.strip()]
+            return lines if {len(line) for line in lines} == {2} else None
+        text = text.lstrip()
+        tabs = name.endswith((".tsv", ".inter"))
+        delimiter = "\t" if tabs else max(",\t;|", key=text.split("\n")[0].count)
+        rows = [r for r in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if r]
+    except (ValueError, csv.Error, RecursionError, TypeError, KeyError):
+        return None
+    if {len(row) for row in rows} != {len(rows[0])} if rows else True:
+        return None
+    header = [c.removesuffix(":token") for c in rows[0]]
+    places = [header.index(c) for c in ("user_id", "item_id") if header.count(c) == 1]
+    return [tuple(row[i].strip() for i in places) for row in rows[1:]] if len(places) == 2 else None
+
+
+def text_of(data: bytes) -> str | None:
+    """The text of a file, without its mark; None where it is not UTF-8, or has NULs."""
     try:
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
         text = data.decode("utf-8-sig")
-        if "\0" in text:
-            return None
-        if name.endswith(".jsonl"):
-            found = [json.loads(line) for line in text.split("\n") if line.strip()]
-            return [tuple(row) for row in found]
-        text = text.lstrip()
-        delimiter = "\t" if name.endswith(".tsv") else max(",\t;|", key=text.split("\n")[0].count)
-        rows = [r for r in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if r]
-    except (ValueError, csv.Error, EOFError, OSError, RecursionError, TypeError, zlib.error):
+    except (ValueError, EOFError, OSError, zlib.error):
         return None
-    if {len(row) for row in rows} != {len(rows[0])} if rows else True:
-        return None
-    places = [rows[0].index(c) for c in ("user_id", "item_id") if rows[0].count(c) == 1]
-    return [tuple(row[i].strip() for i in places) for row in rows[1:]] if len(places) == 2 else None
+    return None if "\0" in text else text.lstrip("\ufeff")
 
 
 def outcome(path: str, folder: str) -> dict:
@@ -177,7 +228,12 @@ def outcome(path: str, folder: str) -> dict:
     from seqrec.errors import SeqrecError
     from seqrec.sources.preparing import prepare
 
-    found: dict = {}
+    said: list[str] = []
+    found: dict = {"said": said}
+    listener = logging.Handler(logging.WARNING)
+    listener.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("seqrec").handlers[:] = [listener]
+    before = memory(fresh=True)["VmRSS"]
     for name in ("read_log", "prepare"):
         shutil.rmtree(folder, ignore_errors=True)
         try:
@@ -191,7 +247,23 @@ def outcome(path: str, folder: str) -> dict:
             found[name] = {"refused": str(error)}
         except BaseException as error:  # a panic of a library is no Exception
             found[name] = {"traceback": f"{type(error).__name__}: {str(error)[:200]}", "at": _place(error)}
+    found["mb"] = (memory()["VmHWM"] - before) / 1024
     return found
+
+
+def memory(fresh: bool = False) -> dict[str, int]:
+    """KiB that this process holds (VmRSS) and has held at most (VmHWM); zeros where there is no /proc.
+
+    Args:
+        fresh: what it has held at most is counted from now on.
+    """
+    try:
+        if fresh:
+            Path("/proc/self/clear_refs").write_text("5")
+        lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
+    except OSError:
+        return {"VmRSS": 0, "VmHWM": 0}
+    return {line[0].rstrip(":"): int(line[1]) for line in lines if line[0] in ("VmRSS:", "VmHWM:")}
 
 
 def _place(error: BaseException) -> str:
@@ -201,11 +273,38 @@ def _place(error: BaseException) -> str:
 
 def child() -> None:
     """Reads paths from standard input, writes outcomes to standard output."""
-    logging.disable(logging.CRITICAL)
+    logging.getLogger("seqrec").propagate = False
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     with tempfile.TemporaryDirectory() as folder:
         for line in sys.stdin:
             print(json.dumps(outcome(line.rstrip("\n"), f"{folder}/out")), flush=True)
+
+
+def answer(process: subprocess.Popen[str], seconds: float) -> str | None:
+    """The next line of a child; "" if it ended, None if it worked for so many seconds without one.
+
+    Counted are seconds of a processor where the system tells them (Linux), as others may be busy with the
+    machine, and 20 times as many of the clock, as a child may wait for something for ever.
+    """
+    assert process.stdout
+    begin, worked = time.monotonic(), processor_seconds(process.pid)
+    while True:
+        ready, _, _ = select.select([process.stdout], [], [], 0.5)
+        if ready:
+            return process.stdout.readline()
+        now = processor_seconds(process.pid)
+        waited = time.monotonic() - begin
+        if (waited if now is None or worked is None else max(now - worked, waited / 20)) > seconds:
+            return None
+
+
+def processor_seconds(pid: int) -> float | None:
+    """What a process has worked so far; None where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Reader:
@@ -224,17 +323,15 @@ class Reader:
         else:
             seconds = SECONDS
         assert self.process.stdin
-        assert self.process.stdout
         self.process.stdin.write(f"{path}\n")
         self.process.stdin.flush()
-        ready, _, _ = select.select([self.process.stdout], [], [], seconds)
-        line = self.process.stdout.readline() if ready else ""
+        line = answer(self.process, seconds)
         if line:
             return json.loads(line)
         self.process.kill()
         status = self.process.wait()
         self.process = None
-        return {"failed": f"died with status {status}" if ready else f"took more than {seconds} s"}
+        return {"failed": f"died with status {status}" if line == "" else f"took more than {seconds} s"}
 
     def close(self) -> None:
         if self.process and self.process.stdin:
@@ -258,12 +355,21 @@ def faults(name: str, data: bytes, found: dict) -> list[str]:
     unneeded = name.endswith(".parquet") and "refused" in read and "rows" in prepared
     if not wrong and read != prepared and not unneeded:
         wrong.append(f"differ: read_log {read}, prepare {prepared}")
-    strict = strictly(name, data) if name.endswith((".csv", ".tsv", ".jsonl")) else None
-    if strict is not None and "rows" in read:
+    if found["mb"] > MOST_MB:
+        wrong.append(f"memory: {found['mb']:.0f} MiB")
+    strict, text = strictly(name, data), text_of(data)
+    if "rows" not in read:
+        return wrong
+    if strict is not None:
+        # an id that is no text is compared by its rows alone: readers write numbers in different ways
         if read["rows"] != len(strict):
-            wrong.append(f"rows: {read['rows']} read, {len(strict)} by the standard library")
-        elif not name.endswith(".jsonl") and [tuple(ids) for ids in found["ids"]] != strict:
-            wrong.append("rows: other ids than by the standard library")
+            wrong.append(f"rows: {read['rows']} read, {len(strict)} by the strict reader; {found['said']}")
+        elif name.endswith(TEXT) and [tuple(ids) for ids in found["ids"]] != strict:
+            wrong.append("rows: other ids than by the strict reader")
+    elif text is not None and name.endswith((".csv", ".tsv", ".inter", ".jsonl")):
+        lines = sum(bool(line.strip()) for line in text.splitlines()) - (not name.endswith(".jsonl"))
+        if '"' not in text.replace('"', "" if name.endswith(".jsonl") else '"') and read["rows"] != lines:
+            wrong.append(f"rows: {read['rows']} read of {lines} lines; {found['said']}")
     return wrong
 
 
@@ -280,13 +386,14 @@ def main() -> int:
         child()
         return 0
     tally: collections.Counter = collections.Counter()
-    reader, bad = Reader(), 0
+    reader, bad, most = Reader(), 0, 0.0
     with tempfile.TemporaryDirectory() as folder:
         for i in range(options.count):
             rng = random.Random(f"{options.seed} {i}")
             name, data = rng.choice(list(tables(rng).items()))
+            change = rng.choice([gentle, mutated])
             for _ in range(rng.choice([1, 1, 2, 3])):
-                data = mutated(data, rng)
+                data = change(data, rng)
             path = Path(folder) / name
             path.write_bytes(data)
             found = reader.read(path)
@@ -294,7 +401,10 @@ def main() -> int:
             tally[
                 "read" if "rows" in found.get("read_log", {}) else "refused" if not wrong else "neither"
             ] += 1
-            tally["read by the standard library too"] += strictly(name, data) is not None
+            tally["compared with a strict reader"] += "rows" in found.get("read_log", {}) and (
+                strictly(name, data) is not None
+            )
+            most = max(most, found.get("mb", 0))
             for what in wrong:
                 tally[what.split(":")[0]] += 1
                 print(f"{i} {name}: {what}", flush=True)
@@ -307,6 +417,7 @@ def main() -> int:
     print(
         f"{options.count} files, seed {options.seed}: {bad} at fault. "
         + ", ".join(f"{k} {n}" for k, n in tally.items())
+        + f"; at most {most:.0f} MiB a file"
     )
     return int(bad > 0)
 

@@ -9,10 +9,12 @@ then damaged by seed: bytes flipped, files cut, keys dropped or of other types, 
     refused                 one plain line (a SeqrecError)
     accepted-and-equal      it gives what it gave before
     accepted-but-different  it gives something else, in silence
-    traceback               an error of another library
-    hang                    more than 10 seconds
+    traceback               an error of another library, or more memory than the process may have
+    hang                    more than 10 seconds of work
 
 Settings files have no checksum, so another value in one is another setting: there "different" is no fault.
+Nor is it with ``--resealed``, where the checksums are right. The most memory that one took is printed; more
+than ``MOST_MB`` is a fault.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ import hashlib
 import json
 import os
 import random
+import re
 import resource
-import select
 import shutil
 import subprocess
 import sys
@@ -39,6 +41,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import safetensors.numpy
+from mutate_logs import answer, memory
 
 import seqrec
 from seqrec import storage
@@ -58,6 +61,65 @@ from seqrec.storage import marker
 from seqrec.testing import small_log
 
 SECONDS, MEMORY = 10, 4 << 30
+MOST_MB = 256
+"""Memory that opening one may take beyond what the process has already (Linux)."""
+YAML = [
+    "&a",
+    "*a",
+    "&a [*a]",
+    "!!python/object:os.system x",
+    "!!binary x",
+    "!!timestamp 9",
+    ".inf",
+    ".nan",
+    "-.inf",
+]
+YAML += [
+    "1e999",
+    "9" * 400,
+    "-1",
+    "0",
+    "0x10",
+    "1:30",
+    "2020-99-99",
+    "null",
+    "~",
+    "yes",
+    "[",
+    "[" * 3000,
+    "{",
+    "{}",
+]
+YAML += [
+    "[]",
+    "? x",
+    "- x",
+    "|",
+    ">",
+    "\t",
+    "%YAML 9.9",
+    "---",
+    "...",
+    "<<: 1",
+    "${NOWHERE}",
+    "${",
+    "@",
+    "`",
+    "'",
+    '"',
+]
+YAML += [
+    "\ud7ff",
+    "\u2028",
+    "#",
+    "x: y: z",
+    "../../x",
+    "/dev/zero",
+    "x" * 100_000,
+    "../x.yaml",
+    "train.epochs",
+    "{a: {a: ",
+]
 KINDS = ("settings", "model", "prepared", "result", "run", "checkpoint")
 SMALL = {"width": 8, "hidden": 8, "train": {"epochs": 1}}
 
@@ -157,6 +219,14 @@ def tamper(folder: Path, draw: random.Random, resealed: bool) -> str:
         path.write_text(json.dumps(content))
         return f"{path.name}: {said}"
     data = bytearray(path.read_bytes())
+    if path.suffix == ".yaml" and draw.random() < 0.6:
+        lines = data.decode().split("\n")
+        at = draw.randrange(len(lines))
+        place = draw.choice([m.end() for m in re.finditer(r"[:{,] ?|$", lines[at])])
+        said = draw.choice(YAML)
+        lines[at] = lines[at][:place] + said + lines[at][place if draw.random() < 0.5 else len(lines[at]) :]
+        path.write_text("\n".join(lines))
+        return f"{path.name}: {said[:20]!r} in line {at + 1}"
     how = draw.choice(["flip", "flip", "flip", "cut", "empty", "longer", "swap", "remove", "zero", "weights"])
     if how == "weights" and path.suffix == ".safetensors":
         try:
@@ -252,6 +322,7 @@ def work() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for line in sys.stdin:
         kind, folder, expected = line.rstrip("\n").split("\t")
+        before = memory(fresh=True)["VmRSS"]
         try:
             found = opened(kind, Path(folder))
             said = "accepted-and-equal" if found == expected else "accepted-but-different"
@@ -261,7 +332,10 @@ def work() -> None:
             said = "refused" if plain else f"traceback {error}"
         except BaseException as error:  # a panic in Rust, too
             said = f"traceback {type(error).__name__}: {str(error)[:200]}"
-        print(" ".join(said.split()), file=answers, flush=True)
+        took = (memory()["VmHWM"] - before) // 1024
+        if took > MOST_MB:
+            said = f"traceback {took} MiB, {said}"
+        print(took, " ".join(said.split()), file=answers, flush=True)
 
 
 class Child:
@@ -269,6 +343,7 @@ class Child:
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[str] | None = None
+        self.most = 0  # MiB that one took
 
     def asked(self, kind: str, folder: Path, expected: str) -> str:
         """What comes of opening a folder."""
@@ -279,16 +354,17 @@ class Child:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             )
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write(f"{kind}\t{folder}\t{expected}\n")
         self.process.stdin.flush()
-        ready, _, _ = select.select([self.process.stdout], [], [], SECONDS + 50 * fresh)  # imports take long
-        answer = self.process.stdout.readline().strip() if ready else "hang"
-        if not ready or not answer:
+        said = answer(self.process, SECONDS + 50 * fresh)  # imports take long
+        if not said:
             self.process.kill()
-            answer = answer or f"traceback ended with {self.process.wait()}"
-            self.process = None
-        return answer
+            status, self.process = self.process.wait(), None
+            return "hang" if said is None else f"traceback ended with {status}"
+        took, found = said.strip().split(" ", 1)
+        if not fresh:  # else it is the libraries that are imported
+            self.most = max(self.most, int(took))
+        return found
 
 
 def main() -> int:
@@ -297,7 +373,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--resealed", action="store_true", help="write checksums and digests anew")
-    parser.add_argument("--show", action="store_true", help="show each that is a fault")
+    parser.add_argument("--show", action="store_true", help="show what is different, resealed, too")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -332,16 +408,20 @@ def main() -> int:
             found = child.asked(kind, copy, expected[folder])
             shutil.rmtree(copy)
             counts[kind][found.split()[0]] += 1
-            fault = found.startswith(("traceback", "hang"))
+            silent = found == "accepted-but-different" and kind != "settings"
+            fault = found.startswith(("traceback", "hang")) or (silent and not options.resealed)
             faults += fault
-            if options.show and (fault or (found == "accepted-but-different" and kind != "settings")):
+            if fault or (options.show and silent):
                 print(f"{number} {kind} {folder.name} {said} -> {found}", flush=True)
     columns: Callable[..., str] = "{:<12}{:>9}{:>20}{:>24}{:>11}{:>6}".format
     names = ("refused", "accepted-and-equal", "accepted-but-different", "traceback", "hang")
     print(columns("", *names))
     for kind, counted in counts.items():
         print(columns(kind, *(counted[name] for name in names)))
-    print(f"{options.count} in {time.perf_counter() - begin:.0f} s, seed {options.seed}")
+    print(
+        f"{options.count} in {time.perf_counter() - begin:.0f} s, seed {options.seed}; {faults} at fault; "
+        f"at most {child.most} MiB each"
+    )
     return 1 if faults else 0
 
 
