@@ -16,6 +16,7 @@ from seqrec.errors import DataError, SettingsError, StorageError
 from seqrec.samples import tables
 from seqrec.samples.tables import SampleSettings
 from seqrec.splitting import SplitSettings, last_n
+from seqrec.storage import lock
 
 NAMES = [
     "label",
@@ -408,3 +409,13 @@ def test_tables_that_are_not_all_written_have_no_samples_json(tmp_path, monkeypa
         tables.write(split, tmp_path, SampleSettings(seed=1))
     assert not (tmp_path / "samples.json").exists()
     assert (tmp_path / "train.parquet").read_bytes() == train
+
+
+def test_a_folder_of_tables_has_one_writer(tmp_path):
+    split = last_n(of_items("abcdef", "fedcba"), n=1)
+    with lock.held(tmp_path), pytest.raises(StorageError, match="is being written by process"):
+        tables.write(split, tmp_path)
+    assert not list(tmp_path.iterdir())
+    tables.write(split, tmp_path)
+    assert (tmp_path / "samples.json").exists()
+    assert not (tmp_path / lock.NAME).exists()

@@ -1,8 +1,11 @@
+import errno
+import os
+import shutil
 import zipfile
 
 import pytest
 
-from seqrec import read_log, sources
+from seqrec import read_log, sources, storage
 from seqrec.errors import DataError, DownloadError
 from seqrec.sources import fetch, movielens_100k
 from seqrec.splitting.leave_one_out import leave_one_out
@@ -170,3 +173,38 @@ def test_read_takes_the_folder_or_the_file(tmp_path):
     (tmp_path / "u.data").write_text(U_DATA)
     for path in (tmp_path, tmp_path / "u.data"):
         assert read_log(path).frame.columns == ["user_id", "item_id", "timestamp", "rating"]
+
+
+@pytest.mark.parametrize("where", ["the archive", "what is in it"])
+def test_a_full_disk_is_no_unreachable_publisher(tmp_path, monkeypatch, where):
+    archive = tmp_path / "ml-100k.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("ml-100k/u.data", U_DATA)
+    copy, copies = shutil.copyfileobj, []
+
+    def full(source, target, *size):
+        copies.append(target.name)
+        if len(copies) == (1 if where == "the archive" else 2):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        copy(source, target, *size)
+
+    monkeypatch.setattr(fetch.shutil, "copyfileobj", full)
+    monkeypatch.setattr(fetch.urllib.request, "urlopen", lambda url, timeout: archive.open("rb"))
+    with pytest.raises(DownloadError) as refused:
+        find(fetch.checksum(archive))
+    assert f"the cache {tmp_path / 'cache'} cannot be written (No space left on device)" in str(refused.value)
+    assert "unreachable" not in str(refused.value)
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_what_a_killed_download_left_is_removed_by_the_next(tmp_path, monkeypatch):
+    archive = tmp_path / "ml-100k.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("ml-100k/u.data", U_DATA)
+    left = storage.temporary(tmp_path / "cache" / "ml-100k")
+    left = left.with_name(left.name.replace(f"-{os.getpid()}-", "-99999999-"))  # no such process
+    left.mkdir(parents=True)
+    (left / "download").write_text("half")
+    monkeypatch.setattr(fetch.urllib.request, "urlopen", lambda url, timeout: archive.open("rb"))
+    find(fetch.checksum(archive))
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["ml-100k"]

@@ -1,3 +1,5 @@
+import errno
+import os
 import subprocess
 import sys
 import time
@@ -38,3 +40,14 @@ def test_a_folder_has_one_writer_who_is_named(tmp_path):
 def test_a_remote_folder_is_not_held():
     with lock.held("memory://bucket/out"), lock.held("memory://bucket/out"):
         pass
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(StorageError) as refused, lock.held(tmp_path / "out"):
+        pass
+    assert str(refused.value).startswith(f"{tmp_path / 'out'}: cannot be written (No space left on device).")
+    assert not list((tmp_path / "out").iterdir())

@@ -42,6 +42,7 @@ from seqrec.errors import DataError, SettingsError, did_you_mean
 from seqrec.samples import unseen
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Queries, Split
+from seqrec.storage import lock
 
 SEPARATOR = "\x01"
 NOTHING = "None"
@@ -340,6 +341,7 @@ def write(split: Split, folder: str | Path, settings: SampleSettings | None = No
 
     Raises:
         SettingsError, DataError: as ``Wording``.
+        StorageError: another process writes there, or nothing can be written.
     """
     settings = settings or SampleSettings()
     wording = Wording(split, settings)
@@ -358,32 +360,33 @@ def write(split: Split, folder: str | Path, settings: SampleSettings | None = No
         "item": len(split.sequences.item_catalogue),
     }
     events = int(split.train_events.sum())
-    # removed first and written last: where it exists, the tables belong to it
-    described = storage.join(folder, "samples.json")
-    storage.remove(described)
-    _write(
-        storage.join(folder, "train.parquet"),
-        wording.schema(probabilities is not None),
-        wording.tables(train, probabilities),
-        settings,
-    )
-    del train
-    for name, rows in others.items():
-        _write(storage.join(folder, f"{name}.parquet"), wording.schema(), wording.tables(rows), settings)
-    table = wording.item_table()
-    _write(storage.join(folder, "item.parquet"), table.schema, [table], settings)
-    about = {
-        "format": 1,
-        "settings": settings.model_dump(mode="json", exclude={"folder"}) | {"alpha": settings.power},
-        "columns": wording.names,
-        "rows": counts,
-        "training_events": events,
-        "negatives": counts["train"] - events,
-        "users_without_negatives": full,
-        "split": split.settings,
-        "split_hash": split.hash,
-    }
-    storage.write_json(about, described)
+    with lock.held(folder):
+        # removed first and written last: where it exists, the tables belong to it
+        described = storage.join(folder, "samples.json")
+        storage.remove(described)
+        _write(
+            storage.join(folder, "train.parquet"),
+            wording.schema(probabilities is not None),
+            wording.tables(train, probabilities),
+            settings,
+        )
+        del train
+        for name, rows in others.items():
+            _write(storage.join(folder, f"{name}.parquet"), wording.schema(), wording.tables(rows), settings)
+        table = wording.item_table()
+        _write(storage.join(folder, "item.parquet"), table.schema, [table], settings)
+        about = {
+            "format": 1,
+            "settings": settings.model_dump(mode="json", exclude={"folder"}) | {"alpha": settings.power},
+            "columns": wording.names,
+            "rows": counts,
+            "training_events": events,
+            "negatives": counts["train"] - events,
+            "users_without_negatives": full,
+            "split": split.settings,
+            "split_hash": split.hash,
+        }
+        storage.write_json(about, described)
     logger.info(
         "%s: %s training rows (%s negatives), %s to test",
         folder,

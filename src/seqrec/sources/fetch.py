@@ -7,6 +7,7 @@ seconds.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -15,7 +16,6 @@ import re
 import shutil
 import threading
 import urllib.request
-import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +35,10 @@ WANTED = re.compile(r"^(ratings|movies|users)\.\w+$|^u\.\w+$|^README")
 """The files of an archive that are kept."""
 
 logger = logging.getLogger(__name__)
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says when a disk, or a user's share of it, is full."""
 
 
 @dataclass(frozen=True)
@@ -142,15 +146,20 @@ def _origin(home: Path) -> str:
 @contextmanager
 def _filling(home: Path, files: Sequence[str]) -> Iterator[Path]:
     """A temporary folder that becomes ``home`` once it is whole."""
-    temporary = home.with_name(f".{home.name}.{uuid.uuid4().hex[:8]}")
+    temporary = storage.temporary(home)
     try:
-        temporary.mkdir(parents=True)
+        home.parent.mkdir(parents=True, exist_ok=True)
+        storage.remove_left_over(home.parent)
+        temporary.mkdir()
     except OSError as error:
-        raise DownloadError(
-            f"the cache {home.parent} cannot be written ({error.strerror}); name another with SEQREC_CACHE"
-        ) from error
+        raise _not_written(home, error) from error
     try:
-        yield temporary
+        try:
+            yield temporary
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise _not_written(home, error) from error
         if not any((temporary / file).is_file() for file in files):
             raise DownloadError(f"the download has none of {', '.join(files)}")
         if home.is_dir() and not any((home / file).is_file() for file in files):
@@ -161,6 +170,13 @@ def _filling(home: Path, files: Sequence[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _not_written(home: Path, error: OSError) -> DownloadError:
+    return DownloadError(
+        f"the cache {home.parent} cannot be written ({error.strerror or error}); free some space on its "
+        "disk, or name another with SEQREC_CACHE"
+    )
+
+
 def _from_publisher(target: Path, url: str, md5: str | None, connect_seconds: float) -> str:
     """Downloads the archive (or file) into the folder ``target``."""
     logger.info("fetching %s", url)
@@ -169,6 +185,8 @@ def _from_publisher(target: Path, url: str, md5: str | None, connect_seconds: fl
         with _answer(url, connect_seconds) as response, open(download, "wb") as file:
             shutil.copyfileobj(response, file, 1 << 20)
     except OSError as error:  # URLError, timeouts, refused connections
+        if error.errno in FULL:
+            raise
         raise DownloadError(f"{url} (unreachable: {getattr(error, 'reason', None) or error})") from error
     _check(download, md5, url)
     if url.endswith(".zip"):

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 import stat
 import uuid
@@ -233,11 +234,11 @@ def open_write(path: str | Path) -> Iterator[IO[bytes]]:
             filesystem.mv(hidden, name)
         return
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    hidden = temporary(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_over(target.parent)
-        opened = open(temporary, "wb")  # noqa: SIM115  (closed below: errors of the block are not errors of opening)
+        remove_left_over(target.parent)
+        opened = open(hidden, "wb")  # noqa: SIM115  (closed below: errors of the block are not errors of opening)
     except OSError as error:
         raise StorageError(
             f"{path}: cannot be written ({error.strerror}). Name another place, or see to its permissions."
@@ -247,7 +248,7 @@ def open_write(path: str | Path) -> Iterator[IO[bytes]]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, target)
+        os.replace(hidden, target)
     except OSError as error:
         if error.filename is not None:
             raise  # of another file
@@ -256,7 +257,7 @@ def open_write(path: str | Path) -> Iterator[IO[bytes]]:
             f"{path}: cannot be written ({what}). Free some space on its disk, or name another place."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        hidden.unlink(missing_ok=True)
 
 
 def _host() -> str:
@@ -264,12 +265,20 @@ def _host() -> str:
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
 
 
-def _remove_left_over(folder: Path) -> None:
-    """Removes the temporary files of writers on this machine that were killed."""
+def temporary(path: Path) -> Path:
+    """Another name beside a file or folder of this machine, under which it is until it is whole."""
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+
+
+def remove_left_over(folder: Path) -> None:
+    """Removes the temporary files and folders of writers on this machine that were killed."""
     ours = re.compile(rf"\..+\.{_host()}-(\d+)-[0-9a-f]{{8}}")
     for entry in os.scandir(folder):
         if (found := ours.fullmatch(entry.name)) and not _runs(int(found[1])):
-            Path(entry.path).unlink(missing_ok=True)
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                Path(entry.path).unlink(missing_ok=True)
 
 
 def _runs(pid: int) -> bool:

@@ -38,7 +38,7 @@ def held(folder: str | Path, name: str = NAME) -> Iterator[None]:
         name: of the file, where a folder has several things that are written one by one.
 
     Raises:
-        StorageError: another process, or another thread, holds it; says which.
+        StorageError: another process, or another thread, holds it; says which. Or it cannot be written.
     """
     if storage.is_remote(folder) or fcntl is None:
         yield
@@ -49,8 +49,14 @@ def held(folder: str | Path, name: str = NAME) -> Iterator[None]:
         if file is not None:
             owner = {"host": socket.gethostname(), "pid": os.getpid()}
             owner["since"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            os.truncate(file, 0)
-            os.write(file, json.dumps(owner).encode())
+            try:
+                os.truncate(file, 0)
+                os.write(file, json.dumps(owner).encode())
+            except OSError as error:
+                raise StorageError(
+                    f"{folder}: cannot be written ({error.strerror}). Free some space on its disk, or name "
+                    "another place."
+                ) from error
         yield
     finally:
         if file is not None:
