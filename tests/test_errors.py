@@ -1,6 +1,6 @@
 import pytest
 
-from seqrec.errors import DataError, did_you_mean, masked, shown, some_of
+from seqrec.errors import DataError, SettingsError, did_you_mean, masked, shown, some_of
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,13 @@ def test_long_lists_of_names_are_cut():
     assert some_of(names[:30]) == ", ".join(names[:30])
     assert some_of(names).endswith("n29 ... (500 in all)")
     assert len(did_you_mean("zzzzzz", names)) < 300
+
+
+def test_any_message_has_an_end():
+    for kind in (DataError, SettingsError):
+        text = str(kind(f"split.name: unknown split {'[' * 100_000}. Write another."))
+        assert len(text) < 2100
+        assert text.startswith("split.name: unknown split [[[")
+        assert text.endswith("]. Write another.") or text.endswith("[. Write another.")
+        assert "characters left out" in text
+    assert str(SettingsError("two\nlines")) == "two\nlines"

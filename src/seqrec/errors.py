@@ -12,13 +12,18 @@ from typing import Any
 
 LONGEST = 1000
 """Characters of a message about data."""
+LONGEST_OF_ALL = 2000
+"""Characters of any message."""
 
 
 class SeqrecError(ValueError):
-    """Base of every error that a user's input can cause. Credentials within an address are masked."""
+    """Base of every error that a user's input can cause.
+
+    Credentials within an address are masked, and a message has at most ``LONGEST_OF_ALL`` characters.
+    """
 
     def __init__(self, message: object = ""):
-        super().__init__(masked(str(message)))
+        super().__init__(_cut(masked(str(message)), LONGEST_OF_ALL))
 
 
 class DataError(SeqrecError):
@@ -28,12 +33,7 @@ class DataError(SeqrecError):
     """
 
     def __init__(self, message: str = ""):
-        text = " ".join(message.split("\n")).rstrip()
-        if len(text) > LONGEST:
-            left = LONGEST - 60
-            start, end = text[: left * 2 // 3], text[-(left // 3) :]
-            text = f"{start} [... {len(text) - len(start) - len(end):,} characters left out ...] {end}"
-        super().__init__(text)
+        super().__init__(_cut(" ".join(message.split("\n")).rstrip(), LONGEST))
 
 
 class StorageError(SeqrecError):
@@ -57,6 +57,15 @@ class TrainingError(SeqrecError):
 
 class DownloadError(SeqrecError):
     """A data set could not be obtained from any of its sources."""
+
+
+def _cut(text: str, most: int) -> str:
+    """The text, without its middle if it is longer."""
+    if len(text) <= most:
+        return text
+    left = most - 60
+    start, end = text[: left * 2 // 3], text[-(left // 3) :]
+    return f"{start} [... {len(text) - len(start) - len(end):,} characters left out ...] {end}"
 
 
 def masked(text: str) -> str:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -375,3 +376,21 @@ def test_ending_a_benchmark_ends_its_worker_and_says_how_to_go_on(folder, tmp_pa
     assert process.returncode in (143, -signal.SIGINT, 130)
     with lock.held(place, ".seed-0.lock"):  # nobody trains there any more
         pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_a_worker_whose_parent_was_killed_before_it_began_does_nothing(folder, tmp_path):
+    program = (
+        "from seqrec import benchmark; "
+        f"benchmark.run({str(folder / 'own.yaml')!r}, ['popularity'], 1, {str(tmp_path / 'results')!r}, "
+        "progress=False)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        begin = time.monotonic()
+        while not (workers := children.read_text().split()) and time.monotonic() - begin < 100:
+            time.sleep(0.01)
+        process.kill()
+    while Path(f"/proc/{workers[0]}/cmdline").exists() and time.monotonic() - begin < 200:
+        time.sleep(0.1)
+    assert not (tmp_path / "results").exists()

@@ -310,3 +310,10 @@ def test_a_log_is_trained_by_a_model_from_outside(outside, ring_csv):
 
     model = open_or_train(str(ring_csv), "outside_parts:ShyMarkov", {"path": str(ring_csv)})
     assert isinstance(model.recommend([["i1"]], k=2), pl.DataFrame)
+
+
+def test_a_long_name_is_not_repeated_at_length():
+    with pytest.raises(SettingsError) as refused:
+        names.check("split", "leave_one_out" + "[" * 3000, SPLITS)
+    assert str(refused.value).startswith("unknown split 'leave_one_out[[")
+    assert len(str(refused.value)) < 500

@@ -88,18 +88,23 @@ def test_a_file_below_a_file_cannot_be_written(tmp_path):
 FULL = """
 import resource, sys
 import numpy as np
+import polars as pl
 from seqrec import storage
 from seqrec.errors import StorageError
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
-    storage.write_array(np.zeros(10_000), sys.argv[1])
+    if sys.argv[1].endswith("npy"):
+        storage.write_array(np.zeros(10_000), sys.argv[1])
+    else:
+        storage.write_parquet(pl.DataFrame({"a": np.random.default_rng(0).random(10_000)}), sys.argv[1])
 except StorageError as error:
     print(error)
 """
 
 
-def test_a_full_disk_names_the_path_and_leaves_nothing(tmp_path):
-    path = tmp_path / "a.npy"
+@pytest.mark.parametrize("name", ["a.npy", "a.parquet"])
+def test_a_full_disk_names_the_path_and_leaves_nothing(tmp_path, name):
+    path = tmp_path / name
     done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"{path}: cannot be written (")
     assert "Free some space" in done.stdout

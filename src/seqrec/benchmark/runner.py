@@ -279,6 +279,7 @@ def run(
             "topk": lists,
             "progress": progress,
             "warn": warn,
+            "parent": os.getpid(),
         }
         warn = False
         # models, splits and metrics from outside are there where they are here

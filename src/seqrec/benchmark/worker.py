@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -204,7 +205,8 @@ def main() -> int:
         format="%(message)s",
         stream=sys.stderr,
     )
-    _end_with_the_parent()
+    if not _ends_with_the_parent(request["parent"]):
+        return 1
     try:
         with lock.held(storage.parent(request["path"]), f".{Path(request['path']).stem}.lock"):
             run_one(request)
@@ -220,13 +222,19 @@ def main() -> int:
     return 0
 
 
-def _end_with_the_parent() -> None:
-    """Has Linux end this process when its parent ends, however that ends."""
+def _ends_with_the_parent(parent: int) -> bool:
+    """Has Linux end this process when its parent ends, however that ends.
+
+    Returns:
+        False where it has ended already, while this one was importing.
+    """
     if sys.platform == "linux":
         try:
             ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
         except (OSError, AttributeError):
-            return  # it trains to its end, and its result is good
+            return True  # it trains to its end, and its result is good
+        return os.getppid() == parent
+    return True
 
 
 if __name__ == "__main__":

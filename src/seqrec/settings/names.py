@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
-from seqrec.errors import SettingsError, did_you_mean
+from seqrec.errors import SettingsError, did_you_mean, shown
 
 GROUPS = {
     "model": "seqrec.models",
@@ -61,7 +61,7 @@ def check(kind: Kind, name: str, shipped: Mapping[str, Any]) -> dict[str, str]:
     hint = did_you_mean(name, [*shipped, *offered])
     if not hint.startswith(" Did"):
         hint += " One from outside the package is named package.module:Name."
-    raise SettingsError(f"unknown {kind} {name!r}.{hint}")
+    raise SettingsError(f"unknown {kind} {shown(name)}.{hint}")
 
 
 def reference(found: Any) -> str:
@@ -71,23 +71,22 @@ def reference(found: Any) -> str:
     return f"{named.__module__}:{named.__qualname__}"
 
 
-def _import(kind: str, place: str, shown: str | None = None) -> Any:
+def _import(kind: str, place: str, where: str | None = None) -> Any:
     module, _, path = place.partition(":")
-    shown = shown or place
+    where = where or shown(place, str)
     try:
         found = importlib.import_module(module)
     except Exception as error:  # whatever a module does when it is imported
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         raise SettingsError(
-            f"{kind} {shown}: the module {module!r} cannot be imported ({why}). Install its package, or put "
-            "its folder on PYTHONPATH."
+            f"{kind} {where}: the module {shown(module)} cannot be imported ({why}). Install its package, or "
+            "put its folder on PYTHONPATH."
         ) from error
     for part in path.split("."):
         if not hasattr(found, part):
             known = [name for name in vars(found) if not name.startswith("_")]
             near = did_you_mean(part, known)
-            raise SettingsError(
-                f"{kind} {shown}: {module} has no {path!r}.{near if near.startswith(' Did') else ''}"
-            )
+            near = near if near.startswith(" Did") else ""
+            raise SettingsError(f"{kind} {where}: {shown(module, str)} has no {shown(path)}.{near}")
         found = getattr(found, part)
     return found

@@ -234,11 +234,11 @@ def open_write(path: str | Path) -> Iterator[IO[bytes]]:
             filesystem.mv(hidden, name)
         return
     target = Path(path)
-    hidden = temporary(target)
+    beside = temporary(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_left_over(target.parent)
-        opened = open(hidden, "wb")  # noqa: SIM115  (closed below: errors of the block are not errors of opening)
+        opened = open(beside, "wb")  # noqa: SIM115  (closed below: errors of the block are not errors of opening)
     except OSError as error:
         raise StorageError(
             f"{path}: cannot be written ({error.strerror}). Name another place, or see to its permissions."
@@ -248,7 +248,7 @@ def open_write(path: str | Path) -> Iterator[IO[bytes]]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(hidden, target)
+        os.replace(beside, target)
     except OSError as error:
         if error.filename is not None:
             raise  # of another file
@@ -257,7 +257,7 @@ def open_write(path: str | Path) -> Iterator[IO[bytes]]:
             f"{path}: cannot be written ({what}). Free some space on its disk, or name another place."
         ) from error
     finally:
-        hidden.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
 
 
 def _host() -> str:
@@ -394,7 +394,12 @@ def write_text(text: str, path: str | Path) -> None:
 def write_parquet(frame: pl.DataFrame, path: str | Path) -> None:
     """Writes a frame as Parquet."""
     with open_write(path) as stream:
-        frame.write_parquet(stream)
+        try:
+            frame.write_parquet(stream)
+        except pl.exceptions.PolarsError as error:
+            if of_system := re.search(r"\(os error (\d+)\)", str(error)):  # such as a full disk
+                raise OSError(int(of_system[1]), os.strerror(int(of_system[1]))) from error
+            raise
 
 
 def read_parquet(path: str | Path) -> pl.DataFrame:
