@@ -604,6 +604,23 @@ def test_more_epochs_than_a_finished_run_had(ring_csv, tmp_path, caplog):
         invoke("-q", *command, "train.epochs=5", "train.patience=9", "train.learning_rate=0.1")
 
 
+def test_more_epochs_than_followed_the_log(ring_csv, tmp_path, caplog):
+    """run.json has what followed the log, and how the model stood beside the baselines."""
+    run = tmp_path / "run"
+    command = ["train", "--data", ring_csv, "--model", "hrm", "model.width=4", "-o", run]
+    invoke("-q", *command)
+    trained = json.loads((run / "run.json").read_text())["trained"]
+    assert trained["plan"] == {"epochs": 44, "batch_positions": 32, "patience": 7}
+    assert set(trained["validation"]) == {"metric", "filter_seen", "model", "popularity", "markov"}
+    first = seqrec.load(run).fit_report
+    invoke("-q", *command)
+    assert seqrec.load(run).fit_report.train_seconds == first.train_seconds  # the same again
+    caplog.clear()
+    invoke(*command, "train.epochs=46")
+    assert "goes on from epoch" in caplog.text or first.epochs < 44
+    assert "ndcg@10" in invoke("evaluate", run).output
+
+
 @pytest.mark.parametrize("override", ["fit.device=cud", "loss=3", "loss.name=[bpr]", "loss=[bpr]"])
 def test_what_only_torch_can_tell_is_refused_too(ring_csv, tmp_path, override):
     with pytest.raises(SettingsError, match=r"device|loss"):

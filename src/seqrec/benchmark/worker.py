@@ -101,7 +101,10 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
     hidden = f".{Path(path).stem}-"
     checkpoint = storage.sibling(path, f"{hidden}{digest}.safetensors")
     on = FitOptions(
-        **config.fit.model_dump() | {"seed": request["seed"]}, progress=progress, checkpoint=checkpoint
+        **config.fit.model_dump() | {"seed": request["seed"]},
+        progress=progress,
+        checkpoint=checkpoint,
+        baselines=False,  # which have rows of their own
     )
     fitted = fitting.fit(recipe, split, on, protocol.retrain)
     report = fitted.chosen.fit_report
@@ -136,7 +139,10 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
             k: v
             for k, v in report.to_json().items()
             if k
-            in ("epochs", "best_epoch", "updates", "parameters", "tables", "device", "precision", "threads")
+            in (
+                *("epochs", "best_epoch", "plan", "updates", "parameters"),
+                *("tables", "device", "precision", "threads"),
+            )
         },
         "curve": list(report.curve),
         "items": len(sequences.item_catalogue),

@@ -7,7 +7,7 @@ the queries nor their events are; and this module knows nothing of the judge, wh
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seqrec.evaluation import metrics
 from seqrec.evaluation.evaluation import Evaluation, evaluate
@@ -58,8 +58,13 @@ def fit(recipe: Recipe, split: Split, on: FitOptions, retrain: bool = False) -> 
 def fit_again(
     recipe: Recipe, split: Split, report: FitReport, on: FitOptions, checkpoint: str | None
 ) -> Model:
-    """Fits a fresh model on more events, for as many epochs as an earlier fit chose, at the rates that those
-    had, and validates nothing."""
+    """Fits a fresh model on more events, for as many epochs as an earlier fit chose, in batches of its size
+    and at its rates, and validates nothing."""
     chosen = {"stop_after": report.best_epoch, "schedule_epochs": report.schedule_epochs}
     again = on.model_copy(update={**chosen, "checkpoint": checkpoint, "earlier_epochs": None})
-    return recipe.make().fit(split.without_test(), again)
+    return planned(recipe, report).make().fit(split.without_test(), again)
+
+
+def planned(recipe: Recipe, report: FitReport) -> Recipe:
+    """The recipe with what followed the log of an earlier fit as it was there, whatever the next log has."""
+    return replace(recipe, train={**(recipe.train or {}), **report.plan}) if report.plan else recipe

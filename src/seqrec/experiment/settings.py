@@ -30,6 +30,9 @@ if TYPE_CHECKING:  # it imports torch
 
 log = logging.getLogger("seqrec")
 
+TRAINED = "trained"
+"""The section of a run.json that is no setting: what training made of those that follow the log."""
+
 
 class DataSettings(ReadOptions):
     """Which log. Give ``name`` (a known data set) or ``path`` (a file, or a folder that ``seqrec prepare``
@@ -264,6 +267,7 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
     """
     from seqrec.training import loss as losses
 
+    content = {name: value for name, value in content.items() if name != TRAINED}
     if isinstance(loss := content.get("loss"), dict):
         content = {**content, "loss": losses.upgraded(loss)}
     if not isinstance(content.get("train") or {}, dict) or not isinstance(content.get("fit", {}), dict):

@@ -34,7 +34,7 @@ from seqrec.experiment.data import read_split
 from seqrec.experiment.data_check import warnings_of_order
 from seqrec.experiment.protocol import read_protocol
 from seqrec.experiment.recipe import Recipe
-from seqrec.experiment.settings import RunSettings, upgraded
+from seqrec.experiment.settings import TRAINED, RunSettings, upgraded
 from seqrec.models.model import Model
 from seqrec.splitting import Split
 from seqrec.storage import lock, marker
@@ -116,7 +116,7 @@ def _train(
             model.save(storage.join(folder, "model"))
             storage.remove(storage.join(folder, "serving", "model.json"))  # of the model that was replaced
         tested.table().write(storage.join(folder, "metrics.json"))
-        storage.write_json(_described(run), described)
+        storage.write_json(_described(run) | _trained(fitted.chosen.fit_report), described)
     if run.evaluate.topk is not None:
         lists.write(tested.ranks, known, run.evaluate.topk, filter_seen)
     if folder is not None and run.output.refit:
@@ -162,6 +162,13 @@ def _described(run: RunSettings) -> dict[str, Any]:
     return content
 
 
+def _trained(report: FitReport) -> dict[str, Any]:
+    """What a run.json has beside the settings: what followed the log, and how validation went."""
+    found = {"plan": report.plan, "validation": report.validation}
+    found = {name: value for name, value in found.items() if value is not None}
+    return {TRAINED: found} if found else {}
+
+
 def _masked(value: Any) -> Any:
     """The value without the credentials in its addresses, which come from the environment in the next
     session."""
@@ -181,7 +188,8 @@ def _check_is_ours(run: RunSettings, folder: str) -> int | None:
     path = storage.join(folder, "run.json")
     if not storage.exists(path):
         return None
-    there, ours = upgraded(marker.read(path, AGAIN)), upgraded(_described(run))
+    content = marker.read(path, AGAIN)
+    there, ours = upgraded(content), upgraded(_described(run))
     RunSettings.of(there, path)
     for one in (there, ours):  # another device may go on, and what is not said is as it is by default
         one["fit"] = {**FitSettings().model_dump(), **one.get("fit", {}), "device": "auto"}
@@ -191,7 +199,9 @@ def _check_is_ours(run: RunSettings, folder: str) -> int | None:
             RunSettings.of(one, "").recipe().make().configuration()["train"].pop("epochs")
             for one in (there, ours)
         ]
-        if epochs[0] < epochs[1]:
+        if epochs[0] is None:
+            epochs[0] = _epochs_of_log(content)
+        if None not in epochs and epochs[0] < epochs[1]:
             earlier = epochs[0]
             for one in (there, ours):
                 one["train"] = {k: v for k, v in (one.get("train") or {}).items() if k != "epochs"} or None
@@ -205,6 +215,14 @@ def _check_is_ours(run: RunSettings, folder: str) -> int | None:
     return earlier
 
 
+def _epochs_of_log(content: dict[str, Any]) -> int | None:
+    """The epochs that followed the log of the run in a run.json; None where they were given."""
+    found: Any = content
+    for name in (TRAINED, "plan", "epochs"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, int) else None
+
+
 def refit(recipe: Recipe, report: FitReport, whole: Split, folder: str, on: FitOptions) -> None:
     """Fits a fresh model on all events, for as many epochs as the tested one has chosen, and saves it as
     ``serving`` in the run's folder.
@@ -212,7 +230,8 @@ def refit(recipe: Recipe, report: FitReport, whole: Split, folder: str, on: FitO
     Its checkpoint has a name of its own, made from all that must be the same for it to go on; those of other
     refits are removed.
     """
-    kept = f"refit-{report.best_epoch}-{recipe.make().fingerprint(whole, on)}.safetensors"
+    whole_fit = fitting.planned(recipe, report).make().fingerprint(whole, on)
+    kept = f"refit-{report.best_epoch}-{whole_fit}.safetensors"
     log.info("refit: %d events train, for %s", whole.train_events.sum(), storage.join(folder, "serving"))
     fresh = fitting.fit_again(recipe, whole, report, on, storage.join(folder, kept))
     fresh.save(storage.join(folder, "serving"))

@@ -88,7 +88,7 @@ class FPMC(NeuralModel):
     Network = FPMCNetwork
     default_loss = {"name": "bpr"}
     default_negatives = {"count": 4, "shared": False}
-    default_train = {"learning_rate": 3e-3, "batch_positions": 2048, "weight_decay": 0.1, "epochs": 20}
+    default_train = {"learning_rate": 3e-3, "weight_decay": 0.1}
 
     def build(self, items: int, users: int) -> Encoder:
         """As ``NeuralModel.build``; an unknown user is the mean of those who are trained."""

@@ -22,6 +22,7 @@ from seqrec.errors import DataError, SeqrecError, SettingsError
 from seqrec.evaluation import metrics, ranking
 from seqrec.features.encoding import Features
 from seqrec.features.schema import USER_ID, FeatureSchema
+from seqrec.models import baselines
 from seqrec.models.model import Model
 from seqrec.nn.embedding import FeatureEmbedding
 from seqrec.nn.encoder import Encoder
@@ -38,6 +39,8 @@ from seqrec.training.options import FitOptions, FitSettings
 from seqrec.training.settings import TrainSettings
 
 log = logging.getLogger("seqrec")
+
+FOLLOWING = ("epochs", "batch_positions", "patience")  # the log, where they are None
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,7 @@ class NeuralModel(Model):
             device
         )
         as_trained = copy.copy(self)
-        as_trained.train = s = self._train_of(network)
+        as_trained.train = s = self._train_of(network).plan(split.train_positions)
         if s.tables is not None and self.train.tables is None:
             log.info(
                 "%s: adagrad trains the embedding tables, only the rows of a batch in an update, since one "
@@ -308,16 +311,22 @@ class NeuralModel(Model):
             self.name,
             as_trained.fingerprint(split, on),
             on,
-            as_trained._earlier_fingerprint(split, on),
+            self._earlier_fingerprint(split, on, network),
         )
-        self.fit_report = replace(report, precision="bfloat16" if bfloat16 else "float32")
+        left = {name: getattr(s, name) for name in FOLLOWING if getattr(self.train, name) is None}
+        self.fit_report = replace(report, precision="bfloat16" if bfloat16 else "float32", plan=left or None)
+        if on.baselines and on.stop_after is None and report.best_epoch and len(split.validation):
+            reached = report.curve[report.best_epoch - 1][s.metric]
+            compared = baselines.compare(self.name, reached, split, s.metric, s.filter_seen)
+            self.fit_report = replace(self.fit_report, validation=compared)
 
-    def _earlier_fingerprint(self, split: Split, on: FitOptions) -> str | None:
+    def _earlier_fingerprint(self, split: Split, on: FitOptions, network: Encoder) -> str | None:
         """Of the same fit with the number of epochs that it had before; None if it had none."""
         if on.earlier_epochs is None:
             return None
         other = copy.copy(self)
         other.train = self.train.model_copy(update={"epochs": on.earlier_epochs})
+        other.train = other._train_of(network).plan(split.train_positions)
         return other.fingerprint(split, on)
 
     def state(self) -> dict[str, np.ndarray]:

@@ -47,6 +47,9 @@ class FitOptions(FitSettings):
     ``FitReport.schedule_epochs`` has what it was: fewer where ``train.minutes`` cut a training short, so
     given on to the training that repeats it, rates fall as fast (evenly over the epochs, where those of the
     limited one went by the clock)."""
+    baselines: bool = True
+    """Where there are validation queries, a neural model says at the end how it did on them beside
+    popularity and the Markov chain, which takes as long as validating it twice."""
 
 
 class FitChanges(TypedDict, total=False):
@@ -61,6 +64,7 @@ class FitChanges(TypedDict, total=False):
     progress: bool
     stop_after: int | None
     schedule_epochs: float | None
+    baselines: bool
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ class FitReport:
         positions_per_second: mean over the epochs, without validation.
         epochs, best_epoch: how many were trained, and which one's weights are kept.
         schedule_epochs: those in which the schedule of rates was (or would have been) run through.
+        plan: settings of training that were left to follow the log, and what they came to: ``epochs``,
+            ``batch_positions``, ``patience``.
+        validation: what the kept weights and the baselines reach on the validation queries:
+            ``{"metric": "ndcg@10", "filter_seen": True, "model": .., "popularity": .., "markov": ..}``.
         updates: of the weights.
         device, precision: where it was trained, and in what matrices were multiplied.
         threads: of torch, as chosen.
@@ -87,6 +95,8 @@ class FitReport:
     epochs: int | None = None
     best_epoch: int | None = None
     schedule_epochs: float | None = None
+    plan: Mapping[str, int] | None = None
+    validation: Mapping[str, Any] | None = None
     updates: int | None = None
     device: str | None = None
     threads: int | None = None

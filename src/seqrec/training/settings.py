@@ -16,6 +16,11 @@ LARGE = 200_000
 """Rows of a table from which on an update that goes through all of it takes half as long again, or more."""
 RATE = 15.0
 """Adagrad's rate for the rows of a large table, in those of AdamW."""
+EPOCHS, MOST_EPOCHS, PATIENCE = 20, 100, 3
+UPDATES, UPDATES_AN_EPOCH = 1000, 700
+SMALLEST_BATCH, LARGEST_BATCH = 32, 1024
+"""What training follows where it follows the log (``TrainSettings.plan``); chosen on validation, see
+``benchmarks/LOG.md``."""
 
 
 class TableSettings(Settings):
@@ -43,10 +48,12 @@ class TableSettings(Settings):
 class TrainSettings(Settings):
     """How a network is trained."""
 
-    epochs: int = Field(20, ge=1, le=10**9)
-    """Passes over the training events, at most."""
-    batch_positions: int = Field(1024, ge=1, le=2**31 - 1)
-    """Targets in the loss an update, about."""
+    epochs: int | None = Field(None, ge=1, le=10**9)
+    """Passes over the training events, at most. None follows the log: 20, or on a small one as many more as
+    1,000 updates take, 100 at most."""
+    batch_positions: int | None = Field(None, ge=1, le=2**31 - 1)
+    """Targets in the loss an update, about. None follows the log: the power of two from 32 to 1,024 that
+    makes at least 700 updates an epoch, if any does."""
     optimizer: Literal["adamw", "adagrad"] = "adamw"
     """AdamW, or Adagrad with momentum (GRU4Rec's)."""
     learning_rate: float = Field(2e-3, gt=0)
@@ -78,8 +85,9 @@ class TrainSettings(Settings):
     nothing is said."""
     validate_every: int = Field(1, ge=1)
     """Epochs from one validation to the next."""
-    patience: int = Field(3, ge=1)
-    """Validations without a better value after which training stops."""
+    patience: int | None = Field(None, ge=1)
+    """Validations without a better value after which training stops. None follows the epochs: 3 of 20, and so
+    on in proportion, so that the rate falls before training stops."""
     minutes: float | None = Field(None, gt=0)
     """Limit on wall clock, validation included; the schedule fits itself to it. Such a run depends on the
     speed of its machine. Training again for a chosen number of epochs (``stop_after``) has no such limit."""
@@ -96,12 +104,42 @@ class TrainSettings(Settings):
             )
         return super().of(values, section)
 
+    def plan(self, positions: int) -> TrainPlan:
+        """The same for a log with that many training positions, which what is None follows.
+
+        A network learns by updates: as many of each as a large log has in 20 epochs are a hundred times too
+        few on a small one. So a small log gets small batches first, and then more epochs.
+        """
+        batch = self.batch_positions
+        if batch is None:
+            largest = max(1, positions // UPDATES_AN_EPOCH)
+            batch = min(LARGEST_BATCH, max(SMALLEST_BATCH, 1 << (largest.bit_length() - 1)))
+        epochs = self.epochs
+        if epochs is None:
+            epochs = min(MOST_EPOCHS, max(EPOCHS, math.ceil(UPDATES / math.ceil(max(1, positions) / batch))))
+        patience = self.patience
+        if patience is None:
+            patience = max(PATIENCE, math.ceil(PATIENCE * epochs / EPOCHS))
+        given = {name: getattr(self, name) for name in TrainSettings.model_fields}
+        return TrainPlan(**given | {"batch_positions": batch, "epochs": epochs, "patience": patience})
+
     @field_validator("momentum")
     @classmethod
     def _of_adagrad(cls, momentum: float, info: ValidationInfo) -> float:
         if momentum and info.data.get("optimizer") == "adamw":
             raise ValueError("no momentum with adamw, which has its own; optimizer: adagrad has this one")
         return momentum
+
+
+class TrainPlan(TrainSettings):
+    """How a network is trained on one log: nothing is left to follow it."""
+
+    epochs: int
+    """Passes over the training events, at most."""
+    batch_positions: int
+    """Targets in the loss an update, about."""
+    patience: int
+    """Validations without a better value after which training stops."""
 
 
 def schedule(s: TrainSettings, progress: float) -> float:

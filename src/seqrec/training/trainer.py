@@ -28,7 +28,7 @@ from seqrec.training.device import keep_freed_memory
 from seqrec.training.objective import Objective
 from seqrec.training.options import FitOptions, FitReport
 from seqrec.training.progress import TrainingProgress
-from seqrec.training.settings import TrainSettings, schedule
+from seqrec.training.settings import TrainPlan, schedule
 from seqrec.training.state import TrainingState
 
 log = logging.getLogger("seqrec")
@@ -57,7 +57,7 @@ def negatives_seed(seed: int, epoch: int) -> int:
 def fit(
     network: Encoder,
     split: Split,
-    s: TrainSettings,
+    s: TrainPlan,
     objective: Callable[[int], Objective],
     validate: Callable[[Encoder], float] | None,
     name: str,
@@ -235,7 +235,7 @@ def fit(
 
 
 def _fastest_threads(
-    network: Encoder, split: Split, s: TrainSettings, trial: Objective, positions: int, most: int, name: str
+    network: Encoder, split: Split, s: TrainPlan, trial: Objective, positions: int, most: int, name: str
 ) -> int:
     """The number of threads for a training of so many positions, at most ``most``: tried on a first batch,
     with an objective of its own, which leaves nothing behind but gradients."""
@@ -260,12 +260,12 @@ def _fastest_threads(
     return found
 
 
-def _check(loss_sum: Tensor, epoch: int, s: TrainSettings, checkpoint: str | Path | None) -> None:
+def _check(loss_sum: Tensor, epoch: int, s: TrainPlan, checkpoint: str | Path | None) -> None:
     if not math.isfinite(float(loss_sum)):
         raise _not_finite(epoch, "the loss", s, checkpoint)
 
 
-def _not_finite(epoch: int, what: str, s: TrainSettings, checkpoint: str | Path | None) -> TrainingError:
+def _not_finite(epoch: int, what: str, s: TrainPlan, checkpoint: str | Path | None) -> TrainingError:
     kept = (
         f" The checkpoint {checkpoint} holds the last complete epoch and is usable."
         if checkpoint is not None and storage.exists(checkpoint)
