@@ -319,3 +319,18 @@ def test_wrong_settings(wrong):
 def test_settings_that_do_not_fit(wrong, expected):
     with pytest.raises(SettingsError, match=f"^negatives: expected {expected}"):
         NegativesSettings.of(wrong, "negatives")
+
+
+@pytest.mark.parametrize("items", [20, 100_000])
+def test_a_batch_costs_no_walk_through_the_catalogue(items):
+    """Distinct items are marked in a small catalogue, and sorted where most of it would be walked through in
+    vain; they are the same."""
+    counts = torch.ones(items, dtype=torch.int64)
+    s = NegativesSettings(count=4, in_batch=True)
+    sampler, other = (Sampler(s, counts, 0, torch.device("cpu")) for _ in range(2))
+    targets = [torch.tensor([7, 7, 3]), torch.tensor([19, 3])]
+    for found, target in zip(sampler.distinct(targets), targets, strict=True):
+        drawn = other.draw((4,))
+        assert found.items.tolist() == sorted({*drawn.tolist(), *target.tolist()})
+        assert found.items[found.at].tolist() == target.tolist()
+    assert len(sampler.seen) == (2 * items if items == 20 else 0)

@@ -133,7 +133,8 @@ class OwnItems:
 
 
 BLOCK = 1 << 17  # draws made at once
-MARKS = 1 << 20  # items marked at once, a catalogue a batch
+BATCHES = 32  # that share their small operations: of more the cost of each falls no further
+SPARSE = 8  # times as many items as are looked for: then sorting these is faster than marks in a catalogue
 
 
 class Sampler:
@@ -174,11 +175,19 @@ class Sampler:
         )
         self.block, self.used = torch.empty(0, dtype=torch.int64, device=device), 0
 
-    @property
-    def batches_at_once(self) -> int:
-        """How many batches to give to ``distinct``: as many as help, but not so many that its marks take more
-        than some megabytes."""
-        return max(1, min(32, MARKS // len(self.q_batch)))
+    def _found_once(self, cells: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The distinct ones of (m,) numbers below ``count``, ascending, and (m,) where each is among them."""
+        if count > SPARSE * len(cells):
+            distinct: tuple[Tensor, Tensor] = torch.unique(cells, return_inverse=True)
+            return distinct
+        if len(self.seen) < count:
+            self.seen = torch.zeros(count, dtype=torch.bool, device=self.device)
+            self.place = torch.zeros(count, dtype=torch.int64, device=self.device)
+        self.seen.index_fill_(0, cells, True)
+        found = self.seen.nonzero().squeeze(1)
+        self.seen.index_fill_(0, found, False)
+        self.place.scatter_(0, found, torch.arange(len(found), device=self.device))
+        return found, self.place.take(cells)
 
     def draw(self, shape: tuple[int, ...]) -> Tensor:
         """Items drawn independently, taken from a block that is drawn for many batches at once."""
@@ -285,16 +294,8 @@ class Sampler:
         sizes = torch.tensor([len(x) for x in asked], device=device)
         batch = torch.arange(len(targets), device=device)
         base = (batch * items_of_all).repeat(len(asked) // len(targets)).repeat_interleave(sizes)
-        # The distinct ones, ascending, without sorting: marks in a catalogue a batch.
         cells = torch.cat(asked) + base
-        if len(self.seen) < len(targets) * items_of_all:
-            self.seen = torch.zeros(len(targets) * items_of_all, dtype=torch.bool, device=device)
-            self.place = torch.zeros(len(self.seen), dtype=torch.int64, device=device)
-        self.seen.index_fill_(0, cells, True)
-        found = self.seen.nonzero().squeeze(1)
-        self.seen.index_fill_(0, found, False)
-        self.place.scatter_(0, found, torch.arange(len(found), device=device))
-        place = self.place.take(cells)
+        found, place = self._found_once(cells, len(targets) * items_of_all)
 
         begins = torch.searchsorted(found, batch * items_of_all)
         counts = torch.diff(begins, append=begins.new_tensor([len(found)]))

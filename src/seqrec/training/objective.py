@@ -16,7 +16,7 @@ from seqrec.nn.batch import Batch, Inputs
 from seqrec.nn.encoder import Encoder
 from seqrec.training import losses
 from seqrec.training.loss import Loss
-from seqrec.training.negatives import Distinct, Sampler
+from seqrec.training.negatives import BATCHES, Distinct, Sampler
 
 
 class Objective:
@@ -37,7 +37,7 @@ class Objective:
         if not self.of_scores.scores_distinct(self.sampler.settings):
             yield from ((batch.to(device), None) for batch in batches)
             return
-        while some := [batch.to(device) for batch in itertools.islice(batches, self.sampler.batches_at_once)]:
+        while some := [batch.to(device) for batch in itertools.islice(batches, BATCHES)]:
             drawn = self.sampler.distinct(
                 [self.wanted(batch.targets.items, batch) for batch in some], self.beside(some)
             )
