@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from seqrec.data.query import Query
 from seqrec.models import item_knn
 from seqrec.models.item_knn import FAR_BELOW, ItemKNN
+from seqrec.splitting.everything import everything
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.split import Split
 from seqrec.testing import sequences_of, small_log
@@ -79,3 +80,17 @@ def test_items_that_never_occur_together():
     assert len(model.state()["item"]) == 0
     scores = model.score(Query.from_lists([np.array([0])]))[0]
     assert scores[0] == scores[3] > scores[1] == scores[2] > 0
+
+
+def test_of_a_user_with_very_many_items_the_latest_count():
+    """Each once, the events of others as they are: the pairs to be counted do not grow with its square."""
+    split = everything(sequences_of([[0, 1, 2, 1, 3, 2, 0], [4, 5, 6], [7]], ITEMS))
+
+    def items_of(most):
+        pairs = item_knn.who_had_what(split, most)
+        assert pairs.tolist() == sorted(pairs.tolist())
+        return [[int(pair % ITEMS) for pair in pairs if pair // ITEMS == user] for user in range(3)]
+
+    assert items_of(4) == [[0, 1, 2, 3], [4, 5, 6], [7]]
+    assert items_of(3) == [[0, 2, 3], [4, 5, 6], [7]]
+    assert items_of(2) == [[0, 2], [5, 6], [7]]

@@ -9,8 +9,8 @@ Recommendation Algorithms, TOIS 2004, section 4.)
 
 Differences from the papers: occurrences, not ratings; optional shrinkage; optional decay with the age of an
 item in the history (0 for the last item, 1 for the one before ...), which makes an order-blind model follow
-the user; popularity, scaled far below any similarity, orders the items that are similar to nothing in the
-history, and all of them after an empty one.
+the user; of a user with very many items only the latest count; popularity, scaled far below any similarity,
+orders the items that are similar to nothing in the history, and all of them after an empty one.
 """
 
 from __future__ import annotations
@@ -50,6 +50,23 @@ class ItemKNNSettings(Settings):
     """Weight of an item in the history against the one after it; 1 weighs all alike."""
     recent: int = Field(200, ge=1, le=2**31 - 1)
     """Items of the history that are looked at, from its end."""
+    most_items: int = Field(5_000, ge=1, le=2**31 - 1)
+    """Items of a user that count in training, the latest: work grows with the square of their number, and a
+    user with more (a guest account, a robot) says of none of them what it goes with."""
+
+
+def who_had_what(split: Split, most_items: int) -> np.ndarray:
+    """(pairs,) int64 ``user * items + item`` of the liked training events, ascending, each once; of a user
+    with more items than ``most_items`` the latest."""
+    s, liked, catalogue = split.sequences, liked_events(split), len(split.sequences.item_catalogue)
+    pairs = np.unique(np.repeat(np.arange(s.users), s.lengths)[liked] * catalogue + s.items[liked])
+    left_out = []
+    for user in np.flatnonzero(np.bincount(pairs // catalogue) > most_items).tolist():
+        events = slice(*s.offsets[user : user + 2])
+        latest_first = s.items[events][liked[events]][::-1].astype(np.int64)
+        first = np.sort(np.unique(latest_first, return_index=True)[1])
+        left_out.append(user * catalogue + latest_first[first[most_items:]])
+    return np.setdiff1d(pairs, np.concatenate(left_out), assume_unique=True) if left_out else pairs
 
 
 def sparse(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> torch.Tensor:
@@ -107,8 +124,7 @@ class ItemKNN(Model):
             liked_events(split),
             len(split.sequences.item_catalogue),
         )
-        user = np.repeat(np.arange(split.sequences.users), split.sequences.lengths)
-        pairs = np.unique(user[liked] * catalogue + items[liked])
+        pairs = who_had_what(split, self.settings.most_items)
         users_of = np.bincount(pairs % catalogue, minlength=catalogue)
         found = (
             list(nearest(pairs // catalogue, pairs % catalogue, users_of, self.settings))

@@ -235,7 +235,8 @@ def _parts(content: bytes) -> tuple[dict[str, Any], memoryview]:
 
 def _bytes(tensor: Tensor) -> memoryview:
     """A tensor of any shape, as it lies in the memory of the processor."""
-    return memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    found: memoryview = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+    return found
 
 
 def _checksum(header: dict[str, Any], body: Iterable[memoryview]) -> str:
