@@ -90,6 +90,13 @@ def test_a_table_says_that_models_were_not_tuned_alike(tmp_path):
     assert "same budget" in note
     assert note.endswith("weight decay: good 20, 0.01; similar 8, 0.")
     assert f"- {note}" in leaderboard.table_of(group).notes
+    settings["similar"]["train"]["epochs"] = None  # they followed the log
+    more = {"training": {"plan": {"epochs": 53}}}
+    (group,) = groups(
+        Result(r.content | more | {"settings": {"model": r["model"], **settings[r["model"]]}}, r.path)
+        for r in found
+    )
+    assert "similar 53, 0." in leaderboard.budgets(group)[0]
 
 
 def test_what_intervals_and_tests_leave_out_is_said(tmp_path):

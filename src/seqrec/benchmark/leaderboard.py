@@ -162,9 +162,10 @@ def budgets(group: Group) -> list[str]:
     """What is known of how much each trained model was tuned: a note, or none if no row is trained by
     gradient."""
     trained = [
-        f"{row.model} {train['epochs']:,}, {train.get('weight_decay', 0.0):g}"
+        f"{row.model} {epochs:,}, {train.get('weight_decay', 0.0):g}"
         for row in group.rows
-        if (train := row.runs[0]["settings"].get("train")) and "epochs" in train
+        if (train := row.runs[0]["settings"].get("train"))
+        and (epochs := train.get("epochs") or _epochs_of_log(row.runs[0]))
     ]
     if not trained:
         return []
@@ -172,6 +173,13 @@ def budgets(group: Group) -> list[str]:
         "*Tuning*: no tuner has given all models the same budget; settings were chosen for each by itself. "
         f"So a difference may be one of tuning. Epochs at most, and weight decay: {'; '.join(trained)}."
     ]
+
+
+def _epochs_of_log(run: Result) -> int | None:
+    """The epochs at most of a run whose settings left them to follow the log."""
+    plan = (run.get("training") or {}).get("plan") or {}
+    epochs: int | None = plan.get("epochs")
+    return epochs
 
 
 def without_folders(text: str) -> str:
