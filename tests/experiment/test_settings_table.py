@@ -30,7 +30,8 @@ def test_types_defaults_choices_and_limits():
     train = by_key("train")
     assert train["epochs"]["type"] == "whole number or null (>= 1, <= 1,000,000,000)"
     assert train["epochs"]["default"] == "null"
-    assert train["learning_rate"]["default"] == str(TrainSettings().learning_rate)
+    assert train["learning_rate"]["default"] == "null"
+    assert train["average"]["default"] == str(TrainSettings().average)
     assert train["schedule"]["choices"] == "constant, cosine"
     assert train["minutes"]["type"] == "number or null (> 0)"
     assert by_key("data")["tie_order"]["choices"] == "file, random"

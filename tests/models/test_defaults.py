@@ -52,10 +52,11 @@ def test_a_log_of_few_users_is_learnt():
 def test_the_report_says_what_followed_the_log(ring, cls):
     split = leave_one_out(ring)
     report = cls(width=4, train={"epochs": 2}).fit(split, QUIET).fit_report
-    assert report.plan == {"batch_positions": 32, "patience": 3}
+    rate = {} if "learning_rate" in cls.default_train else {"learning_rate": 0.01}
+    assert report.plan == {"batch_positions": 32, "patience": 3} | rate
     assert report.updates >= 2 * split.train_positions // 32
     assert type(report).from_json(report.to_json()) == report
-    given = {"epochs": 1, "batch_positions": 64, "patience": 1}
+    given = {"epochs": 1, "batch_positions": 64, "patience": 1, "learning_rate": 0.002}
     assert cls(width=4, train=given).fit(split, QUIET).fit_report.plan is None
 
 
@@ -84,6 +85,7 @@ def test_a_resumed_default_run_equals_an_uninterrupted_one(ring, tmp_path, monke
             "epochs": 44,
             "batch_positions": 32,
             "patience": 7,
+            "learning_rate": 0.01,
         }
     )
 

@@ -49,3 +49,9 @@ def test_what_is_given_stays():
         "patience": 8,
     }
     assert given.plan(600).plan(10**6) == given.plan(600)
+
+
+@pytest.mark.parametrize(("positions", "rate"), [(600, 0.01), (1999, 0.01), (2000, 0.002), (10**6, 0.002)])
+def test_the_few_updates_of_a_small_log_are_larger(positions, rate):
+    assert TrainSettings().plan(positions).learning_rate == rate
+    assert TrainSettings(learning_rate=0.1).plan(positions).learning_rate == 0.1

@@ -17,13 +17,13 @@ from seqrec.training.state import FORMAT, TrainingState
 def run_of(width: int = 4) -> TrainingState:
     """A run that has begun: of ten items and three users."""
     model = HRM(width=width)
-    return TrainingState(model.build(10, 3), model.train, torch.device("cpu"))
+    return TrainingState(model.build(10, 3), model.train.plan(5000), torch.device("cpu"))
 
 
 def test_weight_decay_is_of_matrices_and_tables_only():
     """Without any gradient they shrink, and biases and norms stay as they are."""
     model = SASRec(width=8, blocks=1, length=4, train={"weight_decay": 0.5, "learning_rate": 0.1})
-    run = TrainingState(model.build(10, 3), model.train, torch.device("cpu"))
+    run = TrainingState(model.build(10, 3), model.train.plan(5000), torch.device("cpu"))
     with torch.no_grad():
         for p in run.network.parameters():
             p.fill_(1.0).grad = torch.zeros_like(p)
@@ -56,7 +56,7 @@ def checkpoint(tmp_path):
 
 def test_writing_copies_no_weights(tmp_path):
     model = HRM(width=64)
-    run = TrainingState(model.build(20_000, 3), model.train, torch.device("cpu"))
+    run = TrainingState(model.build(20_000, 3), model.train.plan(5000), torch.device("cpu"))
     path, size = tmp_path / "checkpoint.safetensors", sum(4 * p.numel() for p in run.network.parameters())
     run.best = {name: t.clone() for name, t in run.network.state_dict().items()}
     tracemalloc.start()

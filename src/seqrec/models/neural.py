@@ -40,7 +40,7 @@ from seqrec.training.settings import TrainSettings
 
 log = logging.getLogger("seqrec")
 
-FOLLOWING = ("epochs", "batch_positions", "patience")  # the log, where they are None
+FOLLOWING = ("epochs", "batch_positions", "patience", "learning_rate")  # the log, where they are None
 
 
 @dataclass(frozen=True)

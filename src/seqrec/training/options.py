@@ -77,7 +77,7 @@ class FitReport:
         epochs, best_epoch: how many were trained, and which one's weights are kept.
         schedule_epochs: those in which the schedule of rates was (or would have been) run through.
         plan: settings of training that were left to follow the log, and what they came to: ``epochs``,
-            ``batch_positions``, ``patience``.
+            ``batch_positions``, ``patience``, ``learning_rate``.
         validation: what the kept weights and the baselines reach on the validation queries:
             ``{"metric": "ndcg@10", "filter_seen": True, "model": .., "popularity": .., "markov": ..}``.
         updates: of the weights.
@@ -95,7 +95,7 @@ class FitReport:
     epochs: int | None = None
     best_epoch: int | None = None
     schedule_epochs: float | None = None
-    plan: Mapping[str, int] | None = None
+    plan: Mapping[str, float] | None = None
     validation: Mapping[str, Any] | None = None
     updates: int | None = None
     device: str | None = None

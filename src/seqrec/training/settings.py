@@ -19,6 +19,7 @@ RATE = 15.0
 EPOCHS, MOST_EPOCHS, PATIENCE = 20, 100, 3
 UPDATES, UPDATES_AN_EPOCH = 1000, 700
 SMALLEST_BATCH, LARGEST_BATCH = 32, 1024
+LEARNING_RATE, RATE_OF_SMALL, SMALL = 2e-3, 1e-2, 2000
 """What training follows where it follows the log (``TrainSettings.plan``); chosen on validation, see
 ``benchmarks/LOG.md``."""
 
@@ -56,8 +57,8 @@ class TrainSettings(Settings):
     makes at least 700 updates an epoch, if any does."""
     optimizer: Literal["adamw", "adagrad"] = "adamw"
     """AdamW, or Adagrad with momentum (GRU4Rec's)."""
-    learning_rate: float = Field(2e-3, gt=0)
-    """Peak learning rate."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Peak learning rate. None follows the log: 0.002, or 0.01 on one of fewer than 2,000 training targets."""
     tables: TableSettings | None = None
     """An optimizer of the embedding tables' own, which touches only the rows of a batch. None chooses by
     size: ``optimizer`` trains them with the rest; but where one has 200,000 rows or more, adamw would go
@@ -120,8 +121,12 @@ class TrainSettings(Settings):
         patience = self.patience
         if patience is None:
             patience = max(PATIENCE, math.ceil(PATIENCE * epochs / EPOCHS))
+        rate = self.learning_rate
+        if rate is None:
+            rate = RATE_OF_SMALL if positions < SMALL else LEARNING_RATE
         given = {name: getattr(self, name) for name in TrainSettings.model_fields}
-        return TrainPlan(**given | {"batch_positions": batch, "epochs": epochs, "patience": patience})
+        found = {"batch_positions": batch, "epochs": epochs, "patience": patience, "learning_rate": rate}
+        return TrainPlan(**given | found)
 
     @field_validator("momentum")
     @classmethod
@@ -140,6 +145,8 @@ class TrainPlan(TrainSettings):
     """Targets in the loss an update, about."""
     patience: int
     """Validations without a better value after which training stops."""
+    learning_rate: float
+    """Peak learning rate."""
 
 
 def schedule(s: TrainSettings, progress: float) -> float:
@@ -165,9 +172,8 @@ def by_size(s: TrainSettings, rows: int, draws: bool) -> TrainSettings:
         return s.model_copy(update={"tables": None}) if s.tables.optimizer == "with_the_rest" else s
     if rows < LARGE or not draws or s.optimizer != "adamw" or s.weight_decay or s.clip:
         return s
-    return s.model_copy(
-        update={"tables": TableSettings(optimizer="adagrad", learning_rate=RATE * s.learning_rate)}
-    )
+    rate = LEARNING_RATE if s.learning_rate is None else s.learning_rate
+    return s.model_copy(update={"tables": TableSettings(optimizer="adagrad", learning_rate=RATE * rate)})
 
 
 def knows_sparse_gradients(s: TrainSettings, with_adagrad: bool) -> bool:

@@ -20,7 +20,7 @@ from seqrec.errors import SeqrecError, TrainingError
 from seqrec.nn.encoder import Encoder
 from seqrec.storage import version
 from seqrec.training.optimizers import FTRL, AdagradMomentum
-from seqrec.training.settings import TableSettings, TrainSettings
+from seqrec.training.settings import TableSettings, TrainPlan
 
 CHECKSUM = "sha256"
 DTYPES = {
@@ -40,9 +40,7 @@ FORMAT = 1
 """Of a checkpoint. The first ones had neither a format nor a version in them, and are still read."""
 
 
-def make_optimizers(
-    network: Encoder, s: TrainSettings, device: torch.device
-) -> dict[str, torch.optim.Optimizer]:
+def make_optimizers(network: Encoder, s: TrainPlan, device: torch.device) -> dict[str, torch.optim.Optimizer]:
     """One optimizer for all, ``{"optimizer": ..}``; with ``s.tables`` that of the embedding tables beside it,
     ``{"optimizer": .., "tables": ..}``.
 
@@ -67,9 +65,7 @@ def make_optimizers(
     return optimizers
 
 
-def _optimizer(
-    parameters: list[nn.Parameter], s: TrainSettings, device: torch.device
-) -> torch.optim.Optimizer:
+def _optimizer(parameters: list[nn.Parameter], s: TrainPlan, device: torch.device) -> torch.optim.Optimizer:
     if s.optimizer == "adagrad":
         return AdagradMomentum(parameters, lr=s.learning_rate, momentum=s.momentum)
     decayed = {"params": [p for p in parameters if p.dim() > 1], "weight_decay": s.weight_decay}
@@ -98,7 +94,7 @@ class TrainingState:
         threads: that train; 0 as long as they are not chosen.
     """
 
-    def __init__(self, network: Encoder, s: TrainSettings, device: torch.device):
+    def __init__(self, network: Encoder, s: TrainPlan, device: torch.device):
         self.network = network
         self.averaged = copy.deepcopy(network).requires_grad_(False) if s.average else network
         self.optimizers = make_optimizers(network, s, device)
