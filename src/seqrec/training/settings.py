@@ -58,7 +58,8 @@ class TrainSettings(Settings):
     optimizer: Literal["adamw", "adagrad"] = "adamw"
     """AdamW, or Adagrad with momentum (GRU4Rec's)."""
     learning_rate: float | None = Field(None, gt=0)
-    """Peak learning rate. None follows the log: 0.002, or 0.01 on one of fewer than 2,000 training targets."""
+    """Peak learning rate. None follows the log: 0.002, or 0.01 on one of fewer than 2,000 training
+    targets."""
     tables: TableSettings | None = None
     """An optimizer of the embedding tables' own, which touches only the rows of a batch. None chooses by
     size: ``optimizer`` trains them with the rest; but where one has 200,000 rows or more, adamw would go
