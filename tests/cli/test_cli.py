@@ -610,7 +610,7 @@ def test_more_epochs_than_followed_the_log(ring_csv, tmp_path, caplog):
     command = ["train", "--data", ring_csv, "--model", "hrm", "model.width=4", "-o", run]
     invoke("-q", *command)
     trained = json.loads((run / "run.json").read_text())["trained"]
-    assert trained["plan"] == {"epochs": 44, "batch_positions": 32, "patience": 7}
+    assert trained["plan"] == {"epochs": 44, "batch_positions": 32, "patience": 7, "learning_rate": 0.01}
     assert set(trained["validation"]) == {"metric", "filter_seen", "model", "popularity", "markov"}
     first = seqrec.load(run).fit_report
     invoke("-q", *command)
