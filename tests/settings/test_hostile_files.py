@@ -42,7 +42,7 @@ def test_a_file_that_is_no_settings_is_refused_in_one_line(path, monkeypatch):
     assert len(message) < 600
     assert "s3cr3t" not in message
     assert peak < 100 << 20
-    assert seconds < 1 or path.name in OPENED  # these import what opens them
+    assert seconds < 5 or path.name in OPENED  # these import what opens them
 
 
 def test_a_missing_variable_is_named(monkeypatch):

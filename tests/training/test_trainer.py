@@ -41,7 +41,8 @@ OPTIMIZERS = {
 
 def make(name, **train):
     cls, settings = SMALL[name]
-    options = {"epochs": 4, "batch_positions": 64, "average": 0.9, "patience": 10} | train
+    options = {"epochs": 4, "batch_positions": 64, "average": 0.9, "patience": 10, "learning_rate": 2e-3}
+    options |= train
     return cls(**settings, train=options)
 
 
@@ -107,7 +108,7 @@ def test_a_checkpoint_survives_kill_9(tmp_path):
     model = make("hrm", epochs=100000, patience=100000)
     split = leave_one_out(ring_sequences())
     model.network = model.build(12, 60)
-    run = state.TrainingState(model.network, model.train, torch.device("cpu"))
+    run = state.TrainingState(model.network, model.train.plan(5000), torch.device("cpu"))
     run.load(checkpoint, model.fingerprint(split, FitOptions()))
     assert run.epoch >= 1
     assert len(run.curve) == run.epoch
@@ -165,7 +166,9 @@ def test_it_ends_with_the_weights_of_the_best_validation(ring, tmp_path, average
             return model.objective(network, Sampler(model.negatives, counts, seed, cpu))
 
         options = FitOptions(progress=False, checkpoint=checkpoint)
-        report = trainer.fit(network, split, model.train, objective, validate, "hrm", "this run", options)
+        report = trainer.fit(
+            network, split, model.train.plan(5000), objective, validate, "hrm", "this run", options
+        )
         return report, network.state_dict()
 
     resumed = False
@@ -372,7 +375,7 @@ def test_tables_have_an_optimizer_of_their_own():
     for name, has_more in (("hrm", False), ("gru4rec", True), ("sasrec", True)):
         model = make(name, tables={"learning_rate": 0.5}, learning_rate=0.25)
         network = model.build(12, 60)
-        run = state.TrainingState(network, model.train, torch.device("cpu"))
+        run = state.TrainingState(network, model.train.plan(5000), torch.device("cpu"))
         assert list(run.optimizers) == (["optimizer", "tables"] if has_more else ["tables"])
         trained = {
             key: [p for group in o.param_groups for p in group["params"]] for key, o in run.optimizers.items()
@@ -392,7 +395,7 @@ def test_tables_have_an_optimizer_of_their_own():
 
 def test_the_schedule_is_that_of_both_optimizers():
     model = make("gru4rec", tables={"optimizer": "adagrad", "learning_rate": 0.4}, learning_rate=0.2)
-    run = state.TrainingState(model.build(12, 60), model.train, torch.device("cpu"))
+    run = state.TrainingState(model.build(12, 60), model.train.plan(5000), torch.device("cpu"))
     run.set_rates(0.5)
     assert {key: {g["lr"] for g in o.param_groups} for key, o in run.optimizers.items()} == {
         "optimizer": {0.1},
