@@ -166,9 +166,8 @@ def test_it_ends_with_the_weights_of_the_best_validation(ring, tmp_path, average
             return model.objective(network, Sampler(model.negatives, counts, seed, cpu))
 
         options = FitOptions(progress=False, checkpoint=checkpoint)
-        report = trainer.fit(
-            network, split, model.train.plan(5000), objective, validate, "hrm", "this run", options
-        )
+        of_log = model.train.plan(5000)
+        report = trainer.fit(network, split, of_log, objective, validate, "hrm", "this run", options)
         return report, network.state_dict()
 
     resumed = False

@@ -31,7 +31,8 @@ def compare(name: str, value: float, split: Split, metric: str, filter_seen: boo
     measure, k = metrics.parse(metric)
     found = {}
     for baseline in (Popularity(), Markov()):
-        ranks = ranking.rank(baseline.fit(split), split, split.validation, lists=False)
+        # stop_after: the model's own fit has warned of the log already
+        ranks = ranking.rank(baseline.fit(split, stop_after=1), split, split.validation, lists=False)
         found[baseline.name] = float(measure(ranks.headline(filter_seen), k).mean())
     values = ", ".join(f"{other} {reached:.4f}" for other, reached in found.items())
     above = [other for other, reached in found.items() if reached > value]
