@@ -88,7 +88,7 @@ def test_the_origins_workflow(shared_data: Path, tmp_path: Path) -> None:
     SEQREC_TUTORIAL_USERS=2999 takes all users whose ratings are known here, and some twenty minutes.
     """
     pytest.importorskip("moto")
-    users = int(os.environ.get("SEQREC_TUTORIAL_USERS", 100))
+    users = int(os.environ.get("SEQREC_TUTORIAL_USERS", 40))
     source, page, local = (
         first_users(shared_data, tmp_path / "ml-1m", users),
         tmp_path / "page",
