@@ -87,7 +87,7 @@ def test_of_a_user_with_very_many_items_the_latest_count():
     split = everything(sequences_of([[0, 1, 2, 1, 3, 2, 0], [4, 5, 6], [7]], ITEMS))
 
     def items_of(most):
-        pairs = item_knn.who_had_what(split, most)
+        pairs = item_knn.who_had_what(split.sequences, item_knn.liked_events(split), most)
         assert pairs.tolist() == sorted(pairs.tolist())
         return [[int(pair % ITEMS) for pair in pairs if pair // ITEMS == user] for user in range(3)]
 

@@ -24,6 +24,7 @@ import torch
 from pydantic import Field
 
 from seqrec.data.query import Query
+from seqrec.data.sequences import Sequences
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
 from seqrec.serving import artifact
@@ -55,10 +56,10 @@ class ItemKNNSettings(Settings):
     user with more (a guest account, a robot) says of none of them what it goes with."""
 
 
-def who_had_what(split: Split, most_items: int) -> np.ndarray:
-    """(pairs,) int64 ``user * items + item`` of the liked training events, ascending, each once; of a user
-    with more items than ``most_items`` the latest."""
-    s, liked, catalogue = split.sequences, liked_events(split), len(split.sequences.item_catalogue)
+def who_had_what(s: Sequences, liked: np.ndarray, most_items: int) -> np.ndarray:
+    """(pairs,) int64 ``user * items + item`` of the (events,) bool that are liked, ascending, each once; of a
+    user with more items than ``most_items`` the latest."""
+    catalogue = len(s.item_catalogue)
     pairs = np.unique(np.repeat(np.arange(s.users), s.lengths)[liked] * catalogue + s.items[liked])
     left_out = []
     for user in np.flatnonzero(np.bincount(pairs // catalogue) > most_items).tolist():
@@ -124,7 +125,7 @@ class ItemKNN(Model):
             liked_events(split),
             len(split.sequences.item_catalogue),
         )
-        pairs = who_had_what(split, self.settings.most_items)
+        pairs = who_had_what(split.sequences, liked, self.settings.most_items)
         users_of = np.bincount(pairs % catalogue, minlength=catalogue)
         found = (
             list(nearest(pairs // catalogue, pairs % catalogue, users_of, self.settings))

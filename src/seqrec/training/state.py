@@ -193,9 +193,8 @@ class TrainingState:
 
     def _take(self, about: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Takes back the numbers and tensors that ``save`` wrote."""
+        about = {"threads": 0} | about  # older ones do not say
         for name in self.NUMBERS:
-            if name == "threads" and name not in about:
-                continue  # older ones do not say
             kind = list if name == "curve" else int | float | None if name == "best_value" else int | float
             if not isinstance(about[name], kind) or isinstance(about[name], bool):
                 raise TypeError(name)

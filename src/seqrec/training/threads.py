@@ -14,9 +14,7 @@ import torch
 
 WORTH_MEASURING = 60.0  # seconds of a training from which on a second of trying is well spent
 TURN = 0.25  # seconds that each number of threads is tried for, in each of two rounds
-CLEARLY = (
-    0.9  # of the time that all threads take: else they stay, so that a quiet machine repeats its numbers
-)
+CLEARLY = 0.9  # of the time of all threads, which else stay, so that a quiet machine repeats its numbers
 
 
 def choose(update: Callable[[], object], updates: int, most: int) -> int:
@@ -30,9 +28,7 @@ def choose(update: Callable[[], object], updates: int, most: int) -> int:
         updates: that are to come.
         most: threads that there are.
     """
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(most)
+    with use(most):
         update()  # the first one pays for memory
         if _seconds(update) * updates < WORTH_MEASURING:
             return most
@@ -44,8 +40,6 @@ def choose(update: Callable[[], object], updates: int, most: int) -> int:
                 seconds[count] += _mean_seconds(update)
         best = min(counts, key=seconds.__getitem__)
         return best if seconds[best] < CLEARLY * seconds[most] else most
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
