@@ -21,8 +21,9 @@ demo: install
 	$(RUN) seqrec train --data ml-100k --model gru4rec --output runs/demo/gru4rec train.epochs=5
 	$(RUN) seqrec recommend runs/demo/gru4rec --user 1 --user 196 -k 5
 
+# A worker a core, each with one thread: threads that wait for each other would make the small tests slow.
 test: install
-	$(RUN) pytest
+	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --dist loadfile
 
 lint: install
 	$(RUN) ruff check src tests benchmarks
