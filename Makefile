@@ -23,7 +23,7 @@ demo: install
 
 # A worker a core, each with one thread: threads that wait for each other would make the small tests slow.
 test: install
-	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(RUN) ruff check src tests benchmarks
