@@ -56,7 +56,7 @@ def untrained(items: int, queries: int) -> Any:
 @torch.no_grad()
 def whole_rows(model: Any, split: Any) -> None:
     """Every score of every query at once."""
-    from seqrec.scoring import distinct_seen
+    from seqrec.topk import distinct_seen
     from seqrec.training import losses
 
     query, targets = split.query(split.test), torch.from_numpy(split.targets(split.test).astype(np.int64))

@@ -25,6 +25,7 @@ LAYERS = (
     "features",
     "splitting",
     "samples",
+    "topk",
     "scoring",
     # Before training, which chooses epochs by a metric; evaluation knows scorers, not what they learned by.
     "evaluation",

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from seqrec import scoring
 from seqrec.data.query import Query
 from seqrec.errors import TrainingError
-from seqrec.scoring import Filter, Scores, best
+from seqrec.scoring import Scores, best
+from seqrec.topk import Filter
 
 
 class Table:
@@ -101,11 +102,3 @@ def test_the_largest_are_ordered_by_index_among_equals(k: int, items: int, level
     for row, found, highest in zip(scores.tolist(), columns.tolist(), values.tolist()):
         assert found == sorted(range(items), key=lambda i: (-row[i], i))[:k]
         assert highest == [row[i] for i in found]
-
-
-def test_distinct_seen():
-    row, item = scoring.distinct_seen(
-        Query.from_lists([np.array([3, 1, 3]), np.empty(0, np.int32), np.array([0])])
-    )
-    assert row.tolist() == [0, 0, 2]
-    assert item.tolist() == [1, 3, 0]

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.query import Query
-from seqrec.data.sequences import Sequences
 from seqrec.errors import TrainingError
+from seqrec.topk import Filter, TopK, distinct_seen
 
 ROWS = 512
 """Queries scored at once: of 3,416 items these are 7 MB of scores."""
@@ -82,40 +82,6 @@ class Scorer(Protocol):
         ...
 
 
-class Known(Scorer, Protocol):
-    """A scorer that knows raw ids, and perhaps its users' histories."""
-
-    item_catalogue: Catalogue | None
-    sequences: Sequences | None
-    known_stops: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which items may be recommended.
-
-    Attributes:
-        seen: leave out what is in the history, all of it.
-        allow: (n,) item indices: only these; None: all.
-        deny: (n,) item indices: none of these; it wins over ``allow``.
-    """
-
-    seen: bool = True
-    allow: np.ndarray | None = None
-    deny: np.ndarray | None = None
-
-    def refused(self, items: int) -> np.ndarray | None:
-        """(items,) bool, True for items that nobody may get, whatever the history; None: there are none."""
-        if self.allow is None and self.deny is None:
-            return None
-        refused = np.full(items, self.allow is not None)
-        if self.allow is not None:
-            refused[self.allow] = False
-        if self.deny is not None:
-            refused[self.deny] = True
-        return refused
-
-
 class Seen:
     """The items of the histories of a few queries, once each."""
 
@@ -130,19 +96,6 @@ class Seen:
             return self.row, self.item
         inside = (self.item >= begin) & (self.item < end)
         return self.row[inside], self.item[inside] - begin
-
-
-@dataclass(frozen=True)
-class TopK:
-    """The best items of n queries.
-
-    Attributes:
-        items: (n, k) int64 indices, best first, equal scores by ascending index; -1 where fewer are left.
-        scores: (n, k) float32, -inf where there is no item.
-    """
-
-    items: np.ndarray
-    scores: np.ndarray
 
 
 class Best:
@@ -257,18 +210,6 @@ def numbers(block: Tensor, name: str) -> Tensor:
     if torch.isnan(block.amax()):  # the largest of anything with NaN in it is NaN
         raise diverged(name)
     return block
-
-
-def distinct_seen(query: Query) -> tuple[np.ndarray, np.ndarray]:
-    """Which items each history contains, once each: (pairs,) row and (pairs,) item, in that order."""
-    lengths = query.lengths
-    row = np.repeat(np.arange(len(query)), lengths)
-    at = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    items = query.events.items[at + np.repeat(query.starts, lengths)]
-    span = int(items.max(initial=0)) + 1
-    pairs = np.sort(row.astype(np.int64) * span + items)  # np.unique takes many times as long
-    pairs = pairs[np.diff(pairs, prepend=-1) > 0]
-    return pairs // span, pairs % span
 
 
 def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

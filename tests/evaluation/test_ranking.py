@@ -20,12 +20,13 @@ from seqrec.models.hrm import HRM
 from seqrec.models.model import Model
 from seqrec.models.popularity import Popularity
 from seqrec.models.sasrec import SASRec
-from seqrec.scoring import Filter, best
+from seqrec.scoring import best
 from seqrec.settings.base import Settings
 from seqrec.splitting.last_n import last_n
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.split import Queries, Split
 from seqrec.testing import markov_chain, sequences_of, small_log
+from seqrec.topk import Filter
 
 
 class NoSettings(Settings):

@@ -20,8 +20,8 @@ from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError, SettingsError
 from seqrec.evaluation import metrics
 from seqrec.evaluation.ranking import LONGEST_LIST, Ranks
-from seqrec.scoring import distinct_seen
 from seqrec.splitting.split import Queries, Split
+from seqrec.topk import distinct_seen
 
 COLUMNS = ("user_id", "item_id", "rank")
 SUFFIXES = (".csv", ".parquet")

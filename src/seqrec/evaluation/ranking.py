@@ -20,8 +20,9 @@ from torch import Tensor
 from seqrec.data.catalogue import Catalogue
 from seqrec.errors import DataError
 from seqrec.evaluation import metrics
-from seqrec.scoring import ROWS, Best, Filter, Scorer, Scores, Seen, diverged, numbers
+from seqrec.scoring import ROWS, Best, Scorer, Scores, Seen, diverged, numbers
 from seqrec.splitting.split import Queries, Split
+from seqrec.topk import Filter
 
 LONGEST_LIST = 20
 

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from seqrec import scoring
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.interactions import Interactions
 from seqrec.data.query import Query
@@ -31,6 +32,7 @@ from seqrec.settings import names
 from seqrec.settings.base import Settings
 from seqrec.splitting.everything import everything
 from seqrec.splitting.split import Split
+from seqrec.topk import Filter, TopK
 from seqrec.training.device import choose_device
 from seqrec.training.options import FitChanges, FitOptions, FitReport
 from seqrec.training.settings import TrainSettings
@@ -347,6 +349,14 @@ class Model(ABC):
             "item": self.item_catalogue,
             "user": None if self.sequences is None else self.sequences.user_catalogue,
         }
+
+    def best(self, query: Query, k: int, filter: Filter) -> TopK:
+        """The k best items after each history. See ``seqrec.scoring.best``.
+
+        Raises:
+            TrainingError: a score is not a number.
+        """
+        return scoring.best(self, query, k, filter)
 
     def score_blocks(self, query: Query, rows: int = ROWS) -> Iterator[Scores]:
         """The scores of a few histories at a time, fewer where the catalogue is large: see

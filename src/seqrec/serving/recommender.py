@@ -14,7 +14,7 @@ import polars as pl
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.query import Events, Query
 from seqrec.errors import SeqrecError, SettingsError, UnknownIdError
-from seqrec.scoring import Filter, Known, best
+from seqrec.topk import Filter, Known
 
 
 def recommend(
@@ -78,7 +78,7 @@ def recommend(
         None if items is None else _indices(catalogue, items, name, "a list of item ids, [...]", on_unknown)
         for name, items in (("allow", allow), ("deny", deny))
     )
-    top = best(model, query, int(k), Filter(filter_seen, allowed, denied))
+    top = model.best(query, int(k), Filter(filter_seen, allowed, denied))
     row, column = np.nonzero(top.items >= 0)
     asked = {"query": row} if keys is None else {"user_id": keys.gather(row)}
     return pl.DataFrame(

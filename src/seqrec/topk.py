@@ -1,0 +1,84 @@
+"""What is recommended: which items may be, which were found, and who finds them.
+
+Nothing here computes a score, so that who only asks (a service that runs an exported model, say) needs no
+torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from seqrec.data.catalogue import Catalogue
+from seqrec.data.query import Query
+from seqrec.data.sequences import Sequences
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which items may be recommended.
+
+    Attributes:
+        seen: leave out what is in the history, all of it.
+        allow: (n,) item indices: only these; None: all.
+        deny: (n,) item indices: none of these; it wins over ``allow``.
+    """
+
+    seen: bool = True
+    allow: np.ndarray | None = None
+    deny: np.ndarray | None = None
+
+    def refused(self, items: int) -> np.ndarray | None:
+        """(items,) bool, True for items that nobody may get, whatever the history; None: there are none."""
+        if self.allow is None and self.deny is None:
+            return None
+        refused = np.full(items, self.allow is not None)
+        if self.allow is not None:
+            refused[self.allow] = False
+        if self.deny is not None:
+            refused[self.deny] = True
+        return refused
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The best items of n queries.
+
+    Attributes:
+        items: (n, k) int64 indices, best first, equal scores by ascending index; -1 where fewer are left.
+        scores: (n, k) float32, -inf where there is no item.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+
+
+class Known(Protocol):
+    """Whoever recommends: it knows raw ids, and perhaps its users' histories."""
+
+    item_catalogue: Catalogue | None
+    sequences: Sequences | None
+    known_stops: np.ndarray | None
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        ...
+
+    def best(self, query: Query, k: int, filter: Filter) -> TopK:
+        """The k best items after each history; fewer, where the catalogue has fewer."""
+        ...
+
+
+def distinct_seen(query: Query) -> tuple[np.ndarray, np.ndarray]:
+    """Which items each history contains, once each: (pairs,) row and (pairs,) item, in that order."""
+    lengths = query.lengths
+    row = np.repeat(np.arange(len(query)), lengths)
+    at = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    items = query.events.items[at + np.repeat(query.starts, lengths)]
+    span = int(items.max(initial=0)) + 1
+    pairs = np.sort(row.astype(np.int64) * span + items)  # np.unique takes many times as long
+    pairs = pairs[np.diff(pairs, prepend=-1) > 0]
+    return pairs // span, pairs % span
