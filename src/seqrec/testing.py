@@ -236,7 +236,9 @@ class ModelContract:
         model, _ = self._fitted()
         sequences = [["i1", "i2", "i3"], [], ["i5"]]
         found = model.recommend(sequences=sequences, k=4)
-        assert found.columns == ["query", "item_id", "score", "rank"], f"got the columns {found.columns}"
+        assert found.columns == ["query", "item_id", "score", "rank", "source"], (
+            f"got the columns {found.columns}"
+        )
         assert found["query"].to_list() == [0] * 4 + [1] * 4 + [2] * 4
         assert found["rank"].to_list() == [1, 2, 3, 4] * 3
         for query, rows in found.partition_by("query", as_dict=True).items():
@@ -283,11 +285,28 @@ class ModelContract:
             SettingsError, "on_unknown", lambda: model.recommend(sequences=unknown, k=3, on_unknown="perhaps")
         )
 
+    def test_of_whom_nothing_is_known_gets_the_most_popular(self) -> None:
+        """An empty history of nobody gets the items with most training events, and ``source`` says so, unless
+        the model knows better (``Model.knows``)."""
+        model, split = self._fitted()
+        found = model.recommend(sequences=[["i1"], []], k=5)
+        assert found["source"].head(5).to_list() == ["model"] * 5, "a known item counts for nothing"
+        rows = found.filter(query=1)
+        if set(rows["source"]) == {"popularity"}:
+            ids = split.sequences.item_catalogue.ids
+            most = [ids[i] for i in np.argsort(-split.item_counts, kind="stable")[:5].tolist()]
+            assert rows["item_id"].to_list() == most, (
+                f"an empty history: expected the items with most training events, {most}. Got "
+                f"{rows['item_id'].to_list()}; rank them so, or let ``knows`` say that it is known"
+            )
+
     def test_recommend_for_users(self) -> None:
         """Users of the training data are recommended items from their own histories."""
         model, split = self._fitted()
         found = model.recommend(users=[100, 101], k=3)
-        assert found.columns == ["user_id", "item_id", "score", "rank"], f"got the columns {found.columns}"
+        assert found.columns == ["user_id", "item_id", "score", "rank", "source"], (
+            f"got the columns {found.columns}"
+        )
         assert found["user_id"].to_list() == [100] * 3 + [101] * 3
         s = split.sequences
         trained = s.item_catalogue.decode(s.items[s.offsets[0] : split.train_stops[0]])

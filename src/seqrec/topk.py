@@ -67,6 +67,11 @@ class Known(Protocol):
         """What it is called in messages."""
         ...
 
+    def knows(self, query: Query) -> np.ndarray:
+        """(queries,) bool, False where nothing is known of a query, so that it gets the most popular items:
+        its history is empty, and no vector of its user was trained."""
+        ...
+
     def best(self, query: Query, k: int, filter: Filter) -> TopK:
         """The k best items after each history; fewer, where the catalogue has fewer."""
         ...

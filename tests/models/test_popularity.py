@@ -7,13 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from seqrec import models
 from seqrec.data.query import Query
 from seqrec.errors import DataError, SettingsError
 from seqrec.models.popularity import Popularity, shares
 from seqrec.models.recent_popularity import RecentPopularity, recent_events
+from seqrec.splitting.last_n import last_n
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.split import Split
 from seqrec.testing import sequences_of
+from seqrec.topk import Filter
 
 NOBODY = Query.from_lists([np.array([0])])
 
@@ -76,3 +79,27 @@ def test_days_need_times():
 def test_settings_out_of_range(wrong: dict[str, float]):
     with pytest.raises(SettingsError, match="recent_popularity"):
         RecentPopularity(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("markov", {}),
+        ("item_knn", {}),
+        ("vsknn", {}),
+        ("fpmc", {"width": 4, "train": {"epochs": 1}}),
+        ("hrm", {"width": 4, "train": {"epochs": 1}}),
+    ],
+)
+def test_what_nothing_is_known_of_gets_is_popularity_of_what_was_liked(name, settings):
+    """Events that the split marks as disliked count for no model."""
+    rng = np.random.default_rng(0)
+    sequences = sequences_of([rng.integers(0, 20, 12) ** 2 // 20 for _ in range(30)], 20)
+    ratings = rng.integers(1, 6, sequences.events).astype(np.float32)
+    split = last_n(replace(sequences, ratings=ratings), n=1, min_rating=3)
+    empty = Query.from_lists([np.empty(0, np.int32)])
+    expected, found = (
+        model.fit(split, progress=False).best(empty, 20, Filter()).items[0].tolist()
+        for model in (Popularity(), models.get(name)(**settings))
+    )
+    assert found == expected

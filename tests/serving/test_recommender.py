@@ -17,7 +17,7 @@ def model(ring):
 
 def test_raw_ids_in_raw_ids_out(model):
     frame = model.recommend(sequences=[["i3", "i4"], ["i11"]], k=2)
-    assert frame.columns == ["query", "item_id", "score", "rank"]
+    assert frame.columns == ["query", "item_id", "score", "rank", "source"]
     assert frame.filter(rank=1)["item_id"].to_list() == ["i5", "i0"]
     assert frame["query"].to_list() == [0, 0, 1, 1]
     assert frame["rank"].to_list() == [1, 2, 1, 2]
@@ -102,9 +102,18 @@ def test_unknown_users(model):
     assert len(model.recommend(users=["nobody"], k=3, on_unknown="ignore")) == 3
 
 
-def test_empty_history_gets_popular_items(ring):
-    popular = Popularity().fit(ring).recommend([[]], k=12)["item_id"].to_list()
-    assert Markov().fit(ring).recommend([[]], k=12)["item_id"].to_list() == popular
+def test_of_whom_nothing_is_known_gets_the_most_popular_of_what_is_allowed(model, ring):
+    popular = Popularity().fit(ring)
+    asked = [["i3"], [], ["x"]]
+    for choice in ({}, {"allow": ["i7", "i2", "i9"], "deny": ["i2"]}):
+        found = model.recommend(asked, k=12, on_unknown="ignore", **choice)
+        expected = popular.recommend([[]], k=12, **choice)
+        for query, source in ((0, "model"), (1, "popularity"), (2, "popularity")):
+            rows = found.filter(query=query)
+            assert set(rows["source"]) == {source}
+            if source == "popularity":
+                assert rows["item_id"].to_list() == expected["item_id"].to_list()
+        assert set(expected["source"]) == {"model"}  # which is what popularity has to say
 
 
 @pytest.mark.parametrize(

@@ -350,6 +350,12 @@ class Model(ABC):
             "user": None if self.sequences is None else self.sequences.user_catalogue,
         }
 
+    def knows(self, query: Query) -> np.ndarray:
+        """(queries,) bool, False where nothing is known of a query and it gets the most popular items. By
+        default of an empty history; a model that reads more says so here."""
+        known: np.ndarray = query.lengths > 0
+        return known
+
     def best(self, query: Query, k: int, filter: Filter) -> TopK:
         """The k best items after each history. See ``seqrec.scoring.best``.
 

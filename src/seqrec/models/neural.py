@@ -24,6 +24,7 @@ from seqrec.features.encoding import Features
 from seqrec.features.schema import USER_ID, FeatureSchema
 from seqrec.models import baselines
 from seqrec.models.model import Model
+from seqrec.models.popularity import liked_events
 from seqrec.nn.embedding import FeatureEmbedding
 from seqrec.nn.encoder import Encoder
 from seqrec.scoring import CELLS, ROWS, Scores
@@ -49,7 +50,7 @@ class EncoderScorer:
 
     Attributes:
         name, network: of the model, which messages name, and its encoder.
-        popularity: (items,) training counts: the scores after nothing that is known.
+        popularity: (items,) training counts of liked events: the scores after nothing that is known.
         trained_users: (users,) bool, users whose vectors were trained; None: all of them, or attributes tell
             of users.
         longest_chunk: inputs encoded at once: more is no faster, and takes memory.
@@ -77,13 +78,13 @@ class EncoderScorer:
         device = next(self.network.parameters()).device
         return self.network.encode(self.network.query_inputs(self._known(query)).to(device))
 
-    def unknown(self, query: Query) -> torch.Tensor:
-        """(rows,) the queries of which nothing is known: an empty history, and a user who says nothing."""
-        empty = query.lengths == 0
+    def knows(self, query: Query) -> np.ndarray:
+        """(queries,) bool, False where nothing is known: an empty history, and a user who says nothing."""
+        known: np.ndarray = query.lengths > 0
         users = self._known(query).users
         if users is not None and "users" in self.network.reads:
-            empty &= users < 0
-        return torch.from_numpy(np.flatnonzero(empty))
+            known = known | (users >= 0)
+        return known
 
     def score_blocks(self, query: Query, rows: int = ROWS) -> Iterator[Scores]:
         """Scores of a few histories at a time, fewer where they are long, so that memory stays flat."""
@@ -109,7 +110,8 @@ class EncoderScorer:
     def _scores(self, query: Query, rows: np.ndarray, table: torch.Tensor | None) -> Scores:
         with torch.no_grad():
             states = self.states(query)
-        unknown, items = self.unknown(query), len(self.popularity)
+        unknown = torch.from_numpy(np.flatnonzero(~self.knows(query)))
+        items = len(self.popularity)
 
         def block(begin: int, end: int) -> torch.Tensor:
             with torch.no_grad():
@@ -261,7 +263,9 @@ class NeuralModel(Model):
         )
 
     def fit_split(self, split: Split, on: FitOptions) -> None:
-        self.popularity = split.item_counts
+        self.popularity = np.bincount(
+            split.sequences.items[liked_events(split)], minlength=len(split.sequences.item_catalogue)
+        )
         self.trained_users = split.trained_users(self.loss.uses_disliked)
         if self.features is not None:
             self.feature_values = Features.of(
@@ -381,6 +385,9 @@ class NeuralModel(Model):
     def states(self, query: Query) -> torch.Tensor:
         """(queries, width) the state after each history."""
         return self.scorer(self.network).states(query)
+
+    def knows(self, query: Query) -> np.ndarray:
+        return self.scorer(self.network).knows(query)
 
     @torch.no_grad()
     def score(self, query: Query) -> torch.Tensor:

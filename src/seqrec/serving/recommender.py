@@ -43,8 +43,9 @@ def recommend(
 
     Returns:
         a long frame, best first: ``query`` (0, 1, ...; or ``user_id``), ``item_id``, ``score``, ``rank``
-            (from 1). Fewer than k rows where the
-        catalogue has no more to offer.
+            (from 1), ``source``: "model", or "popularity" where nothing is known of the query, which then
+            gets the items with most training events. Fewer than k rows where the catalogue has no more to
+            offer.
 
     Raises:
         UnknownIdError: an unknown id, with on_unknown="raise".
@@ -87,6 +88,7 @@ def recommend(
             "item_id": catalogue.decode(top.items[row, column]),
             "score": top.scores[row, column],
             "rank": column + 1,
+            "source": np.where(model.knows(query), "model", "popularity")[row],
         }
     )
 
