@@ -56,11 +56,20 @@ class TopK:
 
 
 class Known(Protocol):
-    """Whoever recommends: it knows raw ids, and perhaps its users' histories."""
+    """Whoever recommends: it knows raw ids, and perhaps its users' histories.
+
+    Attributes:
+        item_catalogue: its items; None before training.
+        sequences: its users' events; None where they are not kept.
+        known_stops: (users,) where the history of each ends in them, before any held-out event.
+        known_times: (users,) seconds since 1970 of the last event of each history, -inf where there is none;
+            None where times are not known.
+    """
 
     item_catalogue: Catalogue | None
     sequences: Sequences | None
     known_stops: np.ndarray | None
+    known_times: np.ndarray | None
 
     @property
     def name(self) -> str:

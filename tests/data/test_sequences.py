@@ -206,3 +206,15 @@ def test_offsets_and_items_must_belong_together():
         replace(one, items=one.items + len(one.item_catalogue)).check()
     with pytest.raises(DataError, match="offsets"):
         replace(one, offsets=one.offsets[::-1]).check()
+
+
+def test_last_times_are_those_before_each_stop():
+    s = Sequences(
+        np.array([0, 1, 0, 1, 0], dtype=np.int32),
+        np.array([0, 3, 4, 5]),
+        Catalogue(["x", "y"]),
+        Catalogue([10, 20, 30]),
+        times=np.array([5, 7, 9, 4, 3]),
+    )
+    assert s.last_times(np.array([2, 4, 4])).tolist() == [7, 4, -np.inf]
+    assert replace(s, times=None).last_times(s.offsets[1:]) is None

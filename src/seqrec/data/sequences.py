@@ -153,6 +153,20 @@ class Sequences:
                 columns = {name: value[rows] for name, value in values.items() if value is not None}
         return cls(items[rows], offsets, item_catalogue, user_catalogue, **columns)
 
+    def last_times(self, stops: np.ndarray) -> np.ndarray | None:
+        """When the last event before each stop was: (users,) seconds since 1970, -inf where the user has none
+        before it; None where times are not known.
+
+        Args:
+            stops: (users,) an end within each user's events.
+        """
+        if self.times is None:
+            return None
+        some = stops > self.offsets[:-1]
+        found = np.full(self.users, -np.inf)
+        found[some] = self.times[stops[some] - 1]
+        return found
+
     def save(self, folder: str | Path) -> None:
         """Writes the arrays (.npy), both catalogues (.parquet) and, last, ``sequences.json``, which names
         them and so makes the folder valid.

@@ -76,6 +76,7 @@ class Model(ABC):
         self.item_catalogue: Catalogue | None = None
         self.sequences: Sequences | None = None
         self.known_stops: np.ndarray | None = None
+        self.known_times: np.ndarray | None = None
         self._fit_report: FitReport | None = None
         self.provenance: dict[str, Any] = {}
 
@@ -164,6 +165,7 @@ class Model(ABC):
             self.fit_report = FitReport(time.perf_counter() - begin)
         # What is known of each user when recommending: everything before their first test target.
         self.known_stops = split.known_stops
+        self.known_times = split.sequences.last_times(split.known_stops)
         self.provenance = {
             "split": split.settings,
             "split_hash": split.hash,
@@ -285,7 +287,7 @@ class Model(ABC):
         """
         if self.item_catalogue is None:
             raise DataError(f"{self.name} is not trained. Call fit before save.")
-        kept = (self.sequences, self.known_stops) if histories else (None, None)
+        kept = (self.sequences, self.known_stops, self.known_times) if histories else (None, None, None)
         users = 0 if self.sequences is None else self.sequences.users
         about = self.fit_report.to_json(), self.provenance
         artifact.write(
@@ -330,11 +332,8 @@ class Model(ABC):
         if found.name not in (cls.reference(), cls.name):
             raise DataError(f"expected a {cls.name} model. Got {found.name!r}.")
         model = cls(**found.configuration)
-        model.item_catalogue, model.sequences, model.known_stops = (
-            found.item_catalogue,
-            found.sequences,
-            found.known_stops,
-        )
+        model.item_catalogue, model.sequences = found.item_catalogue, found.sequences
+        model.known_stops, model.known_times = found.known_stops, found.known_times
         model.load_state(found.state, len(found.item_catalogue), found.users)
         model.to(device)
         model.fit_report, model.provenance = FitReport.from_json(found.fit_report), found.provenance

@@ -49,6 +49,8 @@ class Contents:
         users: how many users it was trained on.
         sequences, known_stops: the users' histories, and (users,) where each ends; None where they are left
             out.
+        known_times: (users,) seconds since 1970 of the last event known of each, -inf of one without; None
+            where the log has no times, or they are left out.
         fit_report, provenance: what the fit did, and on which data, as JSON values.
         seqrec: the version that wrote it.
     """
@@ -60,6 +62,7 @@ class Contents:
     users: int
     sequences: Sequences | None = None
     known_stops: np.ndarray | None = None
+    known_times: np.ndarray | None = None
     fit_report: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     seqrec: str = __version__
@@ -90,6 +93,8 @@ def write(folder: str | Path, model: Contents) -> None:
         if model.sequences is not None and model.known_stops is not None:
             s = model.sequences
             arrays = {"items": s.items, "offsets": s.offsets, "known_stops": model.known_stops}
+            if model.known_times is not None:
+                arrays["known_times"] = model.known_times
             part(
                 "histories.safetensors",
                 safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}),
@@ -199,10 +204,10 @@ def _contents(about: _About, parts: dict[str, bytes]) -> Contents:
     catalogue = Catalogue.from_bytes(parts["items.parquet"])
     if len(catalogue) != about.items:
         raise DataError(f"expected a catalogue of {about.items:,} items. Got {len(catalogue):,}.")
-    sequences, known_stops = None, None
+    sequences, known_stops, known_times = None, None, None
     if "histories.safetensors" in parts:
         arrays = safetensors.numpy.load(parts["histories.safetensors"])
-        known_stops = arrays.pop("known_stops")
+        known_stops, known_times = arrays.pop("known_stops"), arrays.pop("known_times", None)
         sequences = Sequences(
             **arrays, item_catalogue=catalogue, user_catalogue=Catalogue.from_bytes(parts["users.parquet"])
         )
@@ -210,6 +215,8 @@ def _contents(about: _About, parts: dict[str, bytes]) -> Contents:
         starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
         if known_stops.shape != stops.shape or (known_stops < starts).any() or (known_stops > stops).any():
             raise DataError("what is known of its users is no part of their histories.")
+        if known_times is not None and (known_times.shape != stops.shape or np.isnan(known_times).any()):
+            raise DataError("the times of its users' last events are not one number each.")
     state = safetensors.numpy.load(parts["weights.safetensors"])
     for name, array in state.items():
         if array.dtype.kind == "f" and np.isnan(array).any():
@@ -222,6 +229,7 @@ def _contents(about: _About, parts: dict[str, bytes]) -> Contents:
         about.users,
         sequences,
         known_stops,
+        known_times,
         about.fit_report,
         about.provenance,
         about.seqrec,
