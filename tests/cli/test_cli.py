@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
@@ -13,7 +14,9 @@ from typer.testing import CliRunner
 import seqrec
 from seqrec import __version__
 from seqrec.cli import app
+from seqrec.data.interactions import Interactions
 from seqrec.errors import SeqrecError, SettingsError
+from seqrec.models.markov import Markov
 
 
 def invoke(*arguments: object):
@@ -264,8 +267,78 @@ def test_what_only_a_log_has_use_for_is_refused_beside_a_model(ring_csv, tmp_pat
     assert not (tmp_path / "copy").exists()
 
 
-def test_histories_and_users_at_once_are_refused(ring_csv):
-    assert "--user" in refused("recommend", ring_csv, "--model", "popularity", "-s", "i1", "-u", "u1")
+def test_users_with_what_they_did_since(ring_csv, tmp_path):
+    model = tmp_path / "model"
+    invoke("-q", "recommend", ring_csv, "--model", "markov", "-s", "i1", "--save", model)
+    out = invoke("-q", "recommend", model, "-u", "u1", "-s", "i4,i5", "-k", 1, "--seen").output
+    assert "u1" in out
+    assert "i6" in out
+    message = refused("recommend", model, "-u", "u1", "-u", "u2", "-s", "i1")
+    assert "expected one for each --user" in message
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """A model of films with titles and genres, as a folder."""
+    items = pl.DataFrame(
+        {
+            "item_id": [1, 2, 3, 4, 5],
+            "title": ["Heat (1995)", "Usual Suspects, The (1995)", "Heat (1986)", "Alien", "Alien"],
+            "genres": ["Action|Crime", "Crime", "Action", "Horror|Sci-Fi", None],
+            "year": [1995, 1995, 1986, 1979, 2000],
+        }
+    )
+    rng = np.random.default_rng(0)
+    log = pl.DataFrame({"user_id": np.repeat(np.arange(20), 4), "item_id": rng.integers(1, 6, 80)})
+    log = pl.concat([log, pl.DataFrame({"user_id": [99] * 5, "item_id": [1, 2, 3, 4, 5]})])
+    folder = tmp_path_factory.mktemp("films") / "model"
+    Markov().fit(Interactions.from_frame(log, items=items)).save(folder)
+    return folder
+
+
+def ids_of(*arguments, folder, out):
+    invoke("-q", "recommend", folder, *arguments, "-k", 5, "--write", out)
+    return pl.read_csv(out)["item_id"].to_list()
+
+
+def test_what_is_allowed_is_a_file_or_what_attributes_say(films, tmp_path):
+    def ids(*more):
+        return sorted(ids_of("-s", "5", *more, folder=films, out=tmp_path / "out.csv"))
+
+    (tmp_path / "some.txt").write_text("1\n\n2\n4\n")
+    pl.DataFrame({"movieId": [2, 3]}).write_csv(tmp_path / "ids.csv")
+    pl.DataFrame({"item_id": ["4", "1"], "why": [0, 0]}).write_parquet(tmp_path / "ids.parquet")
+    assert ids("--allow", tmp_path / "some.txt") == [1, 2, 4]
+    assert ids("--allow", tmp_path / "some.txt", "--deny", tmp_path / "ids.csv") == [1, 4]
+    assert ids("--deny", tmp_path / "ids.parquet") == [2, 3]
+    assert ids("--where", "genres = Crime") == [1, 2]
+    assert ids("--where", "genres = 'Action' and year < 1990") == [3]
+    assert ids("--where", "genres != Action") == [2, 4]
+    assert ids("--where", "genres in Horror, Action", "--allow", tmp_path / "some.txt") == [1, 4]
+    (tmp_path / "none.txt").write_text("\n")
+    for arguments, said in (
+        (("--where", "genre = Crime"), "Did you mean 'genres'"),
+        (("--where", "genres = Comdey"), "Values of genres are 'Action', 'Crime'"),
+        (("--where", "genres"), "expected a column, an operator"),
+        (("--allow", tmp_path / "absent.txt"), "no such file"),
+        (("--allow", tmp_path / "none.txt"), "expected item ids, one a line"),
+    ):
+        assert said in refused("recommend", films, "-s", "1", *arguments), arguments
+    (tmp_path / "unknown.txt").write_text("1\n77\n")
+    assert "77" in refused("recommend", films, "-s", "5", "--deny", tmp_path / "unknown.txt")
+
+
+def test_items_may_be_named_by_their_titles(films, tmp_path):
+    def same(title, number, *more):
+        asked = {"folder": films, "out": tmp_path / "out.csv"}
+        assert ids_of("-s", title, *more, **asked) == ids_of("-s", number, **asked)
+
+    same("heat (1995)", "1")
+    same('"Usual Suspects, The (1995)",3', "2,3")
+    same("nothing like that,3", "3", "--on-unknown", "ignore")
+    assert "4, 5" in refused("recommend", films, "-s", "Alien")
+    assert "'Heat (1995)' (id 1) or 'Heat (1986)' (id 3)" in refused("recommend", films, "-s", "Heat")
+    assert "'Heat (1995)' (id 1)" in refused("recommend", films, "-s", "Haet (1995)")
 
 
 @pytest.mark.parametrize(

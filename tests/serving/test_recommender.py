@@ -96,6 +96,27 @@ def test_unknown_items(model):
         model.recommend([[3]])
 
 
+def test_users_with_what_they_did_since(model, ring):
+    events = ring.items[ring.offsets[5] : model.known_stops[5]]
+    last = int(events[-1])
+    since = [f"i{(last + 5) % 12}"]
+    found = model.recommend([since, []], users=["u5", "u2"], k=1, filter_seen=False)
+    assert found["user_id"].to_list() == ["u5", "u2"]
+    assert found["item_id"][0] == f"i{(last + 6) % 12}"
+    assert found.filter(user_id="u2").equals(model.recommend(users=["u2"], k=1, filter_seen=False))
+    # one of 15 events on a ring of 12 has seen everything
+    few = ring.item_catalogue.decode(events[:3]).to_list()
+    log = pl.DataFrame({"user_id": ["a"] * 3 + ["b"] * 12, "item_id": few + [f"i{n}" for n in range(12)]})
+    filtered = Markov().fit(log).recommend([["i11"]], users=["a"], k=12)["item_id"]
+    assert set(filtered) == {f"i{n}" for n in range(12)} - {*few, "i11"}
+    # of an unknown user what is given is all that is known
+    with pytest.raises(UnknownIdError, match="nobody"):
+        model.recommend([["i3"]], users=["nobody"])
+    alone = model.recommend([["i3"], []], users=["nobody", "noone"], k=2, on_unknown="ignore")
+    assert alone["item_id"][0] == "i4"
+    assert alone["source"].to_list() == ["model"] * 2 + ["popularity"] * 2
+
+
 def test_unknown_users(model):
     with pytest.raises(UnknownIdError, match="nobody"):
         model.recommend(users=["u1", "nobody"])
@@ -121,7 +142,8 @@ def test_of_whom_nothing_is_known_gets_the_most_popular_of_what_is_allowed(model
     [
         ({"sequences": [["i1"]], "k": 0}, "k: expected a whole number, at least 1"),
         ({}, "Got neither"),
-        ({"sequences": [["i1"]], "users": ["u1"]}, "Got both"),
+        ({"sequences": [["i1"], []], "users": ["u1"]}, r"expected one for each of the 1 users.*Got 2\."),
+        ({"sequences": {"u1": ["i1"]}, "users": ["u1"]}, "expected a list of lists beside users"),
         ({"sequences": ["i1"]}, "list of lists"),
         ({"sequences": [["i1"]], "on_unknown": "panic"}, "on_unknown"),
         (

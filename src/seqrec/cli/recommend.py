@@ -15,7 +15,6 @@ from seqrec.cli.options import (
     Format,
     MissingIds,
     TimeFormat,
-    Where,
     check_write,
     data_section,
     is_quiet,
@@ -32,8 +31,8 @@ def recommend(
         typer.Option(
             "--sequence",
             "-s",
-            help="A history: item ids, oldest first, as a,b,c. An id with a comma stands in quotes. "
-            "Repeatable.",
+            help="A history: item ids or titles, oldest first, as a,b,c. One with a comma stands in quotes. "
+            "Repeatable. With --user, as often: what each user did since.",
         ),
     ] = None,
     user: Annotated[
@@ -46,6 +45,11 @@ def recommend(
     save: Annotated[
         str | None, typer.Option(help="With a log: save the trained model to this folder.")
     ] = None,
+    allow: Annotated[
+        str | None,
+        typer.Option(help="A file of item ids: only these. A table with a column item_id, or an id a line."),
+    ] = None,
+    deny: Annotated[str | None, typer.Option(help="A file of item ids: none of these.")] = None,
     seen: Annotated[
         bool | None,
         typer.Option(
@@ -61,7 +65,14 @@ def recommend(
     delimiter: Delimiter = None,
     encoding: Encoding = None,
     time_format: TimeFormat = None,
-    where: Where = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--where",
+            help="With a model: attributes of the items to recommend, as 'genres = Comedy'. With a log: its "
+            "rows to train on, as 'rating >= 4'.",
+        ),
+    ] = None,
     missing_ids: MissingIds = "refuse",
     data_dir: DataDir = None,
     write: Annotated[
@@ -72,18 +83,24 @@ def recommend(
     ] = None,
 ) -> None:
     """Recommend the next items for given histories, for users, or (with a log) for all its users."""
+    from seqrec import models
     from seqrec.experiment import recommend
 
-    if sequence and user:
-        raise SettingsError("--user: expected either --sequence or --user. Got both. Run the command twice.")
-    rows = {"time_format": time_format, "where": where, "missing_ids": missing_ids}
+    if sequence and user and len(sequence) != len(user):
+        raise SettingsError(
+            f"--sequence: expected one for each --user, of what the user did since. Got {len(sequence)} for "
+            f"{len(user)} users."
+        )
+    is_model = models.folder_of(source) is not None
+    rows = {"time_format": time_format, "where": None if is_model else where, "missing_ids": missing_ids}
     check_write(write, (".parquet",))
     section = data_section(source, format, column, data_dir, delimiter=delimiter, encoding=encoding, **rows)
     trained = recommend.open_or_train(source, model, section, save, progress=not is_quiet())
     filters = recommend.filters_seen(source) if seen is None else not seen
     if seen is None and not filters:
         log.info("Items of the history are recommended too, as the run was tested. --unseen leaves them out.")
-    frame = recommend.recommend(trained, sequence, user, k, filters, on_unknown)
+    choice = recommend.Choice(k, filters, allow, deny, where if is_model else None)
+    frame = recommend.recommend(trained, sequence or None, user or None, choice, on_unknown)
     if write:
         recommend.write_frame(frame, write)
     else:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import polars as pl
 
 from seqrec.errors import DataError, did_you_mean, some_of
@@ -113,7 +114,8 @@ def holds(
     conditions: Sequence[Condition], frame: pl.DataFrame, mapping: Mapping[str, str], name: str
 ) -> pl.Series:
     """(rows,) bool, for which rows all conditions hold. A missing value equals nothing, and is smaller or
-    larger than nothing.
+    larger than nothing. For a list a condition holds if it does for one of its values (``!=``: if none is
+    equal).
 
     Raises:
         DataError: no such column, or one compared by size holds something that is no number.
@@ -124,8 +126,21 @@ def holds(
     return kept
 
 
+def _of_lists(condition: Condition, series: pl.Series, name: str) -> pl.Series:
+    """For lists: it holds where it holds of one of the values; ``!=``, where none is equal."""
+    different = condition.operator == "!="
+    cells = pl.DataFrame({"row": np.arange(len(series)), "value": series}).explode("value")
+    each = replace(condition, operator="=") if different else condition
+    rows = cells["row"].filter(_holds(each, cells["value"], name)).to_numpy()
+    found = np.zeros(len(series), dtype=bool)
+    found[rows] = True
+    return pl.Series(~found if different else found)
+
+
 def _holds(condition: Condition, series: pl.Series, name: str) -> pl.Series:
-    if isinstance(series.dtype, pl.List | pl.Struct | pl.Array) or series.dtype == pl.Binary:
+    if isinstance(series.dtype, pl.List | pl.Array):
+        return _of_lists(condition, series, name)
+    if isinstance(series.dtype, pl.Struct) or series.dtype == pl.Binary:
         raise DataError(f"{name}, column {condition.column!r}: where: expected numbers or text.")
     text = series.cast(pl.String).str.strip_chars()
     numbers = text.cast(pl.Float64, strict=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from seqrec.experiment import protocol as protocols
 from seqrec.experiment.data import OF_FILES, read_sequences, refuse_settings
 from seqrec.experiment.recipe import Recipe
 from seqrec.experiment.settings import DataSettings, read_run
+from seqrec.serving import asking
 from seqrec.tables import Table
 
 if TYPE_CHECKING:  # it imports torch
@@ -50,7 +51,7 @@ def open_or_train(
                     f"{option}: cannot be given, since {source} is a trained model. Got {given!r}. "
                     "Leave it out, or name a log."
                 )
-        refuse_settings(DataSettings.of(data, "data"), [*OF_FILES, "where"], f"{source} is a trained model")
+        refuse_settings(DataSettings.of(data, "data"), OF_FILES, f"{source} is a trained model")
         return models.load(folder)
     keys.check({"name": model_name or "sasrec"})
     if save is not None:
@@ -76,25 +77,66 @@ def filters_seen(source: str) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What may be recommended, as the command line says it.
+
+    Attributes:
+        k: how many items at most.
+        filter_seen: leave out what is in the history.
+        allow, deny: files of item ids: only these; none of these.
+        where: conditions on the items' attributes, as ``genres = Comedy``.
+    """
+
+    k: int = 10
+    filter_seen: bool = True
+    allow: str | None = None
+    deny: str | None = None
+    where: str | None = None
+
+    def allowed(self, catalogue: Catalogue) -> list[Any] | None:
+        """The ids that both the file and the conditions let through; None: all."""
+        ids = None if self.allow is None else asking.ids_in(self.allow, catalogue)
+        if self.where is None:
+            return ids
+        meeting, listed = asking.where(self.where, catalogue).to_list(), set(ids or ())
+        return meeting if ids is None else [one for one in meeting if one in listed]
+
+    def arguments(self, catalogue: Catalogue) -> dict[str, Any]:
+        """Keyword arguments of ``Model.recommend``."""
+        denied = None if self.deny is None else asking.ids_in(self.deny, catalogue)
+        return {
+            "k": self.k,
+            "filter_seen": self.filter_seen,
+            "allow": self.allowed(catalogue),
+            "deny": denied,
+        }
+
+
 def recommend(
     model: Model,
     sequences: list[str] | None,
     users: list[str] | None,
-    k: int,
-    filter_seen: bool,
+    choice: Choice,
     on_unknown: str,
 ) -> pl.DataFrame:
     """Recommendations for ids given as text, with the items' titles where the catalogue has them; for all
     users if none is named.
 
+    Args:
+        sequences: a history each, or what each of ``users`` did since.
+
     Raises:
         SettingsError: users of a model that was saved without their histories.
     """
     assert model.item_catalogue is not None
-    if sequences is not None:
-        histories = [_typed(_parts(text), model.item_catalogue) for text in sequences]
-        frame = model.recommend(histories, k=k, filter_seen=filter_seen, on_unknown=on_unknown)
-    else:
+    histories = (
+        None
+        if sequences is None
+        else [asking.items(_parts(text), model.item_catalogue, on_unknown) for text in sequences]
+    )
+    arguments = choice.arguments(model.item_catalogue) | {"on_unknown": on_unknown}
+    if histories is None or users is not None:
         if model.sequences is None:
             raise SettingsError(
                 f"--user: {model.name} was saved without its users' histories. Give --sequence, or save "
@@ -107,25 +149,15 @@ def recommend(
                 "for a model that knows all events; seqrec recommend then uses it."
             )
         catalogue = model.sequences.user_catalogue
-        chosen = catalogue.ids.to_list() if users is None else _typed(users, catalogue)
-        frame = model.recommend(users=chosen, k=k, filter_seen=filter_seen, on_unknown=on_unknown)
+        chosen = catalogue.ids.to_list() if users is None else asking.typed(users, catalogue)
+        frame = model.recommend(histories, users=chosen, **arguments)
+    else:
+        frame = model.recommend(histories, **arguments)
     attributes = model.item_catalogue.attributes
-    if attributes is None or "title" not in attributes.columns:
+    if attributes is None or asking.TITLE not in attributes.columns:
         return frame
-    titles = pl.DataFrame({"item_id": model.item_catalogue.ids, "title": attributes["title"]})
+    titles = pl.DataFrame({"item_id": model.item_catalogue.ids, "title": attributes[asking.TITLE]})
     return frame.join(titles, on="item_id", how="left", maintain_order="left")
-
-
-def _typed(ids: list[str], catalogue: Catalogue) -> list[Any]:
-    """Ids from the command line as the catalogue has them; text that is no number stays text, and so is
-    unknown."""
-    if catalogue.ids.dtype.is_integer():
-        whole = [re.fullmatch(r"(-?[0-9]+)(\.0+)?", text.strip()) for text in ids]
-        return [text if match is None else int(match[1]) for text, match in zip(ids, whole)]
-    if all(text == text.strip() for text in ids):
-        return list(ids)
-    known = set(catalogue.ids)
-    return [text if text in known else text.strip() for text in ids]
 
 
 def _parts(text: str) -> list[str]:

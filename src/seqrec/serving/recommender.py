@@ -13,7 +13,7 @@ import polars as pl
 
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.query import Events, Query
-from seqrec.errors import SeqrecError, SettingsError, UnknownIdError
+from seqrec.errors import SeqrecError, SettingsError, UnknownIdError, shown
 from seqrec.topk import Filter, Known
 
 
@@ -33,8 +33,9 @@ def recommend(
     Args:
         sequences: raw item ids, oldest first, of anyone, known or not: ``[["a", "b"], ["c"]]``, or by name
             ``{"ann": ["a", "b"]}``. Arrays and Series do as well as lists.
-        users: or raw ids of users of the training data, whose histories the model has kept: a list, array or
-            Series.
+        users: raw ids of users of the training data, whose histories the model has kept: a list, array or
+            Series. With ``sequences`` too, which are then a list of as many: what each user did since, which
+            comes after the history (an empty one: nothing).
         filter_seen: leave out what is in the history.
         allow, deny: raw item ids: recommend only these; none of these. What is in both is left out.
         on_unknown: what to do with items or users that the model never saw: "raise" an error, "warn" and go
@@ -49,8 +50,8 @@ def recommend(
 
     Raises:
         UnknownIdError: an unknown id, with on_unknown="raise".
-        SettingsError: k is no whole number from 1 on; both or neither of sequences and users, or one of
-            another shape.
+        SettingsError: k is no whole number from 1 on; neither sequences nor users, one of another shape, or
+            not as many of both.
         SeqrecError: the model is not trained.
     """
     if model.item_catalogue is None:
@@ -59,10 +60,12 @@ def recommend(
         raise SettingsError(f"k: expected a whole number, at least 1. Got {k!r}.")
     if on_unknown not in ("raise", "warn", "ignore"):
         raise SettingsError(f"on_unknown: expected 'raise', 'warn' or 'ignore'. Got {on_unknown!r}.")
-    if (sequences is None) == (users is None):
+    if sequences is None and users is None:
+        raise SettingsError("expected sequences=[[...], ...], users=[...] or both. Got neither.")
+    if users is not None and isinstance(sequences, Mapping):
         raise SettingsError(
-            "expected either sequences=[[...], ...] or users=[...]. Got "
-            f"{'neither' if users is None else 'both'}."
+            "sequences: expected a list of lists beside users, one each, of what they did since. "
+            f"Got {shown(sequences)}."
         )
     catalogue, keys = model.item_catalogue, None
     if isinstance(sequences, Mapping):
@@ -71,9 +74,10 @@ def recommend(
     elif sequences is not None:
         lists = _as_list(sequences, "sequences", "a list of lists of item ids, [[...], ...]")
         query = _query(catalogue, lists, on_unknown)
-    else:
+    if users is not None:
         ids = _ids(users, "users", "a list of user ids, [...]")
-        query = _query_of_users(model, ids, on_unknown)
+        kept = _query_of_users(model, ids, on_unknown)
+        query = kept if sequences is None else _continued(kept, query)
         keys = _column(ids, "users")
     allowed, denied = (
         None if items is None else _indices(catalogue, items, name, "a list of item ids, [...]", on_unknown)
@@ -158,6 +162,17 @@ def _query_of_users(model: Known, users: list[Any], on_unknown: str) -> Query:
     known = index >= 0
     starts, stops = (np.where(known, ends[index], 0) for ends in (s.offsets, model.known_stops))
     return Query(Events(s.items, s.times, s.baskets), starts, stops, index.astype(np.int32))
+
+
+def _continued(kept: Query, newer: Query) -> Query:
+    """The users' histories, each followed by what its user did since."""
+    if len(newer) != len(kept):
+        raise SettingsError(
+            f"sequences: expected one for each of the {len(kept)} users, of what they did since "
+            f"([] for nothing). Got {len(newer)}."
+        )
+    both = [np.concatenate([kept.at(i), newer.at(i)]) for i in range(len(kept))]
+    return Query.from_lists(both, kept.users)
 
 
 def _report(message: str, on_unknown: str) -> None:
