@@ -129,6 +129,10 @@ def awkward_query(split: Split) -> Query:
     return Query.from_lists(lists, np.array([-1, -1, 0, 1, 2, -1, *range(4), -1, -1, -1, -1], dtype=np.int32))
 
 
+def _rows(attributes: pl.DataFrame | None, rows: np.ndarray) -> pl.DataFrame | None:
+    return None if attributes is None else attributes[rows]
+
+
 def _expect(error: type[Exception], naming: str, call: Callable[[], Any]) -> None:
     message = None
     try:
@@ -356,6 +360,37 @@ class ModelContract:
         torch.rand(7), np.random.random(7)  # a model has its own seed: other draws do not matter
         assert torch.equal(self._fit(split).score(histories), model.score(histories)), (
             "two trainings with the same seed differ"
+        )
+
+    def test_begins_with_the_earlier_model(self) -> None:
+        """A fit that starts from an earlier model has its scores before the first update, whatever numbers
+        the ids have now; a model that is not trained by gradient says that it cannot."""
+        earlier, split = self._fitted()
+        model, histories = self.make_model(), awkward_query(split)
+        if "train" not in model.sections:
+            _expect(SettingsError, "fit.start", lambda: model.fit(split, self.on, start=earlier))
+            return
+        model.fit(split, self.on, start=earlier, stop_after=0)
+        assert torch.equal(model.score(histories), earlier.score(histories)), (
+            "on the log of the earlier model the scores before the first update are not its own"
+        )
+        s, rng = split.sequences, np.random.default_rng(2)
+        items, users = rng.permutation(len(s.item_catalogue)), rng.permutation(s.users)
+        renumbered = sequences_of([items.argsort()[s.of(user)] for user in users], len(items))
+        about = renumbered.item_catalogue.attributes, renumbered.user_catalogue.attributes
+        renumbered = replace(
+            renumbered,
+            item_catalogue=Catalogue(s.item_catalogue.decode(items), _rows(about[0], items)),
+            user_catalogue=Catalogue(s.user_catalogue.decode(users), _rows(about[1], users)),
+        )
+        other = self.make_model()
+        other.fit(leave_one_out(renumbered), self.on, start=earlier, stop_after=0)
+        known = Query.from_lists([s.of(user) for user in range(8)], np.arange(8, dtype=np.int32))
+        same = Query.from_lists(
+            [items.argsort()[s.of(user)] for user in range(8)], users.argsort()[:8].astype(np.int32)
+        )
+        torch.testing.assert_close(
+            other.score(same)[:, items.argsort()], earlier.score(known), atol=1e-5, rtol=1e-5
         )
 
     # -- learning

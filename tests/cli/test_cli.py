@@ -694,6 +694,23 @@ def test_more_epochs_than_followed_the_log(ring_csv, tmp_path, caplog):
     assert "ndcg@10" in invoke("evaluate", run).output
 
 
+def test_from_an_earlier_model(ring_csv, tmp_path):
+    """The settings are those of the earlier one, which need not be said again."""
+    small = ["--model", "hrm", "model.width=4", "train.epochs=1", "-o", tmp_path / "first"]
+    assert invoke("-q", "train", "--data", ring_csv, *small).exit_code == 0
+    again = [*("-q", "train", "--data", ring_csv, "--from", tmp_path / "first"), "-o", tmp_path / "next"]
+    assert invoke(*again, "train.epochs=1").exit_code == 0
+    model = seqrec.load(tmp_path / "next")
+    assert model.name == "hrm"
+    assert model.settings.width == 4
+    assert model.fit_report.start["items"] == {"kept": 12, "new": 0, "gone": 0}
+    assert invoke(*again, "train.epochs=2").exit_code == 0  # more epochs
+    with pytest.raises(SettingsError, match=r"fit\.start: markov is not trained by gradient"):
+        invoke(*again[:-1], tmp_path / "third", "--model", "markov")
+    with pytest.raises(seqrec.errors.DataError, match="nowhere: expected the folder of a trained model"):
+        invoke("-q", "train", "--data", ring_csv, "--from", tmp_path / "nowhere")
+
+
 @pytest.mark.parametrize("override", ["fit.device=cud", "loss=3", "loss.name=[bpr]", "loss=[bpr]"])
 def test_what_only_torch_can_tell_is_refused_too(ring_csv, tmp_path, override):
     with pytest.raises(SettingsError, match=r"device|loss"):

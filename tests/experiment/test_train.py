@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import seqrec
-from seqrec.errors import DataError, SeqrecError, SettingsError, StorageError
+from seqrec.errors import DataError, SeqrecError, SettingsError, StorageError, TrainingError
 from seqrec.experiment import data, judge, prepare, recommend, settings, train
 from seqrec.experiment.settings import RunSettings
 from seqrec.storage import lock
@@ -444,3 +444,102 @@ def test_ctrl_c_says_that_the_same_command_goes_on(ring_csv, tmp_path):
     assert "The same command goes on from the last complete epoch" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out" / lock.NAME).exists()
+
+
+def grown_csv(path: Path) -> Path:
+    """The log of ``ring_csv`` with ten users, an item and two events a user more."""
+    log = pl.read_csv(path)
+    later = log["timestamp"].max() + 1
+    more = log.group_by("user_id").tail(2).with_columns(pl.col("timestamp") + later)
+    users = (
+        log.head(100)
+        .with_columns(
+            user_id=9000 + pl.int_range(100) // 10,
+            item_id=pl.when(pl.int_range(100) % 10 == 0).then(pl.lit("i99")).otherwise("item_id"),
+            timestamp=later + pl.int_range(100),
+        )
+        .cast({"user_id": log["user_id"].dtype})
+    )
+    grown = path.with_name("grown.csv")
+    pl.concat([log, more, users.select(log.columns)]).write_csv(grown)
+    return grown
+
+
+def test_a_run_that_starts_from_another(ring_csv, tmp_path, caplog):
+    path, earlier, out = tmp_path / "run.yaml", tmp_path / "out", tmp_path / "next"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
+    train.train(RunSettings.read(path), progress=False)
+    changes = [f"data.path={grown_csv(ring_csv)}", f"output.folder={out}", f"fit.start={earlier}"]
+    with caplog.at_level("INFO", logger="seqrec"):
+        model, table = train.train(RunSettings.read(path, [*changes, "output.refit=true"]), progress=False)
+    assert f"hrm begins with {earlier}: " in caplog.text
+    assert "12 items keep their vectors, 1 are new" in caplog.text
+    assert model.fit_report.start["users"]["new"] == 10
+    record = json.loads((out / "run.json").read_text())
+    assert record["fit"]["start"] == str(earlier)
+    assert record["trained"]["start"]["digest"] == model.fit_report.start["digest"]
+    assert seqrec.load(out / "serving").fit_report.start["digest"] == model.fit_report.start["digest"]
+    assert judge.evaluate(str(out)).rows == table.rows
+    # the same again; with more epochs; from another model, which is another run
+    assert train.train(RunSettings.read(path, changes), progress=False)[1].rows == table.rows
+    more, _ = train.train(RunSettings.read(path, [*changes, "train.epochs=3"]), progress=False)
+    assert more.fit_report.epochs == 3
+    with pytest.raises(SettingsError, match=r"another section fit: .*Name another folder"):
+        train.train(RunSettings.read(path, [*changes[:2], "train.epochs=3"]), progress=False)
+    # the folder is the same, and what is in it another
+    train.train(RunSettings.read(path, ["fit.seed=1"]), progress=False, restart=True)
+    with pytest.raises(TrainingError, match=r"another run \(other settings, data or start\)"):
+        train.train(RunSettings.read(path, [*changes, "train.epochs=3"]), progress=False)
+
+
+def test_a_start_that_knows_the_test_is_told(ring_csv, tmp_path, caplog):
+    path, out = tmp_path / "run.yaml", tmp_path / "next"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
+    train.train(RunSettings.read(path, ["output.refit=true"]), progress=False)
+    changes = [f"output.folder={out}", f"fit.start={tmp_path}/out/serving"]
+    train.train(RunSettings.read(path, changes), progress=False)
+    assert "serving knew the answers of 120 of 120 test queries: the figures are too good" in caplog.text
+    caplog.clear()
+    changes[1] = f"fit.start={tmp_path}/out"
+    train.train(RunSettings.read(path, changes), progress=False, restart=True)
+    assert "too good" not in caplog.text
+
+
+def test_a_start_gives_the_settings_that_a_run_does_not_say(ring_csv, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
+    changes = ["train.weight_decay=0.1", "train.learning_rate=0.01"]
+    earlier, _ = train.train(RunSettings.read(path, changes), progress=False)
+    content = {"data": {"path": str(ring_csv)}, "fit": {"start": str(tmp_path / "out")}}
+    run = RunSettings.of(settings.as_its_start(content | {"train": {"average": 0.5}}), "")
+    model = run.check()
+    assert model.settings == earlier.settings
+    assert model.loss.described() == earlier.loss.described()
+    assert model.negatives == earlier.negatives
+    assert (model.train.weight_decay, model.train.batch_positions) == (0.1, 64)
+    assert model.train.average == 0.5
+    assert model.train.epochs is None  # these are of one training
+    assert model.train.learning_rate is None
+    assert settings.as_its_start({**content, "model": {"name": "hrm"}})["model"] == {"name": "hrm"}
+    other = RunSettings.of({**content, "model": {"name": "hrm", "width": 16}}, "")
+    with pytest.raises(SettingsError, match=r"fit\.start: .*out has model\.width 8\. Got 16\."):
+        train.train(other, progress=False)
+    softmax = seqrec.GRU4Rec(width=4, hidden=4, train={"epochs": 1}).fit(
+        pl.read_csv(ring_csv), progress=False
+    )
+    softmax.save(tmp_path / "softmax")
+    content["fit"]["start"] = str(tmp_path / "softmax")
+    assert (
+        RunSettings.of(settings.as_its_start(content), "").check().configuration()["loss"]
+        == (softmax.configuration()["loss"])
+    )
+
+
+def test_a_start_in_the_output_folder_is_refused(ring_csv, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
+    for start in ("out", "out/model"):
+        with pytest.raises(SettingsError, match=r"fit\.start: expected a model of another run"):
+            RunSettings.read(path, [f"fit.start={tmp_path}/{start}"]).check()
+    with pytest.raises(DataError, match="nowhere: expected the folder of a trained model"):
+        RunSettings.read(path, [f"fit.start={tmp_path}/nowhere"]).check_sources()

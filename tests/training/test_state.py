@@ -89,7 +89,9 @@ def test_it_is_taken_back_with_and_without_its_format(checkpoint, stamped):
 
 
 def test_of_another_run_it_is_refused_and_names_the_versions_where_they_differ(checkpoint):
-    with pytest.raises(TrainingError, match=r"a checkpoint of another run \(other settings or data\)\. "):
+    with pytest.raises(
+        TrainingError, match=r"a checkpoint of another run \(other settings, data or start\)\. "
+    ):
         run_of().load(checkpoint, "other")
     about = described(checkpoint)
     describe(checkpoint, about | {"seqrec": "0.0.9"})

@@ -122,7 +122,7 @@ def recipe_of(protocol: Protocol, label: str, config: Config) -> Recipe:
     own = {"name": config.model} if isinstance(config.model, str) else {"name": label, **config.model}
     selection = protocol.select.model_dump()
     fixed = [f"train.{key}" for key in selection if key in (config.train or {})]
-    fixed += ["fit.seed"] if "seed" in config.fit.model_fields_set else []
+    fixed += [f"fit.{key}" for key in ("seed", "start") if key in config.fit.model_fields_set]
     if fixed:
         raise SettingsError(f"{label}: {fixed[0]}: set by the protocol or the run. Leave it out.")
     keys.check(own, config.loss, config.negatives, config.train, config.features)
@@ -131,7 +131,7 @@ def recipe_of(protocol: Protocol, label: str, config: Config) -> Recipe:
 
 def settings_of(model: Model, fit: FitSettings) -> dict[str, Any]:
     """All settings of a run but the seed, as JSON values: the same for all seeds of a row."""
-    own = {"fit": fit.model_dump(exclude={"seed"})} if "train" in model.sections else {}
+    own = {"fit": fit.model_dump(exclude={"seed", "start"})} if "train" in model.sections else {}
     settings: dict[str, Any] = json.loads(
         json.dumps({"model": model.reference(), **model.configuration(), **own})
     )

@@ -54,6 +54,15 @@ def train(
             "recommend.",
         ),
     ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Begin with the weights of an earlier model (its folder, or its run's): on a log that has "
+            "grown, new items and users get fresh vectors. Without --conf and --model the settings are its "
+            "own, too.",
+        ),
+    ] = None,
     format: Format = "auto",
     column: Columns = None,
     delimiter: Delimiter = None,
@@ -97,7 +106,7 @@ def train(
             "data": data_section(
                 data, format, column, data_dir, delimiter=delimiter, encoding=encoding, **rows
             ),
-            "model": {"name": model or "sasrec"},
+            "model": {"name": model or "sasrec"} if model or start is None else {},
         }
         for override in overrides or ():
             yaml_file.apply_override(content, override)
@@ -105,6 +114,9 @@ def train(
         content.setdefault("data", {}).setdefault("folder", data_dir)
     if output is not None:
         content.setdefault("output", {})["folder"] = output
+    if start is not None:
+        content.setdefault("fit", {})["start"] = start
+    content = experiment_settings.as_its_start(content)
     if refit:
         content.setdefault("output", {})["refit"] = True
     settings = RunSettings.of(content, "")

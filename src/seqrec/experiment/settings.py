@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from seqrec import sources, storage
-from seqrec.errors import DataError, SettingsError, did_you_mean
+from seqrec.errors import DataError, SettingsError, did_you_mean, shown
 from seqrec.evaluation.metrics import MetricName
 from seqrec.experiment import keys
 from seqrec.experiment import protocol as protocols
 from seqrec.experiment.recipe import Recipe
 from seqrec.samples.tables import SampleSettings
+from seqrec.serving import artifact
 from seqrec.settings import yaml_file
 from seqrec.settings.base import Settings
 from seqrec.sources.options import ReadOptions
@@ -30,6 +31,10 @@ if TYPE_CHECKING:  # it imports torch
 
 log = logging.getLogger("seqrec")
 
+SECTIONS = ("loss", "negatives", "train", "features")
+"""Of a model, beside ``model``."""
+OF_ONE_FIT = ("epochs", "learning_rate", "patience", "minutes", "metric", "filter_seen")
+"""Settings of ``train`` that a warm start does not take over from the model that it starts with."""
 TRAINED = "trained"
 """The section of a run.json that is no setting: what training made of those that follow the log."""
 
@@ -151,14 +156,30 @@ class RunSettings(Settings):
         keys.check(self.model, self.loss, self.negatives, self.train, self.features)
         if self.output.folder is not None:
             storage.check_folder(self.output.folder)
+        if self.fit.start is not None:
+            self._check_start(self.fit.start, self.output.folder)
+
+    @staticmethod
+    def _check_start(start: str, output: str | None) -> None:
+        storage.check_path(start, "fit.start")
+        if output is not None and storage.absolute(start) in (
+            storage.absolute(output),
+            *(storage.absolute(storage.join(output, name)) for name in ("model", "serving")),
+        ):
+            raise SettingsError(
+                f"fit.start: expected a model of another run. Got {shown(start)}, which is in the output "
+                "folder, where this run would replace it. Name another output folder."
+            )
 
     def check_sources(self) -> None:
         """Checks, before any is opened, that the log and the tables beside it are there.
 
         Raises:
             SettingsError: an unknown data set.
-            DataError: a file that does not exist.
+            DataError: a file that does not exist, or no model where ``fit.start`` says.
         """
+        if self.fit.start is not None:
+            artifact.about_of(artifact.tested(self.fit.start))
         if self.data.name is not None and self.data.name not in sources.DATASETS:
             raise SettingsError(
                 f"data.name: {self.data.name!r} is no known data "
@@ -240,6 +261,39 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
             log.info("negatives: unused, since the loss %s compares with the whole catalogue.", name)
             del content["negatives"]
     return content
+
+
+def as_its_start(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a run that says no model, but a model to start with (``fit.start``), with that model's
+    sections: its settings, loss, negatives and features, and all of its training but how long, and at which
+    rates. As it is where it has a section of its own, or no start.
+
+    Raises:
+        DataError: the start's folder holds no model.
+    """
+    fit, model = content.get("fit"), content.get("model") or {}
+    start = fit.get("start") if isinstance(fit, dict) else None
+    if not isinstance(start, str) or not isinstance(model, dict) or "name" in model:
+        return content
+    storage.check_path(start, "fit.start")
+    found = artifact.about_of(artifact.tested(start))
+    settings = dict(found.configuration)
+    sections = {name: settings.pop(name) for name in SECTIONS if name in settings}
+    train = sections.get("train")
+    if isinstance(train, dict):
+        sections["train"] = {
+            name: value for name, value in train.items() if name not in OF_ONE_FIT and value is not None
+        }
+    own = {"name": found.name, **settings, **model}
+    if keys.loss_without_negatives(own, sections.get("loss")) is not None:
+        sections.pop("negatives", None)
+    for name, value in sections.items():
+        given = content.get(name)
+        if isinstance(value, dict) and isinstance(given, dict) and name == "train":
+            sections[name] = value | given
+        elif given is not None:
+            sections[name] = given
+    return {**content, "model": own, **sections}
 
 
 def read_run(folder: str) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from seqrec.experiment.protocol import read_protocol
 from seqrec.experiment.recipe import Recipe
 from seqrec.experiment.settings import TRAINED, RunSettings, upgraded
 from seqrec.models.model import Model
+from seqrec.models.warm_start import Start
 from seqrec.splitting import Split
 from seqrec.storage import lock, marker
 from seqrec.tables import Table
@@ -61,16 +62,19 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
         SettingsError: a setting is wrong, or the output folder has another run.
         StorageError: another process trains into the output folder.
     """
-    run.check()
+    model, start = run.check(), None
+    if run.fit.start is not None:
+        start = Start.of(run.fit.start, type(model))
+        start.check(model)
     folder = run.output.folder
     if folder is None:
-        return _train(run, progress, restart)
+        return _train(run, progress, restart, start)
     earlier_epochs = None if restart else _check_is_ours(run, folder)
     if storage.is_remote(folder):
         log.info("%s: a remote folder cannot be locked; see that nothing else writes into it", folder)
     with lock.held(folder):
         try:
-            return _train(run, progress, restart, earlier_epochs)
+            return _train(run, progress, restart, start, earlier_epochs)
         except KeyboardInterrupt:
             if storage.exists(storage.join(folder, "checkpoint.safetensors")):
                 log.warning("Stopped. The same command goes on from the last complete epoch, in %s.", folder)
@@ -80,7 +84,7 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
 
 
 def _train(
-    run: RunSettings, progress: bool, restart: bool, earlier_epochs: int | None = None
+    run: RunSettings, progress: bool, restart: bool, start: Start | None, earlier_epochs: int | None = None
 ) -> tuple[Model, Table]:
     split, source, filter_seen = read_split(run)
     s = split.sequences
@@ -101,12 +105,23 @@ def _train(
     if checkpoint is not None and restart:
         storage.remove(checkpoint)
     on = FitOptions(
-        **run.fit.model_dump(), progress=progress, checkpoint=checkpoint, earlier_epochs=earlier_epochs
+        **run.fit.model_dump() | {"start": start},
+        progress=progress,
+        checkpoint=checkpoint,
+        earlier_epochs=earlier_epochs,
     )
     retrain = run.protocol is not None and read_protocol(run.protocol).retrain
     fitted = fitting.fit(run.recipe(), split, on, retrain)
     model = fitted.final
     known = split.retrain() if retrain else split
+    if start is not None and (seen := int(start.known(known, known.test).sum())):
+        log.warning(
+            "%s knew the answers of %d of %d test queries: the figures are too good. Begin with a model that "
+            "was trained before them.",
+            start.name,
+            seen,
+            len(known.test),
+        )
     tested = judge.ask(model, known, run.evaluate.metrics, filter_seen)
     if folder is not None:
         described = storage.join(folder, "run.json")
@@ -159,12 +174,15 @@ def _described(run: RunSettings) -> dict[str, Any]:
         data["path"] = [storage.absolute(path) for path in data["path"]]
     if str(run.protocol).endswith((".yaml", ".yml")):
         content["protocol"] = storage.absolute(str(run.protocol))
+    if isinstance(content["fit"].get("start"), str):
+        content["fit"]["start"] = storage.absolute(content["fit"]["start"])
     return content
 
 
 def _trained(report: FitReport) -> dict[str, Any]:
-    """What a run.json has beside the settings: what followed the log, and how validation went."""
-    found = {"plan": report.plan, "validation": report.validation}
+    """What a run.json has beside the settings: what followed the log, how validation went, and what it began
+    with."""
+    found = {"plan": report.plan, "validation": report.validation, "start": report.start}
     found = {name: value for name, value in found.items() if value is not None}
     return {TRAINED: found} if found else {}
 

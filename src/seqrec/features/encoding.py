@@ -151,6 +151,24 @@ class Features:
         return found
 
 
+def values_of(schema: FeatureSchema, side: str, catalogue: Catalogue) -> list[tuple[str, str]]:
+    """The feature and the value that each number from 1 on stands for.
+
+    Args:
+        side: "users" or "items", whose catalogue it is.
+
+    Raises:
+        SettingsError: as ``Features.of``.
+    """
+    sides, own = (("user",), USER_ID) if side == "users" else (("item", "sequence"), ITEM_ID)
+    names = {name: of for of in sides for name in getattr(schema, of) if name != own}
+    return [
+        (name, value)
+        for name, of in names.items()
+        for value in _cells(catalogue, name, of)["value"].unique().sort()
+    ]
+
+
 def _cells(catalogue: Catalogue, name: str, side: str) -> pl.DataFrame:
     """The values of one feature, columns ``row`` (uint32) and ``value`` (text): no row where nothing is
     known, several where a cell has several."""

@@ -25,6 +25,7 @@ from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError, SeqrecError, SettingsError, TrainingError
 from seqrec.evaluation import evaluation
 from seqrec.evaluation.evaluation import Evaluation
+from seqrec.models import warm_start
 from seqrec.models.signature import documentation_of, signature_of
 from seqrec.scoring import CELLS, ROWS, Scores
 from seqrec.serving import artifact, recommender
@@ -146,10 +147,14 @@ class Model(ABC):
             the model itself.
 
         Raises:
-            SettingsError: an unknown option, or one out of range; columns of what is no frame.
+            SettingsError: an unknown option, or one out of range; columns of what is no frame; a ``start`` of
+                another model or with other settings, or for a model that is not trained by gradient.
             TrainingError: no training event, or training cannot go on.
         """
         on = self._options(on, changes)
+        if on.start is not None:
+            on = on.model_copy(update={"start": warm_start.Start.of(on.start, type(self))})
+            on.start.check(self)
         split = self._as_split(data, columns)
         # a repetition of an earlier fit on more events has no news
         if split.sequences.baskets is not None and not self.reads_baskets and on.stop_after is None:
@@ -181,7 +186,8 @@ class Model(ABC):
                     f"fit.{name}: unknown setting. It is a setting of training, which neural models take "
                     f"when they are made: train={{{name!r}: {value!r}}}."
                 )
-        return FitOptions.of({**(on.model_dump() if on else {}), **changes}, "fit")
+        given = {name: getattr(on, name) for name in FitOptions.model_fields} if on else {}
+        return FitOptions.of({**given, **changes}, "fit")
 
     @property
     def fit_report(self) -> FitReport:
@@ -200,10 +206,12 @@ class Model(ABC):
 
     def fingerprint(self, split: Split, on: FitOptions) -> str:
         """What must be the same for a fit to be resumed: model, settings, seed, precision (but not the
-        device) and data, ids included."""
+        device), the earlier weights that it began with, and data, ids included."""
         settings = self.configuration()
         settings["train"] = settings.get("train", {}) | {"seed": on.seed, "precision": on.precision}
         data = [split.hash, split.train_positions, split.sequences.ids_digest]
+        if on.start is not None:
+            data.append(warm_start.Start.of(on.start, type(self)).digest)
         return hashlib.sha256(
             json.dumps([self.reference(), settings, *data], sort_keys=True).encode()
         ).hexdigest()[:16]

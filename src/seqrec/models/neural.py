@@ -25,12 +25,13 @@ from seqrec.features.schema import USER_ID, FeatureSchema
 from seqrec.models import baselines
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events
+from seqrec.models.warm_start import Start
 from seqrec.nn.embedding import FeatureEmbedding
 from seqrec.nn.encoder import Encoder
 from seqrec.scoring import CELLS, ROWS, Scores
 from seqrec.serving import artifact
 from seqrec.settings.base import Settings
-from seqrec.splitting.split import Split
+from seqrec.splitting.split import Queries, Split
 from seqrec.training import device as devices
 from seqrec.training import losses, settings, trainer
 from seqrec.training.loss import Loss, loss_of
@@ -267,6 +268,9 @@ class NeuralModel(Model):
             split.sequences.items[liked_events(split)], minlength=len(split.sequences.item_catalogue)
         )
         self.trained_users = split.trained_users(self.loss.uses_disliked)
+        start: Start | None = on.start
+        if start is not None:
+            self.trained_users |= start.trained_users(split.sequences.user_catalogue)
         if self.features is not None:
             self.feature_values = Features.of(
                 self.features, split.sequences.user_catalogue, split.sequences.item_catalogue
@@ -275,11 +279,12 @@ class NeuralModel(Model):
         device = devices.choose_device(on.device)
         bfloat16 = devices.in_bfloat16(on.precision, device)
         torch.manual_seed(on.seed)
-        network = self.network = self.build(len(split.sequences.item_catalogue), split.sequences.users).to(
-            device
-        )
+        network = self.build(len(split.sequences.item_catalogue), split.sequences.users)
+        begun = {} if start is None else start.give(network, self, split)
+        network = self.network = network.to(device)
+        queries = split.validation if start is None else start.to_choose_on(split)
         as_trained = copy.copy(self)
-        as_trained.train = s = self._train_of(network).plan(split.train_positions)
+        as_trained.train = s = self._train_of(network).plan(split.train_positions, start is not None)
         if s.tables is not None and self.train.tables is None:
             log.info(
                 "%s: adagrad trains the embedding tables, only the rows of a batch in an update, since one "
@@ -299,11 +304,9 @@ class NeuralModel(Model):
 
         def validate(trained: Encoder) -> float:
             nonlocal warned
-            ranks = ranking.rank(self.scorer(trained), split, split.validation, lists=False).headline(
-                s.filter_seen
-            )
+            ranks = ranking.rank(self.scorer(trained), split, queries, lists=False).headline(s.filter_seen)
             if s.filter_seen and not warned:
-                warned = _warn_of_repeats(ranks, split)
+                warned = _warn_of_repeats(ranks, split, queries)
             return float(metric(ranks, k).mean())
 
         report = trainer.fit(
@@ -311,17 +314,30 @@ class NeuralModel(Model):
             split,
             s,
             objective,
-            validate if len(split.validation) else None,
+            validate if len(queries) else None,
             self.name,
             as_trained.fingerprint(split, on),
             on,
             self._earlier_fingerprint(split, on, network),
         )
         left = {name: getattr(s, name) for name in FOLLOWING if getattr(self.train, name) is None}
-        self.fit_report = replace(report, precision="bfloat16" if bfloat16 else "float32", plan=left or None)
-        if on.baselines and on.stop_after is None and report.best_epoch and len(split.validation):
-            reached = report.curve[report.best_epoch - 1][s.metric]
-            compared = baselines.compare(self.name, reached, split, s.metric, s.filter_seen)
+        if start is not None:
+            report = replace(report, start={"digest": start.digest, **begun, **(report.start or {})})
+        self.fit_report = report = replace(
+            report, precision="bfloat16" if bfloat16 else "float32", plan=left or None
+        )
+        if start is not None and report.best_epoch == 0 and on.stop_after is None:
+            log.warning(
+                "%s: no epoch was better on validation than %s itself, whose weights stay. What is new in "
+                "the log was not learned; a lower train.learning_rate may be better.",
+                self.name,
+                start.name,
+            )
+        chosen = report.best_epoch or (0 if start is not None else None)
+        if on.baselines and on.stop_after is None and chosen is not None and len(queries):
+            reached = (report.curve[chosen - 1] if chosen else report.start or {})[s.metric]
+            asked = replace(split, validation=queries)
+            compared = baselines.compare(self.name, reached, asked, s.metric, s.filter_seen)
             self.fit_report = replace(self.fit_report, validation=compared)
 
     def _earlier_fingerprint(self, split: Split, on: FitOptions, network: Encoder) -> str | None:
@@ -330,7 +346,7 @@ class NeuralModel(Model):
             return None
         other = copy.copy(self)
         other.train = self.train.model_copy(update={"epochs": on.earlier_epochs})
-        other.train = other._train_of(network).plan(split.train_positions)
+        other.train = other._train_of(network).plan(split.train_positions, on.start is not None)
         return other.fingerprint(split, on)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -401,12 +417,12 @@ class NeuralModel(Model):
         return self.scorer(self.network).score_blocks(query, rows)
 
 
-def _warn_of_repeats(ranks: np.ndarray, split: Split) -> bool:
+def _warn_of_repeats(ranks: np.ndarray, split: Split, queries: Queries) -> bool:
     """Warns (and says whether it did) if most validation targets, of which these are the ranks under the
     filter, are filtered themselves."""
     missed = ranks > len(split.sequences.item_catalogue)
     if split.cold_targets_miss:
-        missed &= split.item_counts[split.targets(split.validation)] > 0
+        missed &= split.item_counts[split.targets(queries)] > 0
     if missed.mean() > 0.5:
         log.warning(
             "train.filter_seen: %.0f%% of the validation targets are items that their users have taken "

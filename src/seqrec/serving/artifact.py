@@ -175,17 +175,7 @@ def read(folder: str | Path) -> Contents:
     Raises:
         DataError: no model there, or a file of it missing or changed.
     """
-    path = storage.join(folder, "model.json")
-    if not storage.exists(path):
-        raise DataError(
-            f"{folder}: expected the folder of a trained model (with a model.json). Train and save one first."
-        )
-    content = marker.read(path, ADVICE, (1, FORMAT))
-    if content["format"] == 1:
-        checksums = content.get("files")
-        names = {name: name for name in checksums} if isinstance(checksums, dict) else checksums
-        content |= {"sha256": checksums, "files": names}
-    about = marker.parse(content, _About, path, ADVICE)
+    path, about = storage.join(folder, "model.json"), about_of(folder)
     present = set(about.files)
     if present not in (set(PARTS), set(PARTS[:2])) or set(about.sha256) != present:
         raise DataError(
@@ -200,7 +190,33 @@ def read(folder: str | Path) -> Contents:
         raise DataError(f"{folder}: its files cannot be read ({shown(error, str)}). {ADVICE}.") from error
 
 
-def _contents(about: _About, parts: dict[str, bytes]) -> Contents:
+def about_of(folder: str | Path) -> About:
+    """What the model.json of a folder says.
+
+    Raises:
+        DataError: there is none, or not such a file.
+    """
+    path = storage.join(folder, "model.json")
+    if not storage.exists(path):
+        raise DataError(
+            f"{folder}: expected the folder of a trained model (with a model.json). Train and save one first."
+        )
+    content = marker.read(path, ADVICE, (1, FORMAT))
+    if content["format"] == 1:
+        checksums = content.get("files")
+        names = {name: name for name in checksums} if isinstance(checksums, dict) else checksums
+        content |= {"sha256": checksums, "files": names}
+    return marker.parse(content, About, path, ADVICE)
+
+
+def tested(folder: str | Path) -> str:
+    """Where the model of a folder is that was tested, not the one fitted on all events: in the folder itself,
+    or, of the output folder of a run, in ``model``."""
+    places = (str(folder), storage.join(folder, "model"))
+    return next((one for one in places if storage.exists(storage.join(one, "model.json"))), str(folder))
+
+
+def _contents(about: About, parts: dict[str, bytes]) -> Contents:
     catalogue = Catalogue.from_bytes(parts["items.parquet"])
     if len(catalogue) != about.items:
         raise DataError(f"expected a catalogue of {about.items:,} items. Got {len(catalogue):,}.")
@@ -236,8 +252,12 @@ def _contents(about: _About, parts: dict[str, bytes]) -> Contents:
     )
 
 
-class _About(snapshot.Parts):
-    """What a model.json says."""
+class About(snapshot.Parts):
+    """What a model.json says.
+
+    Attributes:
+        name, configuration, items, users, fit_report, provenance, seqrec: as of ``Contents``.
+    """
 
     name: str
     configuration: dict[str, Any]

@@ -25,12 +25,19 @@ class FitSettings(Settings):
     """Of torch, on a CPU. None: as many as torch has, or fewer where updates tried at the start are clearly
     faster so, since other work keeps cores busy (a training of less than a minute is not tried). A resumed
     training takes the number that it began with. Another number can change the last digits."""
+    start: str | None = None
+    """The folder of an earlier model, or of the run that has it, with whose weights training begins instead
+    of random ones: of the same kind and settings, and trained on a part of the log, say. Items and users that
+    it does not know get fresh vectors, the others keep theirs, by their ids. With a validation the start
+    itself is a candidate, so that the result is never worse on it than what it began with."""
 
 
 class FitOptions(FitSettings):
     """How a model is fitted. A model ignores what it has no use for: one that is not trained by gradient,
     nearly all."""
 
+    start: Any = None
+    """As in a run (the folder of an earlier model, or of its run), or the earlier model itself."""
     checkpoint: str | Path | None = None
     """A file (.safetensors) written after each epoch; where it exists already, training goes on from it."""
     earlier_epochs: int | None = None
@@ -41,7 +48,8 @@ class FitOptions(FitSettings):
     """Show how it gets on."""
     stop_after: int | None = None
     """Train exactly this many epochs of the schedule, however long they take, and validate nothing: training
-    again with validation events, once the number of epochs is chosen (``FitReport.best_epoch``)."""
+    again with validation events, once the number of epochs is chosen (``FitReport.best_epoch``). With a
+    ``start`` it may be 0."""
     schedule_epochs: float | None = None
     """Epochs in which the schedule of rates is run through; None: ``train.epochs``.
     ``FitReport.schedule_epochs`` has what it was: fewer where ``train.minutes`` cut a training short, so
@@ -59,6 +67,7 @@ class FitChanges(TypedDict, total=False):
     device: str
     precision: Literal["auto", "float32", "bfloat16"]
     threads: int | None
+    start: Any
     checkpoint: str | Path | None
     earlier_epochs: int | None
     progress: bool
@@ -74,7 +83,10 @@ class FitReport:
     Attributes:
         train_seconds: wall clock, earlier parts of a resumed training included.
         positions_per_second: mean over the epochs, without validation.
-        epochs, best_epoch: how many were trained, and which one's weights are kept.
+        epochs, best_epoch: how many were trained, and which one's weights are kept; 0 where a training with a
+            start found nothing better than that.
+        start: of a training with one, ``{"digest": .., "items": {"kept": .., "new": .., "gone": ..}}``,
+            ``users`` likewise, and what the start itself reached on validation, ``{"ndcg@10": ..}``.
         schedule_epochs: those in which the schedule of rates was (or would have been) run through.
         plan: settings of training that were left to follow the log, and what they came to: ``epochs``,
             ``batch_positions``, ``patience``, ``learning_rate``.
@@ -96,6 +108,7 @@ class FitReport:
     best_epoch: int | None = None
     schedule_epochs: float | None = None
     plan: Mapping[str, float] | None = None
+    start: Mapping[str, Any] | None = None
     validation: Mapping[str, Any] | None = None
     updates: int | None = None
     device: str | None = None

@@ -20,6 +20,7 @@ EPOCHS, MOST_EPOCHS, PATIENCE = 20, 100, 3
 UPDATES, UPDATES_AN_EPOCH = 1000, 700
 SMALLEST_BATCH, LARGEST_BATCH = 32, 1024
 LEARNING_RATE, RATE_OF_SMALL, SMALL = 2e-3, 1e-2, 2000
+WARM = 0.25
 """What training follows where it follows the log (``TrainSettings.plan``); chosen on validation, see
 ``benchmarks/LOG.md``."""
 
@@ -106,8 +107,11 @@ class TrainSettings(Settings):
             )
         return super().of(values, section)
 
-    def plan(self, positions: int) -> TrainPlan:
+    def plan(self, positions: int, warm: bool = False) -> TrainPlan:
         """The same for a log with that many training positions, which what is None follows.
+
+        Args:
+            warm: whether training begins with the weights of an earlier model: a quarter of the epochs.
 
         A network learns by updates: as many of each as a large log has in 20 epochs are a hundred times too
         few on a small one. So a small log gets small batches first, and then more epochs.
@@ -119,6 +123,7 @@ class TrainSettings(Settings):
         epochs = self.epochs
         if epochs is None:
             epochs = min(MOST_EPOCHS, max(EPOCHS, math.ceil(UPDATES / math.ceil(max(1, positions) / batch))))
+            epochs = math.ceil(epochs * WARM) if warm else epochs
         patience = self.patience
         if patience is None:
             patience = max(PATIENCE, math.ceil(PATIENCE * epochs / EPOCHS))

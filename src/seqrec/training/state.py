@@ -92,6 +92,8 @@ class TrainingState:
         seconds: wall clock spent, earlier parts of a resumed run included.
         curve: a dictionary an epoch: epoch, loss, the validation metric, positions_per_second, seconds.
         threads: that train; 0 as long as they are not chosen.
+        start_value: the validation metric before the first update, where training begins with earlier
+            weights.
     """
 
     def __init__(self, network: Encoder, s: TrainPlan, device: torch.device):
@@ -104,6 +106,7 @@ class TrainingState:
         self.seconds = 0.0
         self.curve: list[dict[str, float]] = []
         self.threads = 0
+        self.start_value: float | None = None
 
     def set_rates(self, share: float) -> None:
         """Every rate that follows the schedule gets this share of its peak."""
@@ -112,7 +115,17 @@ class TrainingState:
                 if "lr" in group:
                     group["lr"] = share * group["initial_lr"]
 
-    NUMBERS = ("epoch", "updates", "done", "seconds", "best_value", "best_epoch", "curve", "threads")
+    NUMBERS = (
+        "epoch",
+        "updates",
+        "done",
+        "seconds",
+        "best_value",
+        "best_epoch",
+        "curve",
+        "threads",
+        "start_value",
+    )
 
     def save(self, path: str | Path, fingerprint: str) -> None:
         """Writes a checkpoint; ``fingerprint`` says of which model, settings and data."""
@@ -178,7 +191,7 @@ class TrainingState:
         if about.get("fingerprint") not in (fingerprint, earlier or fingerprint):
             versions = f", or of another version: {writer} wrote it, and this is seqrec {__version__}"
             raise TrainingError(
-                f"{path}: a checkpoint of another run (other settings or data)"
+                f"{path}: a checkpoint of another run (other settings, data or start)"
                 f"{'' if about.get('seqrec') == __version__ else versions}. {advice}"
             )
         try:
@@ -193,9 +206,9 @@ class TrainingState:
 
     def _take(self, about: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Takes back the numbers and tensors that ``save`` wrote."""
-        about = {"threads": 0} | about  # older ones do not say
+        about = {"threads": 0, "start_value": None} | about  # older ones do not say
         for name in self.NUMBERS:
-            kind = list if name == "curve" else int | float | None if name == "best_value" else int | float
+            kind = int | float | None if name.endswith("_value") else list if name == "curve" else int | float
             if not isinstance(about[name], kind) or isinstance(about[name], bool):
                 raise TypeError(name)
             setattr(self, name, about[name])

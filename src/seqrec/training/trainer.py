@@ -78,15 +78,16 @@ def fit(
     Returns:
         the report of the training.
     Raises:
-        SettingsError: ``stop_after`` is not from 1 to ``train.epochs``, or ``schedule_epochs`` is not above
-            0.
+        SettingsError: ``stop_after`` is not from 1 (with a start 0) to ``train.epochs``, or
+            ``schedule_epochs`` is not above 0.
         TrainingError: the loss is not finite (the last checkpoint, if any, is good), or the checkpoint
             belongs to another run.
     """
     checkpoint, stop_after = on.checkpoint, on.stop_after
-    if stop_after is not None and not 1 <= stop_after <= s.epochs:
+    fewest = 1 if on.start is None else 0
+    if stop_after is not None and not fewest <= stop_after <= s.epochs:
         raise SettingsError(
-            f"stop_after: expected from 1 to train.epochs ({s.epochs}). Got {stop_after}. Raise "
+            f"stop_after: expected from {fewest} to train.epochs ({s.epochs}). Got {stop_after}. Raise "
             "train.epochs for more."
         )
     schedule_epochs = float(s.epochs) if on.schedule_epochs is None else on.schedule_epochs
@@ -122,9 +123,13 @@ def fit(
 
     def finished() -> bool:
         waited = run.epoch - run.best_epoch >= s.patience * s.validate_every
-        return (
-            run.epoch >= epochs or out_of_time() or (validate is not None and run.best_epoch > 0 and waited)
-        )
+        return run.epoch >= epochs or out_of_time() or (validate is not None and bool(run.best) and waited)
+
+    def keep_best(value: float) -> None:
+        # nothing but zeros chooses no epoch
+        if value > run.best_value or value == run.best_value == 0:
+            run.best_value, run.best_epoch = value, run.epoch
+            run.best = {name: t.detach().clone() for name, t in run.averaged.state_dict().items()}
 
     if earlier is not None and 0 < run.epoch < epochs:
         more = ""
@@ -151,6 +156,12 @@ def fit(
             )
     with threads.use(run.threads), TrainingProgress(name, epochs * of_an_epoch, on.progress) as shown:
         shown.resume(run.done)
+        if on.start is not None and validate is not None and run.start_value is None:
+            asked = time.perf_counter()
+            run.start_value = validate(run.averaged)
+            validation_seconds = 1.1 * (time.perf_counter() - asked)
+            keep_best(run.start_value)
+            shown.line(f"{name} at the start: validation {s.metric} {run.start_value:.4f}")
         while not finished():
             epoch = run.epoch + 1
             torch.manual_seed(dropout_seed(on.seed, epoch))
@@ -197,10 +208,7 @@ def fit(
                 value = validate(run.averaged)
                 validation_seconds = max(validation_seconds, 1.1 * (time.perf_counter() - asked))
                 point_of_curve[s.metric] = value
-                # nothing but zeros chooses no epoch
-                if value > run.best_value or value == run.best_value == 0:
-                    run.best_value, run.best_epoch = value, epoch
-                    run.best = {name: t.detach().clone() for name, t in run.averaged.state_dict().items()}
+                keep_best(value)
             run.seconds = time.perf_counter() - begin
             point_of_curve["seconds"] = run.seconds
             run.curve.append(point_of_curve)
@@ -220,10 +228,15 @@ def fit(
     network.eval()
     return FitReport(
         train_seconds=run.seconds,
-        positions_per_second=float(np.mean([p["positions_per_second"] for p in run.curve])),
+        positions_per_second=(
+            float(np.mean([p["positions_per_second"] for p in run.curve])) if run.curve else None
+        ),
         epochs=run.epoch,
         best_epoch=run.best_epoch if validate is not None else run.epoch,
-        schedule_epochs=schedule_epochs if minutes is None else run.epoch / min(1.0, point_of_schedule()),
+        schedule_epochs=(
+            schedule_epochs if minutes is None or not run.epoch else run.epoch / min(1.0, point_of_schedule())
+        ),
+        start=None if run.start_value is None else {s.metric: run.start_value},
         updates=run.updates,
         device=str(device),
         threads=run.threads,
