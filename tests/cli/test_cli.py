@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -275,6 +276,31 @@ def test_users_with_what_they_did_since(ring_csv, tmp_path):
     assert "i6" in out
     message = refused("recommend", model, "-u", "u1", "-u", "u2", "-s", "i1")
     assert "expected one for each --user" in message
+
+
+def test_a_file_of_histories(films, tmp_path):
+    source, target = tmp_path / "h.csv", tmp_path / "o.csv"
+    pl.DataFrame({"who": ["a", "a", "b"], "item": [1, 2, 77]}).write_csv(source)
+    options = ("--column", "user_id=who", "--where", "genres = Crime", "--seen")
+    invoke("-q", "recommend", films, "--input", source, "--output", target, "-k", 2, *options)
+    found = pl.read_csv(target)
+    assert found["user_id"].to_list() == ["a", "a", "b", "b"]
+    assert set(found["item_id"]) == {1, 2}
+    assert found["source"].to_list() == ["model"] * 2 + ["popularity"] * 2
+    files = ("--input", source, "--output", target)
+    for arguments, said in (
+        (("--input", source), "--output: expected the file to write"),
+        (("--output", target), "--output: cannot be given without --input"),
+        (("--since",), "--since: cannot be given without --input"),
+        ((*files, "-s", "1"), "--sequence: cannot be given beside --input"),
+        ((*files, "--write", "x.csv"), "--write: cannot be given beside --input"),
+        (("--input", "histories", "--output", target), "expected a file whose name ends in"),
+        (("--input", source, "--output", "recs.txt"), "expected a file that ends in"),
+        ((*files, "--rows", "lists"), "CSV has no lists"),
+        ((*files, "--on-unknown", "raise", *options), "row 3: the model does not know the item '77'"),
+        (files, "Map one|expected a column of the users"),
+    ):
+        assert re.search(said, refused("recommend", films, *arguments)), arguments
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from seqrec.cli.options import (
     check_write,
     data_section,
     is_quiet,
+    mapping,
 )
 from seqrec.errors import SettingsError
 
@@ -38,6 +39,39 @@ def recommend(
     user: Annotated[
         list[str] | None, typer.Option("--user", "-u", help="A user of the training data. Repeatable.")
     ] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            "-i",
+            help="A file of histories (.parquet, .jsonl, .csv; - is JSON Lines on standard input): a column "
+            "of lists of items, or user_id and item_id a row an event, or user_id alone. With a model the "
+            "options of reading a log (--column ...) are about this file.",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="With --input: the file to write (.parquet, .jsonl, .csv; - is JSON Lines on standard "
+            "output).",
+        ),
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            help="With --output: a row a history, with lists of items (lists; not in CSV), or a row an item "
+            "(items). By default lists, but in CSV.",
+        ),
+    ] = None,
+    since: Annotated[
+        bool,
+        typer.Option(
+            "--since",
+            help="With --input: its users are known, and its histories what they did since training.",
+        ),
+    ] = False,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     model: Annotated[
         str | None, typer.Option(help="With a log: the model to train. By default sasrec.")
@@ -58,8 +92,12 @@ def recommend(
         ),
     ] = None,
     on_unknown: Annotated[
-        str, typer.Option(help="What to do about ids that the model does not know: raise, warn or ignore.")
-    ] = "raise",
+        str | None,
+        typer.Option(
+            help="What to do about ids that the model does not know: raise, warn or ignore. By default "
+            "raise; with --input warn, at the end, with their number."
+        ),
+    ] = None,
     format: Format = "auto",
     column: Columns = None,
     delimiter: Delimiter = None,
@@ -82,26 +120,78 @@ def recommend(
         ),
     ] = None,
 ) -> None:
-    """Recommend the next items for given histories, for users, or (with a log) for all its users."""
+    """Recommend the next items for given histories, for users, for a file of either, or (with a log) for all
+    its users."""
     from seqrec import models
     from seqrec.experiment import recommend
+    from seqrec.serving.histories import Reading
 
-    if sequence and user and len(sequence) != len(user):
-        raise SettingsError(
-            f"--sequence: expected one for each --user, of what the user did since. Got {len(sequence)} for "
-            f"{len(user)} users."
-        )
+    _check(sequence, user, input, output, write, {"--rows": rows, "--since": since})
     is_model = models.folder_of(source) is not None
-    rows = {"time_format": time_format, "where": None if is_model else where, "missing_ids": missing_ids}
-    check_write(write, (".parquet",))
-    section = data_section(source, format, column, data_dir, delimiter=delimiter, encoding=encoding, **rows)
+    options = {"delimiter": delimiter, "encoding": encoding, "time_format": time_format}
+    of_file = is_model and input is not None  # else they are of the log
+    of_log: dict[str, Any] = {} if of_file else options
+    section = data_section(
+        source,
+        format,
+        None if of_file else column,
+        data_dir,
+        where=None if is_model else where,
+        missing_ids=missing_ids,
+        **of_log,
+    )
     trained = recommend.open_or_train(source, model, section, save, progress=not is_quiet())
     filters = recommend.filters_seen(source) if seen is None else not seen
     if seen is None and not filters:
         log.info("Items of the history are recommended too, as the run was tested. --unseen leaves them out.")
     choice = recommend.Choice(k, filters, allow, deny, where if is_model else None)
-    frame = recommend.recommend(trained, sequence or None, user or None, choice, on_unknown)
+    if input is not None:
+        reading = Reading(columns=mapping(column), **options) if of_file else Reading()
+        recommend.recommend_file(
+            trained, input, str(output), choice, on_unknown or "warn", since, rows, reading, not is_quiet()
+        )
+        return
+    frame = recommend.recommend(trained, sequence or None, user or None, choice, on_unknown or "raise")
     if write:
         recommend.write_frame(frame, write)
     else:
         recommend.table_of(frame).print()
+
+
+def _check(
+    sequence: list[str] | None,
+    user: list[str] | None,
+    input: str | None,
+    output: str | None,
+    write: str | None,
+    of_files: dict[str, Any],
+) -> None:
+    """Refuses options that do not go together, before any work is done."""
+    if input is None:
+        for option, value in {"--output": output, **of_files}.items():
+            if value:
+                raise SettingsError(
+                    f"{option}: cannot be given without --input. Got {value!r}. Leave it out."
+                )
+        check_write(write, (".parquet",))
+    else:
+        from seqrec.serving import batch, histories
+
+        for option, given in (("--sequence", sequence), ("--user", user), ("--write", write)):
+            if given:
+                raise SettingsError(
+                    f"{option}: cannot be given beside --input, a file of histories, whose answers --output "
+                    f"names. Got {given!r}. Leave it out."
+                )
+        if output is None:
+            raise SettingsError(
+                "--output: expected the file to write the recommendations to, such as recs.parquet, or - for "
+                "standard output. Got none."
+            )
+        batch.check(output, of_files["--rows"])
+        histories.kind_of(input)
+    if sequence and user and len(sequence) != len(user):
+        raise SettingsError(
+            f"--sequence: expected one for each --user, of what the user did since. Got {len(sequence)} for "
+            f"{len(user)} users."
+        )

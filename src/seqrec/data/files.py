@@ -328,6 +328,12 @@ def parts(path: str | Path) -> list[str]:
     return [storage.join(path, name) for name in found] or [str(path)]
 
 
+def schema_of(path: str | Path) -> pa.Schema:
+    """The names and types of a Parquet file's columns."""
+    with _parquet(path) as file:
+        return file.schema_arrow
+
+
 def rows_of_parquet(path: str | Path) -> int:
     """How many rows a Parquet file says that it has."""
     with _parquet(path) as file:
@@ -748,27 +754,44 @@ def _parquet_batches(path: str | Path, select: Sequence[str] | None, size: int) 
 def _json_batches(
     path: str | Path, encoding: str, select: Sequence[str] | None, block: int
 ) -> Iterator[pl.DataFrame]:
-    row = 0
     with _open_text(path, encoding) as text:
-        for data, _ in _whole_lines(text, b"", block, path):
-            kept = [line for line in data.split(b"\n") if line.strip()]
-            if not kept:
-                continue
-            fault = None
-            try:
-                data.decode()
-                frame = pl.read_ndjson(b"\n".join(kept), infer_schema_length=None)
-            except (pl.exceptions.PolarsError, UnicodeDecodeError, RecursionError) as error:
-                fault = error
-            lost = fault is None and len(frame) != len(kept)
-            if fault or lost or (b"\\u" in data and LONE_SURROGATE.search(data)):
-                explained = _explain_json(
-                    path, kept, row, "rows are lost" if lost else str(fault or ""), text.encoding
-                )
-                if explained:
-                    raise DataError(explained) from fault
-            row += len(frame)
+        for frame in _of_json(text, path, block):
             yield frame if select is None else frame.select(name for name in select if name in frame.columns)
+
+
+def json_lines(stream: IO[bytes], name: str, block: int = BLOCK) -> Iterator[pl.DataFrame]:
+    """The rows of JSON Lines in a stream, some at a time, as ``batches`` gives those of a file.
+
+    Args:
+        name: what the stream is called in messages.
+
+    Raises:
+        DataError: as ``batches``.
+    """
+    return _of_json(_Text(stream, name, "utf-8"), name, block)
+
+
+def _of_json(text: _Text, path: str | Path, block: int) -> Iterator[pl.DataFrame]:
+    row = 0
+    for data, _ in _whole_lines(text, b"", block, path):
+        kept = [line for line in data.split(b"\n") if line.strip()]
+        if not kept:
+            continue
+        fault = None
+        try:
+            data.decode()
+            frame = pl.read_ndjson(b"\n".join(kept), infer_schema_length=None)
+        except (pl.exceptions.PolarsError, UnicodeDecodeError, RecursionError) as error:
+            fault = error
+        lost = fault is None and len(frame) != len(kept)
+        if fault or lost or (b"\\u" in data and LONE_SURROGATE.search(data)):
+            explained = _explain_json(
+                path, kept, row, "rows are lost" if lost else str(fault or ""), text.encoding
+            )
+            if explained:
+                raise DataError(explained) from fault
+        row += len(frame)
+        yield frame
     if not row:
         raise DataError(f"{path}: the file is empty. Expected a log with at least one event.")
 

@@ -18,7 +18,8 @@ from seqrec.experiment import protocol as protocols
 from seqrec.experiment.data import OF_FILES, read_sequences, refuse_settings
 from seqrec.experiment.recipe import Recipe
 from seqrec.experiment.settings import DataSettings, read_run
-from seqrec.serving import asking
+from seqrec.serving import asking, batch
+from seqrec.serving.histories import Reading
 from seqrec.tables import Table
 
 if TYPE_CHECKING:  # it imports torch
@@ -158,6 +159,23 @@ def recommend(
         return frame
     titles = pl.DataFrame({"item_id": model.item_catalogue.ids, "title": attributes[asking.TITLE]})
     return frame.join(titles, on="item_id", how="left", maintain_order="left")
+
+
+def recommend_file(
+    model: Model,
+    source: str,
+    target: str,
+    choice: Choice,
+    on_unknown: str,
+    since: bool,
+    rows: str | None,
+    reading: Reading,
+    progress: bool,
+) -> None:
+    """Recommendations for a file of histories, as a file (``seqrec.serving.batch``)."""
+    assert model.item_catalogue is not None
+    arguments = choice.arguments(model.item_catalogue) | {"on_unknown": on_unknown, "progress": progress}
+    batch.recommend(model, source, target, since=since, rows=rows, reading=reading, **arguments)
 
 
 def _parts(text: str) -> list[str]:

@@ -54,12 +54,7 @@ def recommend(
             not as many of both.
         SeqrecError: the model is not trained.
     """
-    if model.item_catalogue is None:
-        raise SeqrecError(f"{model.name} is not trained. Call fit, or load a saved model.")
-    if isinstance(k, bool) or not isinstance(k, numbers.Integral) or k < 1:
-        raise SettingsError(f"k: expected a whole number, at least 1. Got {k!r}.")
-    if on_unknown not in ("raise", "warn", "ignore"):
-        raise SettingsError(f"on_unknown: expected 'raise', 'warn' or 'ignore'. Got {on_unknown!r}.")
+    catalogue, keys = checked(model, k, on_unknown), None
     if sequences is None and users is None:
         raise SettingsError("expected sequences=[[...], ...], users=[...] or both. Got neither.")
     if users is not None and isinstance(sequences, Mapping):
@@ -67,7 +62,6 @@ def recommend(
             "sequences: expected a list of lists beside users, one each, of what they did since. "
             f"Got {shown(sequences)}."
         )
-    catalogue, keys = model.item_catalogue, None
     if isinstance(sequences, Mapping):
         keys = _column(list(sequences), "sequences")
         query = _query(catalogue, list(sequences.values()), on_unknown)
@@ -77,13 +71,9 @@ def recommend(
     if users is not None:
         ids = _ids(users, "users", "a list of user ids, [...]")
         kept = _query_of_users(model, ids, on_unknown)
-        query = kept if sequences is None else _continued(kept, query)
+        query = kept if sequences is None else continued(kept, query)
         keys = _column(ids, "users")
-    allowed, denied = (
-        None if items is None else _indices(catalogue, items, name, "a list of item ids, [...]", on_unknown)
-        for name, items in (("allow", allow), ("deny", deny))
-    )
-    top = model.best(query, int(k), Filter(filter_seen, allowed, denied))
+    top = model.best(query, int(k), filter_of(catalogue, filter_seen, allow, deny, on_unknown))
     row, column = np.nonzero(top.items >= 0)
     asked = {"query": row} if keys is None else {"user_id": keys.gather(row)}
     return pl.DataFrame(
@@ -95,6 +85,36 @@ def recommend(
             "source": np.where(model.knows(query), "model", "popularity")[row],
         }
     )
+
+
+def checked(model: Known, k: Any, on_unknown: str) -> Catalogue:
+    """The items of a model that can be asked for k of them.
+
+    Raises:
+        SettingsError: k is no whole number from 1 on, or on_unknown none of "raise", "warn" and "ignore".
+        SeqrecError: the model is not trained.
+    """
+    if model.item_catalogue is None:
+        raise SeqrecError(f"{model.name} is not trained. Call fit, or load a saved model.")
+    if isinstance(k, bool) or not isinstance(k, numbers.Integral) or k < 1:
+        raise SettingsError(f"k: expected a whole number, at least 1. Got {k!r}.")
+    if on_unknown not in ("raise", "warn", "ignore"):
+        raise SettingsError(f"on_unknown: expected 'raise', 'warn' or 'ignore'. Got {on_unknown!r}.")
+    return model.item_catalogue
+
+
+def filter_of(catalogue: Catalogue, seen: bool, allow: Any, deny: Any, on_unknown: str) -> Filter:
+    """The filter of raw item ids; arguments as of ``recommend``.
+
+    Raises:
+        UnknownIdError: an unknown id, with on_unknown="raise".
+        SettingsError: no list of ids.
+    """
+    allowed, denied = (
+        None if items is None else _indices(catalogue, items, name, "a list of item ids, [...]", on_unknown)
+        for name, items in (("allow", allow), ("deny", deny))
+    )
+    return Filter(seen, allowed, denied)
 
 
 def _as_list(values: Any, name: str, expected: str) -> list[Any]:
@@ -150,29 +170,55 @@ def _indices(catalogue: Catalogue, items: Any, name: str, expected: str, on_unkn
 
 
 def _query_of_users(model: Known, users: list[Any], on_unknown: str) -> Query:
+    index = known_users(model).encode(users)
+    if len(index) and index.min() < 0:
+        missing = [user for user, i in zip(users, index) if i < 0]
+        _report(f"users: {len(missing)} user(s) that the model does not know: {missing[:3]!r}.", on_unknown)
+    return kept_histories(model, index)
+
+
+def known_users(model: Known) -> Catalogue:
+    """The users whose histories the model has kept.
+
+    Raises:
+        SeqrecError: it has kept none.
+    """
     if model.sequences is None or model.known_stops is None:
         raise SeqrecError(
             "users: this model was saved without its users' histories. Give sequences=[[...], ...], or "
             "save it with histories=True."
         )
-    s, index = model.sequences, model.sequences.user_catalogue.encode(users).astype(np.int64)
-    if len(index) and index.min() < 0:
-        missing = [user for user, i in zip(users, index) if i < 0]
-        _report(f"users: {len(missing)} user(s) that the model does not know: {missing[:3]!r}.", on_unknown)
-    known = index >= 0
-    starts, stops = (np.where(known, ends[index], 0) for ends in (s.offsets, model.known_stops))
-    return Query(Events(s.items, s.times, s.baskets), starts, stops, index.astype(np.int32))
+    return model.sequences.user_catalogue
 
 
-def _continued(kept: Query, newer: Query) -> Query:
-    """The users' histories, each followed by what its user did since."""
+def kept_histories(model: Known, users: np.ndarray) -> Query:
+    """The histories that a model has kept of users, (n,) int32 indices; empty for -1, an unknown one."""
+    s, stops = model.sequences, model.known_stops
+    assert s is not None
+    assert stops is not None
+    begin, end = (np.where(users >= 0, ends[users], 0) for ends in (s.offsets, stops))
+    return Query(Events(s.items, s.times, s.baskets), begin, end, users)
+
+
+def continued(kept: Query, newer: Query) -> Query:
+    """The users' histories, each followed by what its user did since.
+
+    Raises:
+        SettingsError: there are not as many of both.
+    """
     if len(newer) != len(kept):
         raise SettingsError(
             f"sequences: expected one for each of the {len(kept)} users, of what they did since "
             f"([] for nothing). Got {len(newer)}."
         )
-    both = [np.concatenate([kept.at(i), newer.at(i)]) for i in range(len(kept))]
-    return Query.from_lists(both, kept.users)
+    stops = np.cumsum(kept.lengths + newer.lengths)
+    starts = stops - kept.lengths - newer.lengths
+    items = np.zeros(int(stops[-1]) + 1 if len(stops) else 1, dtype=np.int32)
+    for part, begin in ((kept, starts), (newer, starts + kept.lengths)):
+        row = np.repeat(np.arange(len(part)), part.lengths)
+        at = np.arange(len(row)) - np.repeat(np.cumsum(part.lengths) - part.lengths, part.lengths)
+        items[begin[row] + at] = part.events.items[part.starts[row] + at]
+    return Query(Events(items), starts, stops, kept.users)
 
 
 def _report(message: str, on_unknown: str) -> None:
