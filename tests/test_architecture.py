@@ -38,6 +38,7 @@ LAYERS = (
     "migrate",
     "benchmark",
     "report",
+    "service",
     "cli",
     "__main__",
 )

@@ -26,6 +26,7 @@ from seqrec.cli import (
     prepare,
     recommend,
     report,
+    serve,
     settings,
     train,
 )
@@ -127,6 +128,7 @@ for command in (
     compare.compare,
     report.report,
     recommend.recommend,
+    serve.serve,
     settings.settings,
 ):
     app.command(cls=Command)(command)

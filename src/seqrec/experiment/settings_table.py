@@ -22,6 +22,7 @@ from seqrec.experiment.protocol import Protocol, Selection
 from seqrec.experiment.settings import DataSettings, EvaluateSettings, OutputSettings, RunSettings
 from seqrec.features.schema import FeatureSchema
 from seqrec.samples.tables import SampleSettings
+from seqrec.serving.settings import ServiceSettings
 from seqrec.splitting import SPLITS
 from seqrec.splitting.arguments import arguments_of
 from seqrec.tables import Table
@@ -40,6 +41,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "evaluate": EvaluateSettings,
     "output": OutputSettings,
     "samples": SampleSettings,
+    "serve": ServiceSettings,
     "protocol": Protocol,
     "protocol.data": protocols.DataSettings,
     "protocol.select": Selection,

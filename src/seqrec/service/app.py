@@ -1,0 +1,501 @@
+"""The paths of the service. Each reads its message, asks the models, and writes its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, Response
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from seqrec import __version__
+from seqrec.errors import SeqrecError, SettingsError, StorageError, UnknownIdError, shown
+from seqrec.service.door import Door, problem
+from seqrec.service.events import EventLog
+from seqrec.service.messages import (
+    EventsAnswer,
+    EventsRequest,
+    Health,
+    Item,
+    ItemsAnswer,
+    ModelAnswer,
+    ModelsAnswer,
+    Problem,
+    RecommendAnswer,
+    RecommendRequest,
+    SimilarAnswer,
+    SimilarRequest,
+)
+from seqrec.service.nearest import nearest
+from seqrec.service.registry import Registry, Served
+from seqrec.service.telemetry import Telemetry
+from seqrec.topk import Filter
+
+PAGE = Path(__file__).with_name("page.html")
+
+
+class Refused(Exception):
+    """A request that is answered with a problem.
+
+    Args:
+        status: of HTTP.
+        error, where: as of ``Problem``.
+    """
+
+    def __init__(self, status: int, error: str, where: str | None = None):
+        super().__init__(error)
+        self.status, self.error, self.where = status, error, where
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "The body is not JSON."},
+    401: {"model": Problem, "description": "The token is missing or wrong."},
+    404: {"model": Problem, "description": "No such path or model."},
+    405: {"model": Problem, "description": "Another method."},
+    413: {"model": Problem, "description": "The body is too large."},
+    422: {"model": Problem, "description": "What is wrong in the body, and where."},
+    429: {"model": Problem, "description": "Too many requests at once; try again soon."},
+    503: {"model": Problem, "description": "It cannot be done now; send it again later."},
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One history of a request, as a model reads it.
+
+    Attributes:
+        served: the model that answers.
+        items: (length,) its indices of the items.
+        user: its index of the user, -1 for unknown.
+        unknown: items that it does not know.
+    """
+
+    served: Served
+    items: np.ndarray
+    user: int
+    unknown: list[Any]
+
+
+class Service:
+    """Models, events and what is measured of them.
+
+    Args:
+        registry: the models.
+        events: what users did since; None: nobody tells.
+        telemetry: which counts.
+    """
+
+    def __init__(self, registry: Registry, events: EventLog | None, telemetry: Telemetry):
+        self.registry, self.events, self.telemetry = registry, events, telemetry
+        self.settings, self.stopping = registry.settings, False
+
+    async def recommend(self, body: RecommendRequest) -> dict[str, Any]:
+        """The answer to ``/v1/recommend``, as JSON values.
+
+        Raises:
+            Refused: what is asked for is too much, or not known.
+        """
+        asked = self._asked(body)
+        groups: dict[int, list[int]] = {}
+        for row, one in enumerate(asked):
+            groups.setdefault(id(one.served), []).append(row)
+        waiting = []
+        # all are handed in before anything is waited for: see Registry._replace
+        for rows in groups.values():
+            served = asked[rows[0]].served
+            users = np.array([asked[row].user for row in rows], dtype=np.int32)
+            lists = [asked[row].items for row in rows]
+            filters = self._filter(served, body)
+            waiting.append((rows, served.batches.submit(lists, users, body.k, filters)))
+        results: list[Any] = [None] * len(asked)
+        for rows, future in waiting:
+            top, known = await future
+            for at, row in enumerate(rows):
+                results[row] = self._result(row, body, asked[row], top.items[at], top.scores[at], known[at])
+        return {"results": results}
+
+    def _result(
+        self,
+        row: int,
+        body: RecommendRequest,
+        asked: Asked,
+        items: np.ndarray,
+        scores: np.ndarray,
+        known: bool,
+    ) -> dict[str, Any]:
+        served, found = asked.served, items[items >= 0].tolist()
+        source = "model" if known else "popularity"
+        self.telemetry.sources.labels(served.source.name, source).inc()
+        because = None
+        if body.explain:
+            because = self._because(served, found, asked.items)
+        return {
+            "query": row,
+            "user": None if body.users is None else body.users[row],
+            "model": served.source.name,
+            "source": source,
+            "items": [served.ids[i] for i in found],
+            "scores": scores[: len(found)].tolist(),
+            "titles": None if served.titles is None else [served.titles[i] for i in found],
+            "unknown": asked.unknown,
+            "because": because,
+        }
+
+    @staticmethod
+    def _because(served: Served, found: list[int], history: np.ndarray) -> list[list[Any]] | None:
+        if served.vectors is None:
+            return None
+        near = nearest(served.vectors, np.array(found, dtype=np.int64), history)
+        return [[served.ids[i] for i in of] for of in near]
+
+    def _asked(self, body: RecommendRequest) -> list[Asked]:
+        s, sequences, users = self.settings, body.sequences, body.users
+        if sequences is None and users is None:
+            raise Refused(422, "expected sequences or users, or both. Got neither.")
+        if sequences is not None and users is not None and len(sequences) != len(users):
+            raise Refused(
+                422,
+                f"expected as many sequences as users. Got {len(sequences)} and {len(users)}.",
+                "sequences",
+            )
+        queries = len(users or ()) if sequences is None else len(sequences)
+        self._at_most("sequences" if users is None else "users", queries, s.max_queries, "histories")
+        self._at_most("k", body.k, s.max_k, "items")
+        for name, ids in (("allow", body.allow or ()), ("deny", body.deny)):
+            self._at_most(name, len(ids), s.max_length, "items")
+        asked = []
+        for row in range(queries):
+            given = [] if sequences is None else sequences[row]
+            self._at_most(f"sequences.{row}", len(given), s.max_length, "items")
+            if body.model is not None:
+                served = self._named(body.model)
+            elif users is not None:
+                served = self.registry.of(users[row])
+            else:
+                served = self.registry.of(given[0] if given else "")
+            asked.append(self._ask(row, served, given, None if users is None else users[row], body))
+        return asked
+
+    def _ask(self, row: int, served: Served, given: list[Any], user: Any, body: RecommendRequest) -> Asked:
+        index, known, until = -1, np.empty(0, np.int32), -np.inf
+        if user is not None:
+            index, known, until = served.history(user)
+            if self.events is not None:
+                given = [*self.events.live.after(user, until), *given]
+            if index < 0 and not given and body.on_unknown == "raise":
+                raise Refused(422, f"users: nothing is known of {shown(user)}.", f"users.{row}")
+        newer = self._indices(served, given, f"sequences.{row}", body.on_unknown)
+        unknown = [] if newer.min(initial=0) >= 0 else [x for x, i in zip(given, newer) if i < 0]
+        newer = newer[newer >= 0]
+        return Asked(served, np.concatenate([known, newer]) if len(known) else newer, index, unknown)
+
+    def _indices(self, served: Served, ids: list[Any], where: str, on_unknown: str) -> np.ndarray:
+        get = served.catalogue.index.get
+        indices = np.fromiter((get(raw, -1) for raw in ids), np.int32, len(ids))
+        if on_unknown == "raise" and indices.min(initial=0) < 0:
+            at = int(np.argmax(indices < 0))
+            example = served.ids[0] if served.ids else None
+            hint = "" if type(example) is type(ids[at]) else f" Ids here are as {shown(example)}."
+            raise Refused(422, f"no item {shown(ids[at])}.{hint} on_unknown=ignore leaves it out.", where)
+        return indices
+
+    def _filter(self, served: Served, body: RecommendRequest) -> Filter:
+        seen = served.source.filter_seen if body.filter_seen is None else body.filter_seen
+        allow, deny = (
+            None if not given and empty is None else self._indices(served, given or [], name, body.on_unknown)
+            for name, given, empty in (
+                ("allow", body.allow, body.allow),
+                ("deny", body.deny, body.deny or None),
+            )
+        )
+        return Filter(
+            seen, None if allow is None else allow[allow >= 0], None if deny is None else deny[deny >= 0]
+        )
+
+    async def similar(self, body: SimilarRequest) -> dict[str, Any]:
+        """The answer to ``/v1/similar-items``, as JSON values.
+
+        Raises:
+            Refused: what is asked for is too much, or the model does not know what is alike.
+        """
+        self._at_most("items", len(body.items), self.settings.max_queries, "items")
+        self._at_most("k", body.k, self.settings.max_k, "items")
+        served = next(iter(self.registry.served.values())) if body.model is None else self._named(body.model)
+        known = [item for item in dict.fromkeys(body.items) if item in served.catalogue.index]
+        found: dict[Any, tuple[list[Any], list[float]]] = {}
+        if known:
+            try:
+                similar = served.model.similar_items  # type: ignore[attr-defined]
+                frame = await asyncio.to_thread(similar, known, body.k)
+            except SeqrecError as error:
+                raise Refused(422, str(error), "model") from error
+            for row in frame.iter_rows(named=True):
+                ids, scores = found.setdefault(row["item_id"], ([], []))
+                ids.append(row["similar_id"])
+                scores.append(row["score"])
+        results = []
+        for item in body.items:
+            ids, scores = found.get(item, ([], []))
+            at = served.catalogue.index
+            titles = None if served.titles is None else [served.titles[at[i]] for i in ids]
+            results.append(
+                {
+                    "item": item,
+                    "known": item in served.catalogue.index,
+                    "items": ids,
+                    "scores": scores,
+                    "titles": titles,
+                }
+            )
+        return {"model": served.source.name, "results": results}
+
+    async def append(self, body: EventsRequest) -> int:
+        """Writes events; how many.
+
+        Raises:
+            Refused: nobody keeps them, they are too many, or an id is of another type than the models'.
+        """
+        if self.events is None:
+            raise Refused(503, "events: this service keeps none. Start it with --events FOLDER.")
+        self._at_most("events", len(body.events), self.settings.max_length, "events")
+        first = next(iter(self.registry.served.values()))
+        kinds = {"item_id": first.catalogue.ids.dtype.is_integer()}
+        if first.model.sequences is not None:
+            kinds["user_id"] = first.model.sequences.user_catalogue.ids.dtype.is_integer()
+        for number, event in enumerate(body.events):
+            for name, whole in kinds.items():
+                value = getattr(event, name)
+                if isinstance(value, int) != whole:
+                    expected = "a whole number" if whole else "a text"
+                    raise Refused(
+                        422,
+                        f"expected {expected}, as the ids of the models are. Got {shown(value)}.",
+                        f"events.{number}.{name}",
+                    )
+        now = time.time()
+        await self.events.append(
+            [(e.user_id, e.item_id, now if e.timestamp is None else e.timestamp) for e in body.events]
+        )
+        self.telemetry.events.inc(len(body.events))
+        return len(body.events)
+
+    def models(self) -> ModelsAnswer:
+        """The answer to ``/v1/models``."""
+        return ModelsAnswer(
+            models=[
+                ModelAnswer(
+                    name=one.source.name,
+                    kind=one.model.name,
+                    runs_on=one.runs_on,
+                    share=one.source.share,
+                    items=len(one.ids),
+                    users=one.users,
+                    filter_seen=one.source.filter_seen,
+                    similar_items=one.vectors is not None,
+                    state=one.state,
+                    loaded_at=one.loaded_at,
+                    trained_on={
+                        k: v for k, v in getattr(one.model, "provenance", {}).items() if k != "split_hash"
+                    },
+                )
+                for one in self.registry.served.values()
+            ],
+            events=self.events is not None,
+        )
+
+    def _named(self, name: str) -> Served:
+        try:
+            return self.registry.named(name)
+        except SettingsError as error:
+            raise Refused(404, str(error), "model") from error
+
+    @staticmethod
+    def _at_most(where: str, given: int, most: int, what: str) -> None:
+        if given > most:
+            raise Refused(422, f"expected at most {most:,} {what}. Got {given:,}.", where)
+
+
+def answer(content: Any) -> Response:
+    """A JSON answer."""
+    return Response(to_json(content), media_type="application/json")
+
+
+def make_app(
+    service: Service,
+    token: str | None = None,
+    running: Callable[[], Any] | None = None,
+) -> Door:
+    """The ASGI application.
+
+    Args:
+        service: what is behind it.
+        token: which requests must bring; None: everybody may come in.
+        running: an asynchronous context that lasts as long as the application does.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if running is None:
+            yield
+        else:
+            async with running():
+                yield
+
+    app = FastAPI(
+        title="seqrec",
+        version=__version__,
+        summary="What will each take next?",
+        lifespan=lifespan,
+        redoc_url=None,
+        docs_url=None,
+        strict_content_type=False,  # who sends JSON without saying so means JSON
+    )
+    _handle_errors(app)
+    examples = _examples(service)
+
+    @app.post(
+        "/v1/recommend",
+        response_model=RecommendAnswer,
+        responses=REFUSALS,
+        openapi_extra=examples["recommend"],
+    )
+    async def recommend(body: RecommendRequest) -> Response:
+        """The next items after histories, for users, or for users and their newer events."""
+        return answer(await service.recommend(body))
+
+    @app.post(
+        "/v1/similar-items",
+        response_model=SimilarAnswer,
+        responses=REFUSALS,
+        openapi_extra=examples["similar"],
+    )
+    async def similar_items(body: SimilarRequest) -> Response:
+        """The items nearest to each of some items."""
+        return answer(await service.similar(body))
+
+    @app.post("/v1/events", response_model=EventsAnswer, responses=REFUSALS, openapi_extra=examples["events"])
+    async def events(body: EventsRequest) -> Response:
+        """Keeps what users did. When it answers, all of it is on disk, and counts in the next
+        recommendation."""
+        return answer({"accepted": await service.append(body)})
+
+    @app.get("/v1/models", response_model=ModelsAnswer, responses=_of(401, 429))
+    async def models() -> Response:
+        """The models that are served."""
+        return answer(service.models())
+
+    @app.get("/v1/items", response_model=ItemsAnswer, responses=_of(401, 404, 422, 429))
+    async def items(
+        q: Annotated[str, Query(max_length=200, description="Words of the title.")] = "",
+        limit: Annotated[int, Query(ge=1, le=100, description="How many items.")] = 20,
+        model: Annotated[str | None, Query(description="Whose catalogue; by default the first.")] = None,
+    ) -> Response:
+        """Searches the items by title (or by id, where there are no titles), the most popular first."""
+        served = next(iter(service.registry.served.values())) if model is None else service._named(model)
+        found = await asyncio.to_thread(served.search, q, limit)
+        titles = served.titles
+        return answer(
+            ItemsAnswer(
+                items=[
+                    Item(item_id=served.ids[i], title=None if titles is None else titles[i]) for i in found
+                ]
+            )
+        )
+
+    @app.get("/healthz", response_model=Health)
+    async def healthz() -> Response:
+        """Whether the process answers."""
+        return answer({"status": "stopping" if service.stopping else "ok"})
+
+    @app.get("/readyz", response_model=Health, responses={503: {"model": Health}})
+    async def readyz() -> Response:
+        """Whether new requests should come here."""
+        body = {"status": "stopping" if service.stopping else "ok"}
+        return Response(to_json(body), 503 if service.stopping else 200, media_type="application/json")
+
+    @app.get("/metrics", response_class=Response, responses=_of(401))
+    async def metrics() -> Response:
+        """Counts and durations, as Prometheus reads them."""
+        return Response(service.telemetry.text(), media_type="text/plain; version=0.0.4")
+
+    if PAGE.exists():
+        page = PAGE.read_text(encoding="utf-8")
+
+        @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+        async def home() -> HTMLResponse:
+            return HTMLResponse(page)
+
+    s = service.settings
+    return Door(app, service.telemetry, s.max_body, s.max_waiting, token)
+
+
+def _of(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: REFUSALS[status] for status in statuses}
+
+
+def _handle_errors(app: FastAPI) -> None:
+    def refusal(status: int, error: str, where: str | None = None, **headers: str) -> Response:
+        start, body = problem(status, error, where, **headers)
+        named = {k.decode(): v.decode() for k, v in start["headers"] if k != b"content-length"}
+        return Response(body["body"], status, named)
+
+    @app.exception_handler(Refused)
+    async def _(_: Request, error: Refused) -> Response:
+        return refusal(error.status, error.error, error.where)
+
+    @app.exception_handler(RequestValidationError)
+    async def _(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return refusal(422, f"expected JSON. Got something else ({first['ctx']['error']}).", "body")
+        where = ".".join(
+            str(x) for x in first["loc"][1:] if x not in ("int", "str") and "constrained" not in str(x)
+        )
+        return refusal(422, f"{first['msg']}. Got {shown(first.get('input'))}.", where or "body")
+
+    @app.exception_handler(StarletteHTTPException)
+    async def _(_: Request, error: HTTPException) -> Response:
+        text = {404: "no such path. /openapi.json lists them.", 405: "this path has another method."}
+        headers = {k.lower(): v for k, v in (error.headers or {}).items()}
+        return refusal(error.status_code, text.get(error.status_code, f"{error.detail}."), **headers)
+
+    @app.exception_handler(UnknownIdError)
+    async def _(_: Request, error: UnknownIdError) -> Response:
+        return refusal(422, str(error))
+
+    @app.exception_handler(Exception)
+    async def _(_: Request, error: Exception) -> Response:
+        # it is raised again, for the door to log
+        return refusal(500, "The service failed; its log has the reason.")
+
+    @app.exception_handler(StorageError)
+    async def _(_: Request, error: StorageError) -> Response:
+        return refusal(503, str(error), **{"retry-after": "1"})
+
+
+def _examples(service: Service) -> dict[str, dict[str, Any]]:
+    """Bodies that work on this very service, for its OpenAPI."""
+    served = next(iter(service.registry.served.values()))
+    some = served.ids[:3]
+    users = [] if served.model.sequences is None else served.model.sequences.user_catalogue.ids[:1].to_list()
+    user = users[0] if users else "someone"
+
+    def of(**examples: Any) -> dict[str, Any]:
+        named = {name: {"value": value} for name, value in examples.items()}
+        return {"requestBody": {"content": {"application/json": {"examples": named}}}}
+
+    by_user = {"users": {"users": [user], "k": 5}} if users else {}
+    return {
+        "recommend": of(sequences={"sequences": [some], "k": 5, "filter_seen": True}, **by_user),
+        "similar": of(items={"items": some[:1], "k": 5}),
+        "events": of(one={"events": [{"user_id": user, "item_id": some[0], "timestamp": 1_700_000_000}]}),
+    }

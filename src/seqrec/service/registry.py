@@ -1,0 +1,333 @@
+"""The models that are served: who answers whom, and how a new state of a model replaces the old one.
+
+users       0 .................. .9 ....... 1      a user's place is a hash of the id: always the same
+models      [      sasrec       ] [ gru4rec ]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from seqrec import storage
+from seqrec.data.query import Query
+from seqrec.errors import DataError, SeqrecError, SettingsError, did_you_mean
+from seqrec.service.batches import Batches
+from seqrec.serving.settings import ServiceSettings
+from seqrec.topk import Filter, Known
+
+log = logging.getLogger("seqrec")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as it is named when the service starts.
+
+    Attributes:
+        name: what requests call it.
+        folder: of the model, on any storage.
+        share: its part of the users; the parts of all models sum to 1.
+        filter_seen: whether it leaves out the items of the history if a request says nothing.
+    """
+
+    name: str
+    folder: str
+    share: float
+    filter_seen: bool = True
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What ``open_model`` gives.
+
+    Attributes:
+        model, runs_on: the model, and what computes it.
+    """
+
+    model: Known
+    runs_on: Literal["torch", "onnx"]
+
+
+class Served:
+    """One state of a model, with its worker.
+
+    Args:
+        source: whose state it is.
+        loaded: the model.
+        state: the checksum of its marker.
+        settings: of the service.
+        measured: called with the number of histories of each batch.
+
+    Raises:
+        DataError: the model is not trained.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        loaded: Loaded,
+        state: str,
+        settings: ServiceSettings,
+        measured: Callable[[int], object],
+    ):
+        self.source, self.model, self.runs_on, self.state = source, loaded.model, loaded.runs_on, state
+        if self.model.item_catalogue is None:
+            raise DataError(f"{source.folder}: the model is not trained.")
+        self.catalogue, self.loaded_at = self.model.item_catalogue, time.time()
+        self.ids: list[Any] = self.catalogue.ids.to_list()
+        attributes = self.catalogue.attributes
+        self.titles: list[str | None] | None = None
+        if attributes is not None and settings.titles in attributes.columns:
+            self.titles = attributes[settings.titles].cast(pl.String).to_list()
+        self._warm()
+        self.batches = Batches(self.model, settings.batch, measured)
+
+    def _warm(self) -> None:
+        """What is made at the first question is made now."""
+        first = np.zeros(min(1, len(self.ids)), dtype=np.int32)
+        self.model.best(Query.from_lists([first], np.array([-1], np.int32)), 1, Filter())
+        assert self.catalogue.index is not None
+        if self.model.sequences is not None:
+            assert self.model.sequences.user_catalogue.index is not None
+
+    @property
+    def users(self) -> int:
+        """How many users' histories it has kept."""
+        return 0 if self.model.sequences is None else self.model.sequences.users
+
+    def history(self, user: int | str) -> tuple[int, np.ndarray, float]:
+        """What it knows of a user: the index (-1: nothing), the (length,) items, and when the last of them
+        was taken (seconds since 1970; -inf where that is not known)."""
+        model = self.model
+        if model.sequences is None or model.known_stops is None:
+            return -1, np.empty(0, np.int32), -np.inf
+        index = model.sequences.user_catalogue.index.get(user, -1)
+        if index < 0:
+            return -1, np.empty(0, np.int32), -np.inf
+        known = model.sequences.items[model.sequences.offsets[index] : model.known_stops[index]]
+        return index, known, -np.inf if model.known_times is None else float(model.known_times[index])
+
+    @cached_property
+    def vectors(self) -> np.ndarray | None:
+        """(items, width) item vectors of length 1; None of a model that has none."""
+        try:
+            frame = self.model.item_vectors()  # type: ignore[attr-defined]
+        except (SeqrecError, AttributeError):
+            return None
+        found: np.ndarray = frame["vector"].to_numpy().astype(np.float32)
+        norms = np.linalg.norm(found, axis=1, keepdims=True)
+        return found / np.where(norms == 0, 1, norms)
+
+    @cached_property
+    def popular(self) -> np.ndarray:
+        """(items,) item indices, the most popular first."""
+        nobody = Query.from_lists([np.empty(0, np.int32)], np.array([-1], np.int32))
+        found: np.ndarray = self.model.best(nobody, len(self.ids), Filter(False)).items[0]
+        return found
+
+    @cached_property
+    def _searched(self) -> pl.DataFrame:
+        texts = self.ids if self.titles is None else self.titles
+        frame = pl.DataFrame(
+            {"text": pl.Series([None if t is None else str(t) for t in texts], dtype=pl.String)}
+        )
+        return frame.with_columns(pl.col("text").str.to_lowercase(), index=pl.int_range(pl.len()))[
+            self.popular[self.popular >= 0]
+        ]
+
+    def search(self, words: str, most: int) -> list[int]:
+        """The indices of the items whose title (or id, where there are none) has all words, the most popular
+        first."""
+        found = self._searched
+        for word in words.lower().split():
+            found = found.filter(pl.col("text").str.contains(word, literal=True))
+        return found["index"].head(most).to_list()
+
+
+def marker_of(folder: str) -> tuple[str, str] | None:
+    """The folder in which a model is (of a run's folder one within), and the name of its marker; None where
+    there is none."""
+    for place in (folder, storage.join(folder, "serving"), storage.join(folder, "model")):
+        for name in ("onnx.json", "model.json"):
+            if storage.exists(storage.join(place, name)):
+                return place, name
+    return None
+
+
+def open_model(folder: str, settings: ServiceSettings) -> Loaded:
+    """The model of a folder: one of torch, or one exported to ONNX, which needs no torch.
+
+    Raises:
+        DataError: the folder holds none.
+    """
+    found = marker_of(folder)
+    if found is None:
+        raise DataError(
+            f"{folder}: expected the folder of a trained model, of a run, or of an exported model. Train and "
+            "save one first."
+        )
+    place, name = found
+    if name == "onnx.json":
+        from seqrec.serving import onnx_model  # type: ignore[attr-defined]
+
+        return Loaded(onnx_model.load(place, settings.threads), "onnx")
+    from seqrec import models
+
+    return Loaded(models.load(place, settings.device), "torch")
+
+
+def _state(folder: str) -> str:
+    found = marker_of(folder)
+    if found is None:
+        return ""
+    with storage.open_read(storage.join(*found)) as stream:
+        return hashlib.sha256(stream.read()).hexdigest()[:16]
+
+
+class Registry:
+    """All models of a service.
+
+    Args:
+        sources: at least one, with distinct names.
+        settings: of the service.
+        opened: makes a model of a source.
+        measured: called with a model's name and the number of histories of each of its batches.
+        reloaded: called with a model's name and whether it could be loaded again.
+
+    Raises:
+        SettingsError: names or shares that do not fit.
+        DataError: a folder that holds no model.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        settings: ServiceSettings,
+        opened: Callable[[str, ServiceSettings], Loaded] = open_model,
+        measured: Callable[[str, int], object] = lambda name, size: None,
+        reloaded: Callable[[str, bool], object] = lambda name, success: None,
+    ):
+        names = [source.name for source in sources]
+        if not names or len(set(names)) < len(names):
+            raise SettingsError(
+                f"models: expected at least one, each with a name of its own. Got {names}. "
+                "Name them, as mine=FOLDER."
+            )
+        if min(s.share for s in sources) < 0 or abs(sum(s.share for s in sources) - 1) > 1e-6:
+            raise SettingsError(
+                f"share: expected parts from 0 to 1 that sum to 1. Got {[s.share for s in sources]}."
+            )
+        self.settings, self._opened, self._measured, self._reloaded = settings, opened, measured, reloaded
+        self._edges = list(accumulate(source.share for source in sources))
+        self._lock = threading.Lock()
+        self._refused: dict[str, str] = {}
+        self.served = {source.name: self._load(source) for source in sources}
+        self.check_ids()
+
+    def check_ids(self) -> None:
+        """Refuses models whose ids are of different types: one request could not ask them all.
+
+        Raises:
+            SettingsError: says which.
+        """
+        kinds = {name: one.catalogue.ids.dtype.is_integer() for name, one in self.served.items()}
+        if len(set(kinds.values())) > 1:
+            raise SettingsError(
+                "models: expected item ids of one type. Got whole numbers in "
+                f"{[n for n in kinds if kinds[n]]} and texts in {[n for n in kinds if not kinds[n]]}. "
+                "Serve them apart."
+            )
+
+    def _load(self, source: Source) -> Served:
+        # the marker first: if it changes while the model is loaded, the next look sees another
+        state = _state(source.folder)
+        loaded = self._opened(source.folder, self.settings)
+        name = source.name
+        return Served(source, loaded, state, self.settings, lambda size: self._measured(name, size))
+
+    def named(self, name: str) -> Served:
+        """The model of that name.
+
+        Raises:
+            SettingsError: there is none.
+        """
+        if name not in self.served:
+            raise SettingsError(f"model: no model {name!r} is served.{did_you_mean(name, self.served)}")
+        return self.served[name]
+
+    def of(self, key: object) -> Served:
+        """The model that a user, or whatever is told instead, falls to: always the same while the shares
+        are."""
+        models = list(self.served.values())
+        if len(models) == 1:
+            return models[0]
+        digest = hashlib.blake2b(str(key).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        place = int.from_bytes(digest, "big") / 2**64
+        return next((m for m, edge in zip(models, self._edges) if place < edge), models[-1])
+
+    def changed(self) -> list[Source]:
+        """The models whose folders have another state than the one that is served."""
+        found = []
+        for name, served in self.served.items():
+            try:
+                state = _state(served.source.folder)
+            except (SeqrecError, OSError) as error:
+                log.warning("%s: cannot be looked at (%s); the loaded state goes on.", name, error)
+                continue
+            if state and state not in (served.state, self._refused.get(name)):
+                found.append(served.source)
+        return found
+
+    def reload(self, swap: Callable[[Callable[[], None]], object] = lambda replace: replace()) -> list[str]:
+        """Loads models whose folders have changed, and says which. One that cannot be loaded is left as it
+        is, and not tried again until its folder changes. Takes as long as loading does.
+
+        Args:
+            swap: runs the function that puts the new state in place, there where requests choose theirs.
+        """
+        done = []
+        with self._lock:
+            for source in self.changed():
+                try:
+                    served = self._load(source)
+                    self._check_alike(source.name, served)
+                except Exception as error:
+                    self._refused[source.name] = _state(source.folder)
+                    log.error(
+                        "%s: the new state was not loaded (%s); the old one goes on.", source.name, error
+                    )
+                    self._reloaded(source.name, False)
+                    continue
+                swap(lambda served=served: self._replace(served))  # type: ignore[misc]
+                log.info("%s: now serves the state %s.", source.name, served.state)
+                self._reloaded(source.name, True)
+                done.append(source.name)
+        return done
+
+    def _check_alike(self, name: str, served: Served) -> None:
+        before = self.served[name].catalogue.ids.dtype
+        if before.is_integer() != served.catalogue.ids.dtype.is_integer():
+            served.batches.close()
+            raise DataError(f"its item ids are of another type than before ({before}).")
+
+    def _replace(self, served: Served) -> None:
+        old = self.served[served.source.name]
+        self.served[served.source.name] = served
+        # Jobs that it has taken are answered first. Requests choose and hand in without a pause, in the
+        # loop that runs this.
+        old.batches.close()
+
+    def close(self) -> None:
+        """Ends all workers, once they have answered what waits."""
+        for served in self.served.values():
+            served.batches.close()
