@@ -44,7 +44,7 @@ def untrained(items: int, queries: int) -> Any:
     rng = np.random.default_rng(0)
     split = leave_one_out(sequences_of([rng.integers(0, items, 22) for _ in range(queries)], items))
     model = GRU4Rec(width=64, hidden=128)
-    model.popularity, model.trained_users = split.item_counts, split.trained_users
+    model.popularity, model.trained_users = split.item_counts, split.trained_users()
     model.item_catalogue, model.sequences = split.sequences.item_catalogue, split.sequences
     model.known_stops = split.sequences.offsets[1:].copy()
     torch.manual_seed(0)

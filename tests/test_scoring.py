@@ -102,3 +102,30 @@ def test_the_largest_are_ordered_by_index_among_equals(k: int, items: int, level
     for row, found, highest in zip(scores.tolist(), columns.tolist(), values.tolist()):
         assert found == sorted(range(items), key=lambda i: (-row[i], i))[:k]
         assert highest == [row[i] for i in found]
+
+
+@given(st.integers(1, 9), st.integers(288, 700), st.integers(1, 200), st.booleans(), st.integers(0, 1000))
+@settings(max_examples=80, deadline=None)
+def test_looking_at_groups_first_finds_the_same(k: int, items: int, levels: int, filtered: bool, seed: int):
+    rng = np.random.default_rng(seed)
+    scores = torch.from_numpy(rng.integers(0, levels, (4, items)).astype(np.float32))
+    if filtered:
+        scores[torch.from_numpy(rng.random((4, items)) < 0.5)] = -torch.inf
+        scores[3, 5:] = -torch.inf
+    found, expected = scoring._of_groups(scores, k), scoring._sorted(scores, k)
+    assert found is None or (torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1]))
+    if levels > 150 and not filtered:
+        assert found is not None
+
+
+@pytest.mark.parametrize("at", [0, 70_000, 70_399])
+def test_the_largest_of_many(at: int):
+    scores = torch.rand(2, 70_400)
+    scores[1, at] = 2
+    values, columns = scoring.largest(scores, 20)
+    expected = torch.sort(scores, dim=1, descending=True, stable=True)
+    assert torch.equal(values, expected.values[:, :20])
+    assert torch.equal(columns, expected.indices[:, :20])
+    assert columns[1, 0] == at
+    scores[0, at] = torch.nan
+    assert torch.isnan(scoring.largest(scores, 20)[0][0, 0])  # which ``best`` refuses

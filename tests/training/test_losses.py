@@ -273,3 +273,9 @@ def test_a_last_column_is_the_items_bias(loss: str, rows: int):
     torch.testing.assert_close(losses.scores(states, vectors), losses.scores(with_one, vectors))
     own = vectors[targets][:, None]
     torch.testing.assert_close(losses.scores_of_own(states, own), losses.scores_of_own(with_one, own))
+
+
+@pytest.mark.parametrize("bias", [0, 1])
+def test_scores_of_one_are_those_of_many(bias: int):
+    states, vectors = torch.randn(2, 5), torch.randn(40, 5 + bias)
+    torch.testing.assert_close(losses.scores_of_one(states[:1], vectors), losses.scores(states, vectors)[:1])

@@ -98,7 +98,7 @@ class EncoderScorer:
             some = order[begin : begin + rows]
             longest = max(1, int(query.lengths[some[-1]]))
             some = some[: max(16, self.longest_chunk // longest)]
-            yield self._scores(query.select(some), some, table)
+            yield self._scores(query.select(some), some, table, alone=len(query) == 1)
             begin += len(some)
 
     @torch.no_grad()
@@ -108,7 +108,7 @@ class EncoderScorer:
         width = self.network.item_vectors(slice(0, 1)).shape[1]
         return self.network.item_vectors() if len(self.popularity) * width <= CELLS else None
 
-    def _scores(self, query: Query, rows: np.ndarray, table: torch.Tensor | None) -> Scores:
+    def _scores(self, query: Query, rows: np.ndarray, table: torch.Tensor | None, alone: bool) -> Scores:
         with torch.no_grad():
             states = self.states(query)
         unknown = torch.from_numpy(np.flatnonzero(~self.knows(query)))
@@ -117,7 +117,10 @@ class EncoderScorer:
         def block(begin: int, end: int) -> torch.Tensor:
             with torch.no_grad():
                 vectors = self.network.item_vectors(slice(begin, end)) if table is None else table[begin:end]
-                scores = losses.scores(states, vectors)
+                if alone and table is None:
+                    scores = losses.scores_of_one(states, vectors)
+                else:
+                    scores = losses.scores(states, vectors)
             if len(unknown):
                 scores[unknown] = torch.from_numpy(self.popularity[begin:end]).to(scores)
             return scores

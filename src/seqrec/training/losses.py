@@ -30,6 +30,12 @@ def scores(states: Tensor, item_vectors: Tensor) -> Tensor:
     return states @ vectors.T if bias is None else torch.addmm(bias, states, vectors.T)
 
 
+def scores_of_one(state: Tensor, item_vectors: Tensor) -> Tensor:
+    """(1, D) state and (C, D or D + 1) item vectors -> (1, C), reading a large table once, biases with it."""
+    whole = F.pad(state[0], (0, item_vectors.shape[1] - state.shape[1]), value=1.0)
+    return torch.mv(item_vectors, whole)[None]
+
+
 def scores_of_own(states: Tensor, item_vectors: Tensor) -> Tensor:
     """(N, D) states and (N, M, D or D + 1) vectors of each one's own items -> (N, M)."""
     vectors, bias = _with_bias(item_vectors, states.shape[1])
