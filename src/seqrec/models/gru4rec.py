@@ -202,9 +202,19 @@ class GRU4RecNetwork(ReadsItems):
             return batching.prefixes(split, s.steps, positions, rng, self.reads)
         return batching.lanes(split, max(1, positions // s.steps), s.steps, s.order, rng, self.reads)
 
-    def query_inputs(self, query: Query) -> Inputs:
+    @property
+    def reads_last(self) -> int:
+        """How many events are read, from the end of a history."""
         s = self.settings
-        return batching.last_states(query, min(s.steps, s.longest) if s.rows == "prefixes" else s.longest)
+        return min(s.steps, s.longest) if s.rows == "prefixes" else s.longest
+
+    @property
+    def longest(self) -> int:
+        """See ``seqrec.nn.encoder.Streaming``: a step knows no user."""
+        return 0 if self.users is not None else self.reads_last
+
+    def query_inputs(self, query: Query) -> Inputs:
+        return batching.last_states(query, self.reads_last)
 
     def encode(self, inputs: Inputs) -> Tensor:
         return self.read(self.input_vectors(inputs.items.T), inputs)

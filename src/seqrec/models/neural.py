@@ -27,7 +27,8 @@ from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events
 from seqrec.models.warm_start import Start
 from seqrec.nn.embedding import FeatureEmbedding
-from seqrec.nn.encoder import Encoder
+from seqrec.nn.encoder import Encoder, Streaming
+from seqrec.nn.streaming import Streamed
 from seqrec.scoring import CELLS, ROWS, Scores
 from seqrec.serving import artifact
 from seqrec.settings.base import Settings
@@ -55,6 +56,7 @@ class EncoderScorer:
         trained_users: (users,) bool, users whose vectors were trained; None: all of them, or attributes tell
             of users.
         longest_chunk: inputs encoded at once: more is no faster, and takes memory.
+        streamed: the states that are remembered; None: all histories are read whole.
     """
 
     name: str
@@ -62,6 +64,7 @@ class EncoderScorer:
     popularity: np.ndarray
     trained_users: np.ndarray | None
     longest_chunk: int
+    streamed: Streamed | None = None
 
     def numbering(self) -> dict[str, Catalogue | None]:
         """Nothing: in the middle of training nobody asks by raw ids."""
@@ -76,6 +79,8 @@ class EncoderScorer:
 
     def states(self, query: Query) -> torch.Tensor:
         """(queries, width) the state after each history."""
+        if self.streamed is not None:
+            return self.streamed.states(query)
         device = next(self.network.parameters()).device
         return self.network.encode(self.network.query_inputs(self._known(query)).to(device))
 
@@ -194,6 +199,7 @@ class NeuralModel(Model):
         self.features = None if features is None else FeatureSchema.of(features, "features")
         self.feature_values: Features | None = None
         self._network: Encoder | None = None
+        self._streamed: Streamed | None = None
         self.popularity: np.ndarray | None = None
         self.trained_users: np.ndarray | None = None
 
@@ -252,7 +258,7 @@ class NeuralModel(Model):
 
     @network.setter
     def network(self, network: Encoder) -> None:
-        self._network = network
+        self._network, self._streamed = network, None
 
     def objective(self, network: Encoder, sampler: Sampler, bfloat16: bool = False) -> Objective:
         """What this model minimises. A paper's file may give another one."""
@@ -263,8 +269,27 @@ class NeuralModel(Model):
         assert self.popularity is not None
         tells = self.features is not None and set(self.features.user) - {USER_ID}
         return EncoderScorer(
-            self.name, network, self.popularity, None if tells else self.trained_users, self.longest_chunk
+            self.name,
+            network,
+            self.popularity,
+            None if tells else self.trained_users,
+            self.longest_chunk,
+            self._streamed if network is self._network else None,
         )
+
+    def stream(self, most: int = 10_000) -> bool:
+        """From now on remembers the states after the histories asked for last, so that one which has grown
+        costs a step for each new event. Scores change by rounding alone.
+
+        Args:
+            most: histories that are remembered.
+
+        Returns:
+            whether its network can do that.
+        """
+        able = isinstance(self.network, Streaming) and self.network.longest > 0
+        self._streamed = Streamed(self.network, most) if able else None
+        return able
 
     def fit_split(self, split: Split, on: FitOptions) -> None:
         self.popularity = np.bincount(

@@ -6,7 +6,7 @@ Training, ranking and exporting know this much of a network, and nothing of the 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
@@ -56,9 +56,16 @@ class Encoder(nn.Module, ABC):
                 module.sparse = True
 
 
+@runtime_checkable
 class Streaming(Protocol):
     """An encoder that can go on from a state: serving one new event costs the same however long the history
     is."""
+
+    @property
+    def longest(self) -> int:
+        """The longest history of which ``step`` and ``Encoder.encode`` give the same; 0 where they never
+        do."""
+        ...
 
     def start(self, rows: int) -> list[Tensor]:
         """The state before any event: (rows, width) of each layer."""

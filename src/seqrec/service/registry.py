@@ -183,7 +183,11 @@ def open_model(folder: str, settings: ServiceSettings) -> Loaded:
         return Loaded(onnx_model.load(place, settings.threads), "onnx")
     from seqrec import models
 
-    return Loaded(models.load(place, settings.device), "torch")
+    model = models.load(place, settings.device)
+    stream = getattr(model, "stream", None)
+    if stream is not None:
+        stream(settings.remembered)
+    return Loaded(model, "torch")
 
 
 def _state(folder: str) -> str:

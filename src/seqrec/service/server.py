@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -26,9 +27,14 @@ log = logging.getLogger("seqrec")
 class _Server(uvicorn.Server):
     """Tells that it is stopping, and goes on for a while, before it closes its door."""
 
-    def __init__(self, config: uvicorn.Config, service: Service):
+    def __init__(self, config: uvicorn.Config, service: Service, started: Callable[[], None]):
         super().__init__(config)
-        self.service = service
+        self.service, self.begun = service, started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens, and says so."""
+        await super().startup(sockets)
+        self.begun()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal begins the end, a second one hastens it. It ends with 0, as it was told to."""
@@ -102,15 +108,18 @@ def serve(
         access_log=False,
         lifespan="on",
         server_header=False,
+        proxy_headers=False,  # nothing here asks where a client is
         timeout_graceful_shutdown=30,
         backlog=2048,
     )
-    server = _Server(config, service)
-    with config.bind_socket() as socket:
-        address = f"http://{host}:{socket.getsockname()[1]}"
-        started(address)
-        log.info("Serving %s at %s.", ", ".join(registry.served), address)
-        server.run([socket])
+    with config.bind_socket() as bound:
+        address = f"http://{host}:{bound.getsockname()[1]}"
+
+        def listening() -> None:
+            log.info("Serving %s at %s.", ", ".join(registry.served), address)
+            started(address)
+
+        _Server(config, service, listening).run([bound])
 
 
 async def _reload(registry: Registry, look: asyncio.Event, seconds: float) -> None:

@@ -22,6 +22,8 @@ class ServiceSettings(Settings):
     """Requests that are worked on at once."""
     batch: int = Field(256, ge=1)
     """Histories that are scored together, at most. Nothing waits for a batch to fill."""
+    remembered: int = Field(10_000, ge=1)
+    """Histories whose state a recurrent model of torch remembers: one that grows costs a step an event."""
     reload_seconds: float = Field(5.0, ge=0, le=86_400)
     """How often the folders of the models are looked at for a new state; 0: only on SIGHUP."""
     threads: int | None = Field(None, ge=1)
