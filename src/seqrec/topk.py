@@ -96,3 +96,42 @@ def distinct_seen(query: Query) -> tuple[np.ndarray, np.ndarray]:
     pairs = np.sort(row.astype(np.int64) * span + items)  # np.unique takes many times as long
     pairs = pairs[np.diff(pairs, prepend=-1) > 0]
     return pairs // span, pairs % span
+
+
+class BestSoFar:
+    """The k best items of n rows, while blocks of their scores come by in the order of the items.
+
+    Attributes:
+        items: (n, k) int64, best first, equal scores by ascending index; -1 where fewer were above -inf.
+        scores: (n, k) float32, -inf where there is no item.
+    """
+
+    def __init__(self, n: int, k: int):
+        self.items = np.full((n, k), -1, dtype=np.int64)
+        self.scores = np.full((n, k), -np.inf, dtype=np.float32)
+
+    def add(self, block: np.ndarray, begin: int) -> None:
+        """Looks at (n, width) scores of the items from ``begin`` on."""
+        k, least = self.items.shape[1], self.scores[:, -1:]
+        # An equal score further down the catalogue changes nothing.
+        row, column = np.nonzero(block > least)
+        if len(row) > 4 * block.shape[0] * k and block.shape[1] > k:
+            # many are better, as all are at first: only those among the block's own best are worth sorting
+            own = np.partition(block, -k, axis=1)[:, -k, None]
+            row, column = np.nonzero((block >= own) & (block > least))
+        if not len(row):
+            return
+        rows = np.unique(row)
+        again = np.repeat(rows, k)
+        at = np.concatenate([again, row])
+        scores = np.concatenate([self.scores[rows].ravel(), block[row, column]])
+        items = np.concatenate([self.items[rows].ravel(), column + begin])
+        # stable: of equals those found before come first, and those of the block are in ascending order
+        order = np.lexsort((-scores, at))
+        first = np.searchsorted(at[order], rows)
+        best = order[(first[:, None] + np.arange(k)).ravel()].reshape(-1, k)
+        self.scores[rows], self.items[rows] = scores[best], items[best]
+
+    def found(self) -> TopK:
+        """What is best of all that came by."""
+        return TopK(self.items, self.scores)

@@ -50,6 +50,8 @@ def test_the_command_line_starts_without_torch():
         "benchmark",
         "report",
         "recommend",
+        "similar",
+        "export",
         "settings",
         "compare",
     ],

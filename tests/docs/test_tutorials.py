@@ -64,6 +64,17 @@ def test_a_model_of_ones_own(tmp_path: Path) -> None:
     assert printed.endswith("refused: no such module\n")
 
 
+def test_a_model_without_torch(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    printed = run_page("onnx.md", tmp_path)
+    by_seqrec = re.findall(r"^ +0 +(l\d+) +([\d.]+) +\d +model +(Lesson \d+) *$", printed, re.M)
+    alone = re.findall(r"^(l\d+) (Lesson \d+) ([\d.]+)$", printed, re.M)
+    assert [one[0] for one in by_seqrec] == [one[0] for one in alone]
+    assert by_seqrec[0][2] == alone[0][1] == "Lesson 6"
+    assert float(by_seqrec[0][1]) == pytest.approx(float(alone[0][2]), abs=1e-2)
+    assert "(30, 16)" in printed
+
+
 def first_users(shared_data: Path, folder: Path, users: int) -> Path:
     """MovieLens-1M with its first users only."""
     folder.mkdir()

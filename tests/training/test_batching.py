@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqrec.data.catalogue import Catalogue
+from seqrec.data.query import Query
 from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError
 from seqrec.nn.batch import Batch
@@ -418,3 +419,26 @@ def test_lanes_take_no_memory_for_the_longest_sequence():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100 * split.sequences.events  # padded there are 512 times as many
+
+
+@pytest.mark.parametrize("longest", [1, 3, 7, 50])
+def test_histories_as_tensors_are_read_as_they_are_from_arrays(longest: int):
+    rng = np.random.default_rng(0)
+    lists = [rng.integers(0, 9, n).astype(np.int32) for n in (0, 1, 7, 3, 12, 6)]
+    users = np.arange(6, dtype=np.int32) - 1
+    query = Query.from_lists(lists, users)
+    items = torch.full((6, 15), 4)
+    for row, history in enumerate(lists):
+        items[row, : len(history)] = torch.from_numpy(history)
+    told = items, torch.tensor([len(one) for one in lists]), torch.from_numpy(users.astype(np.int64))
+    expected, found = batching.last_items(query, longest), batching.last_items_of(*told, longest)
+    for name in ("items", "mask", "at", "users"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    expected, found = batching.last_states(query, longest), batching.last_states_of(*told, longest)
+    steps, wider = expected.items.shape[1], found.items.shape[1]
+    assert wider == min(15, longest) >= steps  # more padding, as the batch had
+    assert torch.equal(found.items[:, :steps], expected.items)
+    assert torch.equal(found.mask[:, :steps], expected.mask)
+    assert not found.mask[:, steps:].any()
+    assert torch.equal(found.at % wider, expected.at % steps)
+    assert torch.equal(found.users, expected.users)

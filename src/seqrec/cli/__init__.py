@@ -22,12 +22,14 @@ from seqrec.cli import (
     compare,
     data,
     evaluate,
+    export,
     migrate,
     prepare,
     recommend,
     report,
     serve,
     settings,
+    similar,
     train,
 )
 from seqrec.cli.options import Command, Group
@@ -128,6 +130,8 @@ for command in (
     compare.compare,
     report.report,
     recommend.recommend,
+    similar.similar,
+    export.export,
     serve.serve,
     settings.settings,
 ):

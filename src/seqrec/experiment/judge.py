@@ -90,7 +90,7 @@ def again(
             )
         content["data"]["path"] = data_path
     run = RunSettings.of(content, "")
-    model = models.load(storage.join(folder, "model"))
+    model = models.load_model(storage.join(folder, "model"))
     split, _, filters = read_split(run)
     trained_on = model.provenance.get("split_hash")
     if trained_on != split.hash and split.retrain_stops is not None and trained_on == split.retrain().hash:

@@ -18,12 +18,13 @@ from seqrec.experiment import protocol as protocols
 from seqrec.experiment.data import OF_FILES, read_sequences, refuse_settings
 from seqrec.experiment.recipe import Recipe
 from seqrec.experiment.settings import DataSettings, read_run
-from seqrec.serving import asking, batch
+from seqrec.serving import asking, batch, onnx_model, recommender
 from seqrec.serving.histories import Reading
 from seqrec.tables import Table
 
 if TYPE_CHECKING:  # it imports torch
     from seqrec.models.model import Model
+    from seqrec.serving.onnx_model import OnnxModel
 
 log = logging.getLogger("seqrec")
 
@@ -37,7 +38,7 @@ def open_or_train(
     data: dict[str, Any],
     save: str | None = None,
     progress: bool = True,
-) -> Model:
+) -> Model | OnnxModel:
     """The model in a folder; or one trained on a log just now (sasrec if none is named), and kept in ``save``
     if that is given.
 
@@ -64,9 +65,39 @@ def open_or_train(
     return model
 
 
+def open_trained(source: str) -> Model | OnnxModel:
+    """The model in a folder: a saved one, that of a run, or an exported one.
+
+    Raises:
+        DataError: there is none.
+    """
+    return models.load(source)
+
+
+def similar(model: Model | OnnxModel, items: list[str], k: int, by: str, on_unknown: str) -> pl.DataFrame:
+    """The items most like each of some, given as text by id or title; with titles where the catalogue has
+    them."""
+    catalogue = recommender.checked(model, k, on_unknown)
+    found = model.similar_items(asking.items(items, catalogue, on_unknown), k, by=by, on_unknown=on_unknown)
+    return _with_titles(
+        _with_titles(found, catalogue, "item_id", "title"), catalogue, "similar_id", "similar_title"
+    )
+
+
+def _with_titles(frame: pl.DataFrame, catalogue: Catalogue, of: str, name: str) -> pl.DataFrame:
+    """The frame with a column of titles beside that of the ids, where the catalogue has some."""
+    attributes = catalogue.attributes
+    if attributes is None or asking.TITLE not in attributes.columns:
+        return frame
+    titles = pl.DataFrame({of: catalogue.ids, name: attributes[asking.TITLE]})
+    return frame.join(titles, on=of, how="left", maintain_order="left")
+
+
 def filters_seen(source: str) -> bool:
     """Whether a run's test leaves out what a user has seen, told from the run.json in its folder, or beside
-    its model; True where there is none."""
+    its model, or from an exported model; True where there is none."""
+    if onnx_model.is_folder(source):
+        return onnx_model.filters_seen(source)
     beside = [storage.parent(source)] if Path(source).name in ("model", "serving") else []
     for folder in (source, *beside):
         if storage.exists(storage.join(folder, "run.json")) and models.folder_of(source) is not None:
@@ -115,7 +146,7 @@ class Choice:
 
 
 def recommend(
-    model: Model,
+    model: Model | OnnxModel,
     sequences: list[str] | None,
     users: list[str] | None,
     choice: Choice,
@@ -154,15 +185,11 @@ def recommend(
         frame = model.recommend(histories, users=chosen, **arguments)
     else:
         frame = model.recommend(histories, **arguments)
-    attributes = model.item_catalogue.attributes
-    if attributes is None or asking.TITLE not in attributes.columns:
-        return frame
-    titles = pl.DataFrame({"item_id": model.item_catalogue.ids, "title": attributes[asking.TITLE]})
-    return frame.join(titles, on="item_id", how="left", maintain_order="left")
+    return _with_titles(frame, model.item_catalogue, "item_id", "title")
 
 
 def recommend_file(
-    model: Model,
+    model: Model | OnnxModel,
     source: str,
     target: str,
     choice: Choice,

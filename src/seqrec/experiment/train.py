@@ -145,7 +145,7 @@ def _is_there(model: Model, folder: str) -> bool:
     if not storage.exists(storage.join(folder, "run.json")):
         return False
     try:
-        there = models.load(storage.join(folder, "model"), "cpu")
+        there = models.load_model(storage.join(folder, "model"), "cpu")
     except SeqrecError:
         return False  # a damaged one, or none
     ours, theirs = model.state(), there.state()

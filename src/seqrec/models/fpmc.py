@@ -69,6 +69,9 @@ class FPMCNetwork(Encoder):
     def query_inputs(self, query: Query) -> Inputs:
         return batching.last_items(query, self.settings.recent)
 
+    def padded_inputs(self, items: Tensor, lengths: Tensor, users: Tensor | None) -> Inputs:
+        return batching.last_items_of(items, lengths, users, self.settings.recent)
+
     def encode(self, inputs: Inputs) -> Tensor:
         assert inputs.users is not None
         known = inputs.users.ge(0)[:, None]

@@ -49,7 +49,7 @@ from seqrec.nn.batch import Batch, Batches, Inputs
 from seqrec.nn.dropout import dropout
 from seqrec.nn.embedding import add_users, embedding, rows_of
 from seqrec.nn.encoder import Encoder, ItemRows
-from seqrec.nn.recurrence import GRULayer
+from seqrec.nn.recurrence import GRULayer, exported
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training import batching
@@ -135,6 +135,8 @@ class OneHotGRULayer(nn.Module):
         Returns:
             (steps, rows, width) the state after each step.
         """
+        if torch.compiler.is_exporting():
+            return self._exported(x, h0)
         h, states = h0.detach(), []
         u_rz, u_n = self.state_weight.split_with_sizes([2 * h.shape[1], h.shape[1]])
         for t, gates in enumerate(x.to(self.bias.dtype) + self.bias):
@@ -146,6 +148,17 @@ class OneHotGRULayer(nn.Module):
             h = torch.lerp(h, n, z)
             states.append(h)
         return torch.stack(states)
+
+    def _exported(self, x: Tensor, h0: Tensor) -> Tensor:
+        """The same by ONNX's GRU, in which z weighs the old state: 1 - sigmoid(a) = sigmoid(-a). The looked
+        up rows are its inputs, with weights that leave them as they are."""
+        of_gates = torch.ones(3, 1)
+        of_gates[1] = -1
+        sign = of_gates.expand(3, h0.shape[1]).reshape(-1)
+        bias = self.bias * sign
+        return exported(
+            x, sign.diag(), bias, h0, self.state_weight * sign[:, None], torch.zeros_like(bias), False
+        )
 
 
 class GRU4RecNetwork(ReadsItems):
@@ -216,6 +229,9 @@ class GRU4RecNetwork(ReadsItems):
     def query_inputs(self, query: Query) -> Inputs:
         return batching.last_states(query, self.reads_last)
 
+    def padded_inputs(self, items: Tensor, lengths: Tensor, users: Tensor | None) -> Inputs:
+        return batching.last_states_of(items, lengths, users, self.reads_last)
+
     def encode(self, inputs: Inputs) -> Tensor:
         return self.read(self.input_vectors(inputs.items.T), inputs)
 
@@ -243,9 +259,10 @@ class GRU4RecNetwork(ReadsItems):
             if n + 1 < s.layers:
                 x = dropout(x, s.dropout_between, self.training)
         x = x.reshape(rows * steps, -1)
-        if steps > 1 or len(inputs.at) < rows:
+        if steps > 1 or inputs.at.shape[0] < rows:
             # at counts rows first, x is time first
-            x = x.index_select(0, inputs.at % steps * rows + inputs.at // steps)
+            row = inputs.at // steps
+            x = x.index_select(0, (inputs.at - row * steps) * rows + row)
         if self.project is not None:
             x = self.project(x)
         if self.users is not None:

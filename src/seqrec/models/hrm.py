@@ -117,6 +117,9 @@ class HRMNetwork(Encoder):
     def query_inputs(self, query: Query) -> Inputs:
         return batching.last_items(query, self.settings.recent)
 
+    def padded_inputs(self, items: Tensor, lengths: Tensor, users: Tensor | None) -> Inputs:
+        return batching.last_items_of(items, lengths, users, self.settings.recent)
+
     def encode(self, inputs: Inputs) -> Tensor:
         s = self.settings
         x = pool((self.input_items or self.items)(inputs.items), inputs.mask, s.pool_items)

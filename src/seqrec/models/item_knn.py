@@ -25,11 +25,13 @@ from pydantic import Field
 
 from seqrec.data.query import Query
 from seqrec.data.sequences import Sequences
+from seqrec.errors import SettingsError
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
 from seqrec.serving import artifact
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
+from seqrec.topk import BestSoFar, TopK
 from seqrec.training.options import FitOptions
 
 PAIRS = 20_000_000  # co-occurrences counted at once while fitting
@@ -158,6 +160,22 @@ class ItemKNN(Model):
         weighted = sparse(pairs // n, pairs % n, weights, (len(query), n))
         similar: torch.Tensor = torch.sparse.mm(weighted, self.similarities).to_dense()
         return similar + FAR_BELOW * torch.from_numpy(self.popularity)
+
+    def nearest(self, items: np.ndarray, k: int, by: str) -> TopK:
+        """By the similarities themselves, of which each item has its largest.
+
+        Raises:
+            SettingsError: another measure than "cosine", of which these are a kind.
+        """
+        if by != "cosine":
+            raise SettingsError(f"by: expected 'cosine', the only measure that {self.name} has. Got {by!r}.")
+        best = BestSoFar(len(items), min(k, max(0, len(self.popularity) - 1)))
+        rows = torch.sparse.mm(
+            sparse(np.arange(len(items)), items, np.ones(len(items)), (len(items), len(self.popularity))),
+            self.similarities,
+        ).to_dense()
+        best.add(rows.masked_fill_(rows <= 0, -torch.inf).numpy(), 0)
+        return best.found()
 
     def state(self) -> dict[str, np.ndarray]:
         (item, neighbour), similarity = (

@@ -28,7 +28,8 @@ from seqrec.evaluation.evaluation import Evaluation
 from seqrec.models import warm_start
 from seqrec.models.signature import documentation_of, signature_of
 from seqrec.scoring import CELLS, ROWS, Scores
-from seqrec.serving import artifact, recommender
+from seqrec.serving import artifact, onnx_model, recommender, similar
+from seqrec.serving.similar import ItemVectors
 from seqrec.settings import names
 from seqrec.settings.base import Settings
 from seqrec.splitting.everything import everything
@@ -284,6 +285,57 @@ class Model(ABC):
             on_unknown=on_unknown,
         )
 
+    def vectors(self) -> ItemVectors:
+        """What states are compared with, of all items.
+
+        Raises:
+            SettingsError: this model has none.
+        """
+        raise SettingsError(
+            f"{self.name} has no item vectors. Take a model that learns some: hrm, gru4rec, sasrec or fpmc."
+        )
+
+    def state_vectors(self, query: Query) -> np.ndarray:
+        """(queries, width) float32 state after each history.
+
+        Raises:
+            SettingsError: this model has none.
+        """
+        raise SettingsError(
+            f"{self.name} has no vectors of histories. Take a model that learns some: hrm, gru4rec, sasrec "
+            "or fpmc."
+        )
+
+    def nearest(self, items: np.ndarray, k: int, by: str) -> TopK:
+        """The k items nearest to each of (n,) items, which are never their own neighbours. See
+        ``seqrec.serving.similar.nearest``.
+
+        Raises:
+            SettingsError: an unknown measure, or this model does not know which items are alike.
+        """
+        return similar.nearest(self.vectors().vectors, items, k, by)
+
+    def item_vectors(self) -> pl.DataFrame:
+        """The items' vectors with their raw ids. See ``seqrec.serving.similar.item_vectors``."""
+        return similar.item_vectors(self)
+
+    def user_vectors(
+        self,
+        sequences: Iterable[Iterable[Any]] | Mapping[Any, Iterable[Any]] | None = None,
+        *,
+        users: Iterable[Any] | None = None,
+        on_unknown: str = "raise",
+    ) -> pl.DataFrame:
+        """The states after some histories. See ``seqrec.serving.similar.user_vectors``."""
+        return similar.user_vectors(self, sequences, users=users, on_unknown=on_unknown)
+
+    def similar_items(
+        self, items: Iterable[Any], k: int = 10, *, by: str = "cosine", on_unknown: str = "raise"
+    ) -> pl.DataFrame:
+        """The items most like each of some, by what the model has learned of them. See
+        ``seqrec.serving.similar.similar_items``."""
+        return similar.similar_items(self, items, k, by=by, on_unknown=on_unknown)
+
     def save(self, folder: str | Path, histories: bool = True) -> None:
         """Writes the model as a folder of safetensors, Parquet and JSON. See ``seqrec.serving.artifact``.
 
@@ -292,9 +344,14 @@ class Model(ABC):
 
         Raises:
             DataError: the model is not trained.
+            SettingsError: the folder has an exported model.
         """
         if self.item_catalogue is None:
             raise DataError(f"{self.name} is not trained. Call fit before save.")
+        if onnx_model.is_folder(folder):  # some of its files have the same names, and would go
+            raise SettingsError(
+                f"{folder}: expected a folder of its own for the model. Got that of an exported model."
+            )
         kept = (self.sequences, self.known_stops, self.known_times) if histories else (None, None, None)
         users = 0 if self.sequences is None else self.sequences.users
         about = self.fit_report.to_json(), self.provenance

@@ -10,14 +10,14 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import nn
 
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.query import Query
+from seqrec.data.query import Events, Query
 from seqrec.errors import DataError, SeqrecError, SettingsError
 from seqrec.evaluation import metrics, ranking
 from seqrec.features.encoding import Features
@@ -31,6 +31,7 @@ from seqrec.nn.encoder import Encoder, Streaming
 from seqrec.nn.streaming import Streamed
 from seqrec.scoring import CELLS, ROWS, Scores
 from seqrec.serving import artifact
+from seqrec.serving.similar import ItemVectors
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Queries, Split
 from seqrec.training import device as devices
@@ -40,6 +41,9 @@ from seqrec.training.negatives import NegativesSettings, OwnItems, Sampler
 from seqrec.training.objective import Objective
 from seqrec.training.options import FitOptions, FitSettings
 from seqrec.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from seqrec.serving.onnx_export import Agreement
 
 log = logging.getLogger("seqrec")
 
@@ -97,13 +101,18 @@ class EncoderScorer:
         if self.network.training:  # asked first, since telling every module takes a while
             self.network.eval()
         table = self._table()
+        for some in self.chunks(query, rows):
+            yield self._scores(query.select(some), some, table, alone=len(query) == 1)
+
+    def chunks(self, query: Query, rows: int = ROWS) -> Iterator[np.ndarray]:
+        """(n,) which histories are read at once, each of them once, ones of like length together."""
         order = np.argsort(query.lengths, kind="stable")
         begin = 0
         while begin < len(order):
             some = order[begin : begin + rows]
             longest = max(1, int(query.lengths[some[-1]]))
             some = some[: max(16, self.longest_chunk // longest)]
-            yield self._scores(query.select(some), some, table, alone=len(query) == 1)
+            yield some
             begin += len(some)
 
     @torch.no_grad()
@@ -425,6 +434,49 @@ class NeuralModel(Model):
     def to(self, device: torch.device) -> None:
         self.network.to(device)
 
+    def export_onnx(
+        self, folder: str | Path, int8: bool = False, histories: bool = True, filter_seen: bool = True
+    ) -> Agreement:
+        """Writes the model as a folder that runs on onnxruntime and numpy, without torch. See
+        ``seqrec.serving.onnx_export``.
+
+        Args:
+            int8: round the network's weights to 8 bits: smaller, and it recommends a little otherwise.
+            histories: also write the users' histories, so that ``recommend(users=...)`` works.
+            filter_seen: whether items of the history are left out where nobody says.
+
+        Returns:
+            how what was written recommends, compared with this model, on histories of its users.
+
+        Raises:
+            SettingsError: the network cannot be exported, or the extra ``export`` is not installed.
+            SeqrecError: the model is not trained.
+        """
+        from seqrec.serving import onnx_export
+
+        network, catalogue = self.network, self.item_catalogue
+        assert catalogue is not None
+        assert self.popularity is not None
+        scorer = self.scorer(network)
+        kept = (self.sequences, self.known_stops, self.known_times) if histories else (None, None, None)
+        if self.sequences is not None:
+            users = self.sequences.users
+        elif self.trained_users is not None:
+            users = len(self.trained_users)
+        elif "users" in network.reads:
+            raise SettingsError(
+                "export: expected a model that knows how many users it has. Got one of an earlier version of "
+                "seqrec, saved without histories. Train it again."
+            )
+        else:
+            users = 0
+        about = artifact.Contents(
+            self.reference(), {}, {}, catalogue, users, *kept, provenance=self.provenance
+        )
+        return onnx_export.write(
+            folder, network, about, self.popularity, scorer.trained_users, self, int8, filter_seen
+        )
+
     @torch.no_grad()
     def states(self, query: Query) -> torch.Tensor:
         """(queries, width) the state after each history."""
@@ -432,6 +484,23 @@ class NeuralModel(Model):
 
     def knows(self, query: Query) -> np.ndarray:
         return self.scorer(self.network).knows(query)
+
+    @torch.no_grad()
+    def vectors(self) -> ItemVectors:
+        return ItemVectors.of(self.network.eval().item_vectors().cpu().numpy(), self._width())
+
+    def _width(self) -> int:
+        """Of a state: item vectors may have a column more."""
+        one = np.zeros(1, np.int64)
+        event = Events(one.astype(np.int32), one, one)  # whatever the network reads, it has a state
+        return self.states(Query(event, one, one + 1, one.astype(np.int32) - 1, one)).shape[1]
+
+    def state_vectors(self, query: Query) -> np.ndarray:
+        self.network.eval()
+        found = np.empty((len(query), self._width()), dtype=np.float32)
+        for rows in self.scorer(self.network).chunks(query):
+            found[rows] = self.states(query.select(rows)).cpu().numpy()
+        return found
 
     @torch.no_grad()
     def score(self, query: Query) -> torch.Tensor:

@@ -133,8 +133,9 @@ class Block(nn.Module):
                 .view(rows, steps, 2, self.heads, -1)
                 .permute(2, 0, 3, 1, 4)
             )
-            known = torch.arange(steps, device=x.device) <= (at % steps)[:, None]
-            turned = None if turns is None else turns[:, at % steps][:, :, None, None]
+            place = at - torch.arange(rows, device=x.device) * steps
+            known = torch.arange(steps, device=x.device) <= place[:, None]
+            turned = None if turns is None else turns[:, place][:, :, None, None]
             a = F.scaled_dot_product_attention(
                 rotate(q, turned), rotate(k, turns), v, attn_mask=known[:, None, None, :]
             )
@@ -178,6 +179,9 @@ class SASRecNetwork(Encoder):
     def query_inputs(self, query: Query) -> Inputs:
         return batching.last_states(query, self.settings.length)
 
+    def padded_inputs(self, items: Tensor, lengths: Tensor, users: Tensor | None) -> Inputs:
+        return batching.last_states_of(items, lengths, users, self.settings.length)
+
     def encode(self, inputs: Inputs) -> Tensor:
         rows, steps = inputs.items.shape
         x = (self.input_items or self.items)(inputs.items) * math.sqrt(self.settings.width)
@@ -188,7 +192,7 @@ class SASRecNetwork(Encoder):
         for block in self.blocks[:-1]:
             x = block(x, turns)
         # one state a row is wanted: the last block computes no other
-        if len(inputs.at) == rows and not self.training:
+        if inputs.at.shape[0] == rows and not self.training:
             x = self.blocks[-1](x, turns, inputs.at)
         else:
             x = self.blocks[-1](x, turns).reshape(rows * steps, -1)[inputs.at]

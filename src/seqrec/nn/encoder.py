@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from seqrec.data.query import Query
+from seqrec.errors import SettingsError
 from seqrec.nn.batch import Batches, Inputs
 from seqrec.splitting.split import Split
 
@@ -47,6 +48,23 @@ class Encoder(nn.Module, ABC):
     def item_vectors(self, items: ItemRows = None) -> Tensor:
         """(items, width or width + 1) vectors of all items, of a range, or of these (any shape, width
         last)."""
+
+    def padded_inputs(self, items: Tensor, lengths: Tensor, users: Tensor | None) -> Inputs:
+        """As ``query_inputs``, of tensors and in operations on tensors alone, so that it can be exported as a
+        graph. Usually ``batching.last_states_of`` or ``last_items_of``.
+
+        Args:
+            items: (rows, steps) int64 whole histories, oldest first, padded on the right with any item.
+            lengths: (rows,) int64 items of each.
+            users: (rows,) int64 user of each, -1 for unknown; None for a network that does not read users.
+
+        Raises:
+            SettingsError: this network has none, and cannot be exported.
+        """
+        raise SettingsError(
+            f"{type(self).__name__}: expected a method padded_inputs, which reads histories as tensors. Got "
+            "none, so it cannot be exported to ONNX. Give the network one: see CONTRIBUTING.md."
+        )
 
     def use_sparse_gradients(self) -> None:
         """Embedding tables get sparse gradients: an update reads and writes only the rows that it needs (for

@@ -191,7 +191,37 @@ class GRULayer(nn.Module):
         Returns:
             (steps, rows, width) the state after each step.
         """
+        if torch.compiler.is_exporting():
+            return exported(x, self.weight_ih, self.bias_ih, h0, self.weight_hh, self.bias_hh)
         x = x.to(self.weight_hh.dtype)  # float32 also under autocast
         resets = None if resets is None else resets[:, :, None]
         recurrence: Callable[..., Tensor] = _Step.apply if len(x) == 1 else _Recurrence.apply
         return recurrence(x, self.weight_ih, self.bias_ih, h0.detach(), self.weight_hh, self.bias_hh, resets)
+
+
+def exported(
+    x: Tensor, w: Tensor, b_x: Tensor, h0: Tensor, u: Tensor, b: Tensor, reset_after: bool = True
+) -> Tensor:
+    """The layer as one GRU operator of ONNX, for the exporter alone: it computes nothing here.
+
+    Args:
+        x: (steps, rows, inputs).  w, b_x: (3 width, inputs), (3 width,).  h0: (rows, width).
+        u, b: (3 width, width), (3 width,).
+        reset_after: whether the reset gate acts after the multiply, as in torch.nn.GRU; else before it.
+    Returns:
+        (steps, rows, width)
+    """
+
+    (steps, rows, _), width = x.shape, u.shape[1]
+
+    def ordered(weights: Tensor) -> Tensor:  # r, z, n -> z, r, n
+        return torch.cat([weights[width : 2 * width], weights[:width], weights[2 * width :]])
+
+    states, _ = torch.onnx.ops.symbolic_multi_out(
+        "GRU",
+        [x, ordered(w)[None], ordered(u)[None], torch.cat([ordered(b_x), ordered(b)])[None], None, h0[None]],
+        {"hidden_size": width, "linear_before_reset": int(reset_after)},
+        dtypes=(x.dtype, x.dtype),
+        shapes=((steps, 1, rows, width), (1, rows, width)),
+    )
+    return states[:, 0]

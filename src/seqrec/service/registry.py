@@ -178,7 +178,7 @@ def open_model(folder: str, settings: ServiceSettings) -> Loaded:
         )
     place, name = found
     if name == "onnx.json":
-        from seqrec.serving import onnx_model  # type: ignore[attr-defined]
+        from seqrec.serving import onnx_model
 
         return Loaded(onnx_model.load(place, settings.threads), "onnx")
     from seqrec import models

@@ -90,16 +90,56 @@ def write(folder: str | Path, model: Contents) -> None:
             safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in model.state.items()}),
         )
         part("items.parquet", model.item_catalogue.to_bytes())
-        if model.sequences is not None and model.known_stops is not None:
-            s = model.sequences
-            arrays = {"items": s.items, "offsets": s.offsets, "known_stops": model.known_stops}
-            if model.known_times is not None:
-                arrays["known_times"] = model.known_times
-            part(
-                "histories.safetensors",
-                safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}),
-            )
-            part("users.parquet", s.user_catalogue.to_bytes())
+        for name, content in histories(model.sequences, model.known_stops, model.known_times).items():
+            part(name, content)
+
+
+Kept = tuple[Sequences, np.ndarray, np.ndarray | None] | tuple[None, None, None]
+"""The users' histories, (users,) where each ends, and (users,) the time of its last event, if times are
+known; or nothing."""
+
+
+def histories(
+    sequences: Sequences | None, known_stops: np.ndarray | None, known_times: np.ndarray | None
+) -> dict[str, bytes]:
+    """The contents of the files with the users' histories and ids, by name; none where they are left out.
+    Arguments, (users,) each, as of ``Contents``."""
+    if sequences is None or known_stops is None:
+        return {}
+    arrays = {"items": sequences.items, "offsets": sequences.offsets, "known_stops": known_stops}
+    if known_times is not None:
+        arrays["known_times"] = known_times
+    return {
+        "histories.safetensors": safetensors.numpy.save(
+            {k: np.ascontiguousarray(v) for k, v in arrays.items()}
+        ),
+        "users.parquet": sequences.user_catalogue.to_bytes(),
+    }
+
+
+def read_histories(parts: Mapping[str, bytes], catalogue: Catalogue) -> Kept:
+    """What is kept of the users.
+
+    Args:
+        parts: contents of files as ``histories`` gave them, and perhaps others.
+
+    Raises:
+        DataError: they are no such files.
+    """
+    if "histories.safetensors" not in parts:
+        return None, None, None
+    arrays = safetensors.numpy.load(parts["histories.safetensors"])
+    known_stops, known_times = arrays.pop("known_stops"), arrays.pop("known_times", None)
+    sequences = Sequences(
+        **arrays, item_catalogue=catalogue, user_catalogue=Catalogue.from_bytes(parts["users.parquet"])
+    )
+    sequences.check()
+    starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
+    if known_stops.shape != stops.shape or (known_stops < starts).any() or (known_stops > stops).any():
+        raise DataError("what is known of its users is no part of their histories.")
+    if known_times is not None and (known_times.shape != stops.shape or np.isnan(known_times).any()):
+        raise DataError("the times of its users' last events are not one number each.")
+    return sequences, known_stops, known_times
 
 
 def floats_of(state: Mapping[str, np.ndarray], name: str, length: int) -> np.ndarray:
@@ -220,19 +260,7 @@ def _contents(about: About, parts: dict[str, bytes]) -> Contents:
     catalogue = Catalogue.from_bytes(parts["items.parquet"])
     if len(catalogue) != about.items:
         raise DataError(f"expected a catalogue of {about.items:,} items. Got {len(catalogue):,}.")
-    sequences, known_stops, known_times = None, None, None
-    if "histories.safetensors" in parts:
-        arrays = safetensors.numpy.load(parts["histories.safetensors"])
-        known_stops, known_times = arrays.pop("known_stops"), arrays.pop("known_times", None)
-        sequences = Sequences(
-            **arrays, item_catalogue=catalogue, user_catalogue=Catalogue.from_bytes(parts["users.parquet"])
-        )
-        sequences.check()
-        starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
-        if known_stops.shape != stops.shape or (known_stops < starts).any() or (known_stops > stops).any():
-            raise DataError("what is known of its users is no part of their histories.")
-        if known_times is not None and (known_times.shape != stops.shape or np.isnan(known_times).any()):
-            raise DataError("the times of its users' last events are not one number each.")
+    sequences, known_stops, known_times = read_histories(parts, catalogue)
     state = safetensors.numpy.load(parts["weights.safetensors"])
     for name, array in state.items():
         if array.dtype.kind == "f" and np.isnan(array).any():

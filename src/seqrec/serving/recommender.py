@@ -54,7 +54,38 @@ def recommend(
             not as many of both.
         SeqrecError: the model is not trained.
     """
-    catalogue, keys = checked(model, k, on_unknown), None
+    catalogue = checked(model, k, on_unknown)
+    query, keys = asked(model, sequences, users, on_unknown)
+    top = model.best(query, int(k), filter_of(catalogue, filter_seen, allow, deny, on_unknown))
+    row, column = np.nonzero(top.items >= 0)
+    return pl.DataFrame(
+        {
+            keys.name: keys.gather(row),
+            "item_id": catalogue.decode(top.items[row, column]),
+            "score": top.scores[row, column],
+            "rank": column + 1,
+            "source": np.where(model.knows(query), "model", "popularity")[row],
+        }
+    )
+
+
+def asked(
+    model: Known,
+    sequences: Iterable[Iterable[Any]] | Mapping[Any, Iterable[Any]] | None,
+    users: Iterable[Any] | None,
+    on_unknown: str,
+) -> tuple[Query, pl.Series]:
+    """What is asked for by raw ids. Arguments as of ``recommend``.
+
+    Returns:
+        the histories, and what stands for each in the answer: ``query`` (0, 1, ...) or ``user_id``.
+
+    Raises:
+        UnknownIdError: an unknown id, with on_unknown="raise".
+        SettingsError: neither sequences nor users, one of another shape, or not as many of both.
+        SeqrecError: the model is not trained, or has no users' histories.
+    """
+    catalogue, keys = checked(model, 1, on_unknown), None
     if sequences is None and users is None:
         raise SettingsError("expected sequences=[[...], ...], users=[...] or both. Got neither.")
     if users is not None and isinstance(sequences, Mapping):
@@ -73,18 +104,7 @@ def recommend(
         kept = _query_of_users(model, ids, on_unknown)
         query = kept if sequences is None else continued(kept, query)
         keys = _column(ids, "users")
-    top = model.best(query, int(k), filter_of(catalogue, filter_seen, allow, deny, on_unknown))
-    row, column = np.nonzero(top.items >= 0)
-    asked = {"query": row} if keys is None else {"user_id": keys.gather(row)}
-    return pl.DataFrame(
-        {
-            **asked,
-            "item_id": catalogue.decode(top.items[row, column]),
-            "score": top.scores[row, column],
-            "rank": column + 1,
-            "source": np.where(model.knows(query), "model", "popularity")[row],
-        }
-    )
+    return query, pl.Series("query", np.arange(len(query))) if keys is None else keys.alias("user_id")
 
 
 def checked(model: Known, k: Any, on_unknown: str) -> Catalogue:
@@ -111,7 +131,7 @@ def filter_of(catalogue: Catalogue, seen: bool, allow: Any, deny: Any, on_unknow
         SettingsError: no list of ids.
     """
     allowed, denied = (
-        None if items is None else _indices(catalogue, items, name, "a list of item ids, [...]", on_unknown)
+        None if items is None else indices_of(catalogue, items, name, "a list of item ids, [...]", on_unknown)
         for name, items in (("allow", allow), ("deny", deny))
     )
     return Filter(seen, allowed, denied)
@@ -147,14 +167,23 @@ def _query(catalogue: Catalogue, sequences: list[Any], on_unknown: str) -> Query
     expected = "a list of item ids, as in a list of lists [[...], ...]"
     return Query.from_lists(
         [
-            _indices(catalogue, sequence, f"sequences: sequence {number}", expected, on_unknown)
+            indices_of(catalogue, sequence, f"sequences: sequence {number}", expected, on_unknown)
             for number, sequence in enumerate(sequences)
         ]
     )
 
 
-def _indices(catalogue: Catalogue, items: Any, name: str, expected: str, on_unknown: str) -> np.ndarray:
-    """(items,) int32 indices of raw item ids, those of unknown ones left out."""
+def indices_of(catalogue: Catalogue, items: Any, name: str, expected: str, on_unknown: str) -> np.ndarray:
+    """(items,) int32 indices of raw item ids, those of unknown ones left out.
+
+    Args:
+        items: a list, array or Series.
+        name, expected: for messages: what they are called, and what a right value is.
+
+    Raises:
+        UnknownIdError: an unknown id, with on_unknown="raise".
+        SettingsError: something else than ids.
+    """
     raw = _ids(items, name, expected)
     indices = catalogue.encode(raw)
     if not len(indices) or indices.min() >= 0:
@@ -225,4 +254,4 @@ def _report(message: str, on_unknown: str) -> None:
     if on_unknown == "raise":
         raise UnknownIdError(f"{message} Correct them, or pass on_unknown='warn' or 'ignore'.")
     if on_unknown == "warn":
-        warnings.warn(message, stacklevel=5)
+        warnings.warn(message, stacklevel=6)

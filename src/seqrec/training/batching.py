@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from seqrec.data.query import Query
 from seqrec.errors import DataError
@@ -394,4 +395,40 @@ def last_items(query: Query, width: int, reads: Reads = frozenset()) -> Inputs:
         at=torch.arange(len(events)),
         users=torch.from_numpy(users.astype(np.int64)),
         **_of_query(query, reads, events),
+    )
+
+
+def last_states_of(items: Tensor, lengths: Tensor, users: Tensor | None, longest: int) -> Inputs:
+    """``last_states`` of histories that are tensors: see ``Encoder.padded_inputs``.
+
+    Args:
+        items: (rows, steps) int64.  lengths, users: (rows,) int64.
+    """
+    kept = lengths.clamp(max=longest)
+    # the last ones come first, as many as any row keeps
+    at = (lengths - kept)[:, None] + torch.arange(items.shape[1], device=items.device)[:longest]
+    items = items.gather(1, at.clamp(max=items.shape[1] - 1))
+    rows, steps = items.shape
+    mask = torch.arange(steps, device=items.device) < kept[:, None]
+    return Inputs(
+        items=items * mask,
+        mask=mask,
+        at=torch.arange(rows, device=items.device) * steps + kept.clamp(min=1) - 1,
+        users=users,
+    )
+
+
+def last_items_of(items: Tensor, lengths: Tensor, users: Tensor | None, width: int) -> Inputs:
+    """``last_items`` of histories that are tensors: see ``Encoder.padded_inputs``.
+
+    Args:
+        items: (rows, steps) int64.  lengths, users: (rows,) int64.
+    """
+    at = lengths[:, None] - 1 - torch.arange(width, device=items.device)
+    mask = at >= 0
+    return Inputs(
+        items=items.gather(1, at.clamp(min=0)) * mask,
+        mask=mask,
+        at=torch.arange(items.shape[0], device=items.device),
+        users=users,
     )
