@@ -92,9 +92,7 @@ def measure(name: str, data_dir: str | None, histories: int) -> dict[str, float]
     from large_catalogue import memory
 
     from seqrec.serving import batch
-    from seqrec.training.device import keep_freed_memory
 
-    keep_freed_memory()
     model = untrained(name, data_dir)
     with tempfile.TemporaryDirectory() as folder:
         source, target = f"{folder}/histories.parquet", f"{folder}/recommendations.parquet"

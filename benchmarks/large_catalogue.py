@@ -75,7 +75,7 @@ def whole_rows(model: Any, split: Any) -> None:
 def measure(stage: str, items: int, queries: int) -> dict[str, float]:
     """Seconds (the median of three) and MiB of a stage, in this process."""
     from seqrec.evaluation import ranking
-    from seqrec.training.device import keep_freed_memory
+    from seqrec.training.memory import keep_freed_memory
 
     keep_freed_memory()
     model, split = untrained(items, queries)

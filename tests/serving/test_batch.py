@@ -120,6 +120,15 @@ def test_users_alone_and_what_they_did_since(ring, tmp_path):
     same(pl.read_csv(target), model.recommend(named, **arguments))
 
 
+def test_sessions_are_users_where_there_are_none(model, tmp_path):
+    pl.DataFrame({"session_id": [4, 4, 2], "item_id": ["i1", "i3", "i7"]}).write_csv(tmp_path / "h.csv")
+    batch.recommend(model, str(tmp_path / "h.csv"), str(tmp_path / "o.parquet"), k=3)
+    same(
+        long_form(tmp_path / "o.parquet"),
+        expected(model, [["i1", "i3"], ["i7"]], [4, 2]).cast({"user_id": pl.String}),
+    )
+
+
 def test_filters(model, lists, tmp_path):
     pl.DataFrame({"items": lists}).write_parquet(tmp_path / "h.parquet")
     more = {"allow": ["i1", "i2", "i3", "i9"], "deny": ["i9"]}

@@ -34,6 +34,7 @@ from seqrec.errors import DataError, SettingsError, UnknownIdError, some_of
 from seqrec.serving import asking, histories, recommender
 from seqrec.serving.histories import STANDARD, Histories, Reading
 from seqrec.topk import Known, TopK
+from seqrec.training.memory import keep_freed_memory
 
 log = logging.getLogger("seqrec")
 
@@ -101,6 +102,7 @@ def recommend(
     catalogue = recommender.checked(model, k, on_unknown)
     rows = check(target, rows)
     filter = recommender.filter_of(catalogue, filter_seen, allow, deny, on_unknown)
+    keep_freed_memory()
     name, begin, counts = histories.name_of(source), time.perf_counter(), Counts()
     with ExitStack() as stack:
         show = stack.enter_context(_progress(source, progress))
@@ -187,7 +189,8 @@ def _known(
                 "it, or have unknown ids left out and counted, on_unknown='warn' or 'ignore'."
             )
         if len(counts.examples) < 3:
-            counts.examples = [*counts.examples, *ids.filter(~known).unique(maintain_order=True).head(3)][:3]
+            several = [*counts.examples, *ids.filter(~known).unique(maintain_order=True).head(3)]
+            counts.examples = list(dict.fromkeys(several))[:3]
     return known
 
 

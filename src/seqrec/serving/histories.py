@@ -143,7 +143,7 @@ def _columns_of(
             f"{name}: expected one column of lists, the histories. Got {some_of(lists)}. Say which: "
             f"columns={{'item_id': {lists[0]!r}}} (--column item_id={lists[0]})."
         )
-    users, items = found.get("user_id"), found.get("item_id")
+    users, items = found.get("user_id") or found.get("session_id"), found.get("item_id")
     if (items is None and users is None) or (items is not None and items not in lists and users is None):
         what = "a column of the users" if items is not None else "histories"
         raise DataError(

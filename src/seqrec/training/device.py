@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
-
 import torch
 
 from seqrec.errors import SettingsError
@@ -33,15 +30,3 @@ def in_bfloat16(precision: str, device: torch.device) -> bool:
     return precision == "bfloat16" or (
         precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
     )
-
-
-def keep_freed_memory() -> None:
-    """Has glibc keep freed tensors for the next batch, instead of giving each back to the kernel and faulting
-    its pages in again."""
-    if sys.platform == "linux":
-        try:
-            libc = ctypes.CDLL("libc.so.6")
-            libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-            libc.mallopt(-1, 1 << 29)  # M_TRIM_THRESHOLD
-        except (OSError, AttributeError):
-            return  # another C library: slower, not wrong

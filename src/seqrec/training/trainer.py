@@ -24,7 +24,7 @@ from seqrec.errors import SettingsError, TrainingError
 from seqrec.nn.encoder import Encoder
 from seqrec.splitting.split import Split
 from seqrec.training import threads
-from seqrec.training.device import keep_freed_memory
+from seqrec.training.memory import keep_freed_memory
 from seqrec.training.objective import Objective
 from seqrec.training.options import FitOptions, FitReport
 from seqrec.training.progress import TrainingProgress
