@@ -22,19 +22,22 @@ hypothesis.settings.register_profile("seqrec", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("seqrec")
 
 
+REQUIRED = {
+    "SEQREC_REQUIRE_DATA": ("needs real data", "needs the independent judge"),
+    "SEQREC_REQUIRE_BROWSER": ("needs a browser",),
+}
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """With SEQREC_REQUIRE_DATA (set in CI where the data is) a test that is skipped for want of it has
+    """With one of these variables (set in CI where the thing is) a test that is skipped for want of it has
     failed."""
     report = yield
-    if (
-        report.skipped
-        and os.environ.get("SEQREC_REQUIRE_DATA")
-        and (
-            "needs real data" in str(report.longrepr) or "needs the independent judge" in str(report.longrepr)
-        )
-    ):
-        report.outcome = "failed"
+    if report.skipped:
+        why = str(report.longrepr)
+        for variable, reasons in REQUIRED.items():
+            if os.environ.get(variable) and any(reason in why for reason in reasons):
+                report.outcome = "failed"
     return report
 
 

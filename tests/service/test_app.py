@@ -102,6 +102,15 @@ def test_events_count_at_once_and_are_seen(service, folders):
         assert found["items"] == expected["item_id"].to_list()
 
 
+def test_an_explanation_has_the_history_that_was_read(service):
+    asked = {"users": ["u5", "nobody"], "sequences": [["i2", "zzz"], []], "explain": True, "model": "hrm"}
+    known, unknown = service.post("/v1/recommend", asked)["results"]
+    events = cycle_log().filter(user_id="u5")["item_id"].to_list()
+    assert known["history"] == [*events, "i2"]
+    assert unknown["history"] == []
+    assert service.post("/v1/recommend", asked | {"explain": False})["results"][0]["history"] is None
+
+
 def test_unknown_items_are_named(service):
     asked = {"sequences": [["i1", "zzz", 7]], "model": "markov", "k": 1}
     found = service.post("/v1/recommend", asked)["results"][0]
@@ -206,10 +215,13 @@ def test_models_items_and_health(service):
         ("markov", "markov", "torch", 0.5),
     ]
     assert all(m["items"] == 12 and m["users"] == 60 and m["filter_seen"] for m in found["models"])
+    assert all(m["item_ids"] == m["user_ids"] == "string" for m in found["models"])
     assert service.get("/readyz") == {"status": "ok"}
     items = service.get("/v1/items?q=I1&limit=2")["items"]
     assert len(items) == 2
     assert all(item["item_id"].startswith("i1") for item in items)
+    # an id of which others are longer forms comes first, however rare it is
+    assert service.get("/v1/items?q=%20i1&limit=4")["items"][0]["item_id"] == "i1"
     assert service.get("/v1/items?limit=0", 422)["where"] == "limit"
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request
@@ -18,6 +21,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from seqrec import __version__
+from seqrec.data.catalogue import Catalogue
 from seqrec.errors import SeqrecError, SettingsError, StorageError, UnknownIdError, shown
 from seqrec.service.door import Door, problem
 from seqrec.service.events import EventLog
@@ -135,9 +139,9 @@ class Service:
         served, found = asked.served, items[items >= 0].tolist()
         source = "model" if known else "popularity"
         self.telemetry.sources.labels(served.source.name, source).inc()
-        because = None
+        because = history = None
         if body.explain:
-            because = self._because(served, found, asked.items)
+            because, history = self._because(served, found, asked.items), asked.items.tolist()
         return {
             "query": row,
             "user": None if body.users is None else body.users[row],
@@ -145,9 +149,11 @@ class Service:
             "source": source,
             "items": [served.ids[i] for i in found],
             "scores": scores[: len(found)].tolist(),
-            "titles": None if served.titles is None else [served.titles[i] for i in found],
+            "titles": served.titles_of(found),
             "unknown": asked.unknown,
             "because": because,
+            "history": None if history is None else [served.ids[i] for i in history],
+            "history_titles": None if history is None else served.titles_of(history),
         }
 
     @staticmethod
@@ -299,6 +305,10 @@ class Service:
                     share=one.source.share,
                     items=len(one.ids),
                     users=one.users,
+                    item_ids=_kind(one.catalogue),
+                    user_ids=_kind(
+                        None if one.model.sequences is None else one.model.sequences.user_catalogue
+                    ),
                     filter_seen=one.source.filter_seen,
                     similar_items=one.vectors is not None,
                     state=one.state,
@@ -322,6 +332,12 @@ class Service:
     def _at_most(where: str, given: int, most: int, what: str) -> None:
         if given > most:
             raise Refused(422, f"expected at most {most:,} {what}. Got {given:,}.", where)
+
+
+def _kind(catalogue: Catalogue | None) -> Literal["integer", "string"] | None:
+    if catalogue is None:
+        return None
+    return "integer" if catalogue.ids.dtype.is_integer() else "string"
 
 
 def answer(content: Any) -> Response:
@@ -399,7 +415,8 @@ def make_app(
         limit: Annotated[int, Query(ge=1, le=100, description="How many items.")] = 20,
         model: Annotated[str | None, Query(description="Whose catalogue; by default the first.")] = None,
     ) -> Response:
-        """Searches the items by title (or by id, where there are no titles), the most popular first."""
+        """Searches the items by title (or by id, where there is none): first those whose id or title is
+        just that, then the most popular."""
         served = next(iter(service.registry.served.values())) if model is None else service._named(model)
         found = await asyncio.to_thread(served.search, q, limit)
         titles = served.titles
@@ -427,15 +444,33 @@ def make_app(
         """Counts and durations, as Prometheus reads them."""
         return Response(service.telemetry.text(), media_type="text/plain; version=0.0.4")
 
-    if PAGE.exists():
-        page = PAGE.read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    guarded = {
+        "content-security-policy": _policy(page),
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+    }
 
-        @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-        async def home() -> HTMLResponse:
-            return HTMLResponse(page)
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def home() -> HTMLResponse:
+        return HTMLResponse(page, headers=guarded)
 
     s = service.settings
     return Door(app, service.telemetry, s.max_body, s.max_waiting, token)
+
+
+def _policy(page: str) -> str:
+    """What the page may do: run its own script and style, and talk to this service. Whatever else might come
+    into it from a title does nothing."""
+
+    def own(tag: str) -> str:
+        found = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        return " ".join(f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in found)
+
+    return (
+        f"default-src 'none'; script-src {own('script')}; style-src {own('style')}; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
 
 
 def _of(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -19,7 +19,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-OPEN = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
+OPEN = ("/", "/healthz", "/readyz", "/openapi.json")
 """Paths that need no token: a page asks for it, and gives nothing away."""
 KNOWN = (
     *OPEN, "/metrics", "/v1/recommend", "/v1/similar-items", "/v1/events", "/v1/models", "/v1/items",

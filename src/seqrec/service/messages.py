@@ -39,7 +39,7 @@ class RecommendRequest(_Message):
     on_unknown: Literal["ignore", "raise"] = "ignore"
     """Unknown items are left out, and named in the answer; or they are an error."""
     explain: bool = Field(False, strict=True)
-    """Also name, for each item, the items of the history nearest to it."""
+    """Also name the history that was read, and, for each item, the items of the history nearest to it."""
 
 
 class Recommended(_Message):
@@ -62,7 +62,13 @@ class Recommended(_Message):
     unknown: list[Id] = []
     """Items of the history that the model does not know."""
     because: list[list[Id]] | None = None
-    """Of each item the nearest items of the history, nearest first."""
+    """Of each item the nearest items of the history, nearest first; null where the model has no item
+    vectors."""
+    history: list[Id] | None = None
+    """What the model read, oldest first: what it had kept of the user, then what came since, without unknown
+    items."""
+    history_titles: list[str | None] | None = None
+    """Their titles, where the catalogue has some."""
 
 
 class RecommendAnswer(_Message):
@@ -144,6 +150,10 @@ class ModelAnswer(_Message):
     """Items of its catalogue."""
     users: int
     """Users whose histories it has kept."""
+    item_ids: Literal["integer", "string"]
+    """What its item ids are in JSON."""
+    user_ids: Literal["integer", "string"] | None
+    """What its user ids are in JSON; null where it has kept no histories."""
     filter_seen: bool
     """Whether it leaves out the items of the history if a request says nothing."""
     similar_items: bool

@@ -100,6 +100,10 @@ class Served:
         if self.model.sequences is not None:
             assert self.model.sequences.user_catalogue.index is not None
 
+    def titles_of(self, items: list[int]) -> list[str | None] | None:
+        """The titles of these items; None where the catalogue has none."""
+        return None if self.titles is None else [self.titles[i] for i in items]
+
     @property
     def users(self) -> int:
         """How many users' histories it has kept."""
@@ -137,21 +141,22 @@ class Served:
 
     @cached_property
     def _searched(self) -> pl.DataFrame:
-        texts = self.ids if self.titles is None else self.titles
-        frame = pl.DataFrame(
-            {"text": pl.Series([None if t is None else str(t) for t in texts], dtype=pl.String)}
-        )
-        return frame.with_columns(pl.col("text").str.to_lowercase(), index=pl.int_range(pl.len()))[
-            self.popular[self.popular >= 0]
-        ]
+        ids = self.catalogue.ids.cast(pl.String).alias("id")
+        texts = ids.alias("text")
+        if self.titles is not None:
+            titles = pl.Series(self.titles, dtype=pl.String)
+            texts = titles.zip_with(titles.fill_null("") != "", ids).alias("text")
+        frame = pl.DataFrame([ids.str.to_lowercase(), texts.str.to_lowercase()])
+        return frame.with_columns(index=pl.int_range(pl.len()))[self.popular[self.popular >= 0]]
 
     def search(self, words: str, most: int) -> list[int]:
-        """The indices of the items whose title (or id, where there are none) has all words, the most popular
-        first."""
-        found = self._searched
-        for word in words.lower().split():
-            found = found.filter(pl.col("text").str.contains(word, literal=True))
-        return found["index"].head(most).to_list()
+        """The indices of the items whose title (or id, where there is none) has all words: first those whose
+        id or title is just that, then the most popular."""
+        words = words.lower().strip()
+        exact = (pl.col("id") == words) | (pl.col("text") == words)
+        parts = [pl.col("text").str.contains(word, literal=True) for word in words.split()]
+        found = self._searched.filter(exact | pl.all_horizontal(pl.lit(True), *parts))
+        return found.sort(exact, descending=True, maintain_order=True)["index"].head(most).to_list()
 
 
 def marker_of(folder: str) -> tuple[str, str] | None:
