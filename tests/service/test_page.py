@@ -120,6 +120,7 @@ def opened(browser):
         page.goto(address)
         return page
 
+    open_page.faults = faults
     yield open_page
     for context in contexts:
         context.close()
@@ -299,6 +300,11 @@ def test_titles_are_text_whatever_they_hold(films, opened):
     assert page.locator("main img, main script").count() == 0
     assert page.evaluate("window.hacked") is None
     # and if one did come in as HTML, the policy would hold
+    page.evaluate("addEventListener('securitypolicyviolation', () => (window.stopped = true))")
+    page.evaluate("(html) => document.body.insertAdjacentHTML('beforeend', html)", HACK)
+    page.wait_for_timeout(100)
+    assert page.evaluate("[window.stopped, window.hacked]") == [True, None]
+    opened.faults.clear()
     policy = httpx.get(films).headers["content-security-policy"]
     for part in ("default-src 'none'", "script-src 'sha256-", "connect-src 'self'", "frame-ancestors 'none'"):
         assert part in policy
