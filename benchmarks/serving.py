@@ -323,14 +323,14 @@ def hostile(a: argparse.Namespace) -> None:
                 f"http://127.0.0.1:{service.port}/openapi.json",
                 "--checks=not_a_server_error,status_code_conformance,content_type_conformance,"
                 "response_schema_conformance",
-                "--phases=fuzzing",
+                "--phases=examples,coverage,fuzzing",
                 "--mode=all",
                 f"--max-examples={each // 6}",
                 f"--seed={seed}",
                 "--continue-on-failure",
                 "--no-color",
             ]
-            done = subprocess.run(command, capture_output=True, text=True)
+            done = subprocess.run(command, capture_output=True, text=True, cwd=root)
             memory.append(service.memory())
             found = re.search(r"([0-9,]+) generated", done.stdout) or re.search(
                 r"([0-9,]+) cases", done.stdout

@@ -109,20 +109,16 @@ def test_too_many_at_once_are_told_so(folders):
 
 
 def test_it_stops_after_the_requests_that_it_has(folders):
-    many = {"sequences": [[f"i{i % 12}" for i in range(2_000)]] * 100, "k": 10}
-    with (
-        serving(folders["hrm"], "--set", "drain_seconds=0.5", "--set", "max_body=10000000") as service,
-        concurrent.futures.ThreadPoolExecutor(4) as pool,
-    ):
-        asked = [
-            pool.submit(httpx.post, service.address + "/v1/recommend", json=many, timeout=60)
-            for _ in range(4)
-        ]
-        time.sleep(0.1)
+    many = {"sequences": [[f"i{i % 12}" for i in range(3_000)]] * 300, "k": 10}
+    limits = [f"--set={x}" for x in ("drain_seconds=0.5", "max_body=10000000")]
+    with serving(folders["hrm"], *limits) as service, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(httpx.post, service.address + "/v1/recommend", json=many, timeout=60)
+        while "seqrec_requests_in_progress 1.0" not in httpx.get(service.address + "/metrics").text:
+            assert not asked.done()
         service.process.send_signal(signal.SIGTERM)
-        assert all(one.result().status_code == 200 for one in asked)
         with contextlib.suppress(httpx.TransportError):  # it may have stopped already
             assert httpx.get(service.address + "/readyz").status_code == 503
+        assert asked.result().status_code == 200
         assert service.process.wait(20) == 0
         assert not any("traceback" in line for line in service.lines)
 

@@ -17,13 +17,14 @@ import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
+from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from seqrec import __version__
 from seqrec.data.catalogue import Catalogue
 from seqrec.errors import SeqrecError, SettingsError, StorageError, UnknownIdError, shown
-from seqrec.service.door import Door, problem
+from seqrec.service.door import Door, Message, Receive, Send, problem
 from seqrec.service.events import EventLog
 from seqrec.service.messages import (
     EventsAnswer,
@@ -456,7 +457,7 @@ def make_app(
         return HTMLResponse(page, headers=guarded)
 
     s = service.settings
-    return Door(app, service.telemetry, s.max_body, s.max_waiting, token)
+    return Door(Direct(app, service), service.telemetry, s.max_body, s.max_waiting, token)
 
 
 def _policy(page: str) -> str:
@@ -477,44 +478,85 @@ def _of(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: REFUSALS[status] for status in statuses}
 
 
-def _handle_errors(app: FastAPI) -> None:
-    def refusal(status: int, error: str, where: str | None = None, **headers: str) -> Response:
-        start, body = problem(status, error, where, **headers)
-        named = {k.decode(): v.decode() for k, v in start["headers"] if k != b"content-length"}
-        return Response(body["body"], status, named)
-
-    @app.exception_handler(Refused)
-    async def _(_: Request, error: Refused) -> Response:
-        return refusal(error.status, error.error, error.where)
-
-    @app.exception_handler(RequestValidationError)
-    async def _(_: Request, error: RequestValidationError) -> Response:
+def refusal_of(error: Exception) -> Refused | None:
+    """How an error is answered; None for one that is a fault of ours."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, StorageError):
+        return Refused(503, str(error))
+    if isinstance(error, UnknownIdError):
+        return Refused(422, str(error))
+    if isinstance(error, RequestValidationError | ValidationError):
         first = error.errors()[0]
         if first["type"] == "json_invalid":
-            return refusal(422, f"expected JSON. Got something else ({first['ctx']['error']}).", "body")
-        where = ".".join(
-            str(x) for x in first["loc"][1:] if x not in ("int", "str") and "constrained" not in str(x)
-        )
-        return refusal(422, f"{first['msg']}. Got {shown(first.get('input'))}.", where or "body")
+            return Refused(422, f"expected JSON. Got something else ({first['ctx']['error']}).", "body")
+        place = first["loc"][1:] if isinstance(error, RequestValidationError) else first["loc"]
+        # without pydantic's names of the kinds of id
+        where = ".".join(str(x) for x in place if x not in ("int", "str") and "constrained" not in str(x))
+        return Refused(422, f"{first['msg']}. Got {shown(first.get('input'))}.", where or "body")
+    return None
+
+
+def _handle_errors(app: FastAPI) -> None:
+    def answered(refused: Refused, **headers: str) -> Response:
+        if refused.status == 503:
+            headers["retry-after"] = "1"
+        start, body = problem(refused.status, refused.error, refused.where, **headers)
+        named = {k.decode(): v.decode() for k, v in start["headers"] if k != b"content-length"}
+        return Response(body["body"], refused.status, named)
+
+    async def refuse(_: Request, error: Exception) -> Response:
+        # one that is none of these is raised again, for the door to log
+        return answered(refusal_of(error) or Refused(500, "The service failed; its log has the reason."))
+
+    for kind in (Refused, RequestValidationError, UnknownIdError, StorageError, Exception):
+        app.add_exception_handler(kind, refuse)
 
     @app.exception_handler(StarletteHTTPException)
     async def _(_: Request, error: HTTPException) -> Response:
         text = {404: "no such path. /openapi.json lists them.", 405: "this path has another method."}
         headers = {k.lower(): v for k, v in (error.headers or {}).items()}
-        return refusal(error.status_code, text.get(error.status_code, f"{error.detail}."), **headers)
+        return answered(
+            Refused(error.status_code, text.get(error.status_code, f"{error.detail}.")), **headers
+        )
 
-    @app.exception_handler(UnknownIdError)
-    async def _(_: Request, error: UnknownIdError) -> Response:
-        return refusal(422, str(error))
 
-    @app.exception_handler(Exception)
-    async def _(_: Request, error: Exception) -> Response:
-        # it is raised again, for the door to log
-        return refusal(500, "The service failed; its log has the reason.")
+class Direct:
+    """Answers what is asked most past FastAPI, whose way to an endpoint takes as long as the answer. Its own
+    route is the same, and describes it.
 
-    @app.exception_handler(StorageError)
-    async def _(_: Request, error: StorageError) -> Response:
-        return refusal(503, str(error), **{"retry-after": "1"})
+    Args:
+        app: FastAPI's, for all other paths.
+        service: what is behind it.
+    """
+
+    def __init__(self, app: FastAPI, service: Service):
+        self.app, self.service = app, service
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Handles one connection event, as ASGI has it."""
+        if scope["type"] != "http" or scope["path"] != "/v1/recommend" or scope["method"] != "POST":
+            return await self.app(scope, receive, send)
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        try:
+            found = await self.service.recommend(RecommendRequest.model_validate_json(body))
+        except Exception as error:
+            refused = refusal_of(error)
+            if refused is None:
+                raise
+            for message in problem(refused.status, refused.error, refused.where):
+                await send(message)
+            return
+        content = to_json(found)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
 
 
 def _examples(service: Service) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -186,8 +187,11 @@ def open_model(folder: str, settings: ServiceSettings) -> Loaded:
         from seqrec.serving import onnx_model
 
         return Loaded(onnx_model.load(place, settings.threads), "onnx")
+    import torch
+
     from seqrec import models
 
+    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) - 1))
     model = models.load(place, settings.device)
     stream = getattr(model, "stream", None)
     if stream is not None:
