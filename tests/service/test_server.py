@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import json
+import os
 import shutil
 import signal
 import threading
@@ -17,6 +18,7 @@ from conftest import cycle_log
 from running_service import save_models, serving
 from typer.testing import CliRunner
 
+import seqrec
 from seqrec.cli import app
 from seqrec.errors import SeqrecError
 from seqrec.models.markov import Markov
@@ -161,3 +163,22 @@ def test_what_cannot_be_served_is_said_in_a_line(folders, tmp_path):
     log = EventLog(tmp_path / "events")
     assert "events" in refused(folders["markov"], "--events", tmp_path / "events")
     log.close()
+
+
+def test_an_exported_model_is_served_without_torch(folders, tmp_path):
+    expected = seqrec.load(folders["hrm"])
+    expected.export_onnx(tmp_path / "onnx")
+    (tmp_path / "no" / "torch").mkdir(parents=True)
+    (tmp_path / "no" / "torch" / "__init__.py").write_text("raise ImportError('torch is not here')")
+    path = os.pathsep.join([str(tmp_path / "no"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with serving(tmp_path / "onnx", PYTHONPATH=path) as service:
+        assert service.get("/v1/models")["models"][0]["runs_on"] == "onnx"
+        for asked in ({"sequences": [["i1", "i2"], []]}, {"users": ["u3", "nobody"]}):
+            frame = expected.recommend(**asked, on_unknown="ignore")
+            found = service.post("/v1/recommend", asked)["results"]
+            assert [x for one in found for x in one["items"]] == frame["item_id"].to_list()
+            scores = [x for one in found for x in one["scores"]]
+            assert scores == pytest.approx(frame["score"].to_list(), abs=1e-5)
+        similar = service.post("/v1/similar-items", {"items": ["i1", "zzz"], "k": 3})["results"]
+        assert similar[0]["items"] == expected.similar_items(["i1"], k=3)["similar_id"].to_list()
+        assert not similar[1]["known"]

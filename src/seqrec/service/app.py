@@ -43,6 +43,7 @@ from seqrec.service.messages import (
 from seqrec.service.nearest import nearest
 from seqrec.service.registry import Registry, Served
 from seqrec.service.telemetry import Telemetry
+from seqrec.serving import similar
 from seqrec.topk import Filter
 
 PAGE = Path(__file__).with_name("page.html")
@@ -241,8 +242,7 @@ class Service:
         found: dict[Any, tuple[list[Any], list[float]]] = {}
         if known:
             try:
-                similar = served.model.similar_items  # type: ignore[attr-defined]
-                frame = await asyncio.to_thread(similar, known, body.k)
+                frame = await asyncio.to_thread(similar.similar_items, served.model, known, body.k)
             except SeqrecError as error:
                 raise Refused(422, str(error), "model") from error
             for row in frame.iter_rows(named=True):

@@ -25,7 +25,8 @@ from seqrec.data.query import Query
 from seqrec.errors import DataError, SeqrecError, SettingsError, did_you_mean
 from seqrec.service.batches import Batches
 from seqrec.serving.settings import ServiceSettings
-from seqrec.topk import Filter, Known
+from seqrec.serving.similar import Embeds
+from seqrec.topk import Filter
 
 log = logging.getLogger("seqrec")
 
@@ -55,7 +56,7 @@ class Loaded:
         model, runs_on: the model, and what computes it.
     """
 
-    model: Known
+    model: Embeds
     runs_on: Literal["torch", "onnx"]
 
 
@@ -126,10 +127,9 @@ class Served:
     def vectors(self) -> np.ndarray | None:
         """(items, width) item vectors of length 1; None of a model that has none."""
         try:
-            frame = self.model.item_vectors()  # type: ignore[attr-defined]
-        except (SeqrecError, AttributeError):
+            found = self.model.vectors().vectors
+        except SeqrecError:
             return None
-        found: np.ndarray = frame["vector"].to_numpy().astype(np.float32)
         norms = np.linalg.norm(found, axis=1, keepdims=True)
         return found / np.where(norms == 0, 1, norms)
 
@@ -183,15 +183,16 @@ def open_model(folder: str, settings: ServiceSettings) -> Loaded:
             "save one first."
         )
     place, name = found
+    threads = settings.threads or max(1, (os.cpu_count() or 1) - 1)  # one is left for the requests
     if name == "onnx.json":
         from seqrec.serving import onnx_model
 
-        return Loaded(onnx_model.load(place, settings.threads), "onnx")
+        return Loaded(onnx_model.load(place, threads), "onnx")
     import torch
 
     from seqrec import models
 
-    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) - 1))
+    torch.set_num_threads(threads)
     model = models.load(place, settings.device)
     stream = getattr(model, "stream", None)
     if stream is not None:
