@@ -7,6 +7,7 @@ history.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 
 import numpy as np
@@ -37,10 +38,15 @@ class Streamed:
         # history -> (1, width) the state of each layer after it, and what the encoder gives for it
         self._known: OrderedDict[bytes, list[Tensor]] = OrderedDict()
         self.steps = 0
+        self._one = threading.Lock()
 
     @torch.no_grad()
     def states(self, query: Query) -> Tensor:
         """(queries, width) what ``Encoder.encode`` gives for these histories, but for rounding."""
+        with self._one:
+            return self._states(query)
+
+    def _states(self, query: Query) -> Tensor:
         lengths = query.lengths
         mine = np.flatnonzero((lengths > 0) & (lengths <= self.streaming.longest))
         others = np.setdiff1d(np.arange(len(query)), mine, assume_unique=True)

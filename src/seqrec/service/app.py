@@ -311,7 +311,7 @@ class Service:
                         None if one.model.sequences is None else one.model.sequences.user_catalogue
                     ),
                     filter_seen=one.source.filter_seen,
-                    similar_items=one.vectors is not None,
+                    similar_items=one.knows_alike,
                     state=one.state,
                     loaded_at=one.loaded_at,
                     trained_on={

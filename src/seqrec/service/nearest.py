@@ -9,7 +9,7 @@ def nearest(vectors: np.ndarray, items: np.ndarray, history: np.ndarray, most: i
     """The items of a history nearest to each of some items, by the cosine of their vectors.
 
     Args:
-        vectors: (all items, width) of length 1.
+        vectors: (all items, width).
         items: (n,) item indices.
         history: (length,) item indices.
         most: how many an item.
@@ -20,7 +20,13 @@ def nearest(vectors: np.ndarray, items: np.ndarray, history: np.ndarray, most: i
     distinct = np.unique(history)
     if not len(distinct):
         return [[] for _ in items]
-    cosines = vectors[items] @ vectors[distinct].T
+    cosines = _unit(vectors[items]) @ _unit(vectors[distinct]).T
     order = np.argsort(-cosines, axis=1, kind="stable")[:, :most]
     found: list[list[int]] = distinct[order].tolist()
     return found
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: np.ndarray = vectors / np.where(norms == 0, 1, norms)
+    return unit

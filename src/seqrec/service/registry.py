@@ -6,6 +6,7 @@ models      [      sasrec       ] [ gru4rec ]
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -99,6 +100,14 @@ class Served:
         first = np.zeros(min(1, len(self.ids)), dtype=np.int32)
         self.model.best(Query.from_lists([first], np.array([-1], np.int32)), 1, Filter())
         assert self.catalogue.index is not None
+        # (items, width) item vectors; None of a model that has none
+        self.vectors: np.ndarray | None = None
+        with contextlib.suppress(SeqrecError):
+            self.vectors = self.model.vectors().vectors
+        self.knows_alike = False
+        with contextlib.suppress(SeqrecError):
+            self.model.nearest(first.astype(np.int64), 1, "cosine")
+            self.knows_alike = True
         if self.model.sequences is not None:
             assert self.model.sequences.user_catalogue.index is not None
 
@@ -122,16 +131,6 @@ class Served:
             return -1, np.empty(0, np.int32), -np.inf
         known = model.sequences.items[model.sequences.offsets[index] : model.known_stops[index]]
         return index, known, -np.inf if model.known_times is None else float(model.known_times[index])
-
-    @cached_property
-    def vectors(self) -> np.ndarray | None:
-        """(items, width) item vectors of length 1; None of a model that has none."""
-        try:
-            found = self.model.vectors().vectors
-        except SeqrecError:
-            return None
-        norms = np.linalg.norm(found, axis=1, keepdims=True)
-        return found / np.where(norms == 0, 1, norms)
 
     @cached_property
     def popular(self) -> np.ndarray:
