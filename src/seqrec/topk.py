@@ -113,12 +113,11 @@ class BestSoFar:
     def add(self, block: np.ndarray, begin: int) -> None:
         """Looks at (n, width) scores of the items from ``begin`` on."""
         k, least = self.items.shape[1], self.scores[:, -1:]
-        # An equal score further down the catalogue changes nothing.
-        row, column = np.nonzero(block > least)
-        if len(row) > 4 * block.shape[0] * k and block.shape[1] > k:
+        better = block > least  # an equal score further down the catalogue changes nothing
+        if np.count_nonzero(better) > 4 * block.shape[0] * k and block.shape[1] > k:
             # many are better, as all are at first: only those among the block's own best are worth sorting
-            own = np.partition(block, -k, axis=1)[:, -k, None]
-            row, column = np.nonzero((block >= own) & (block > least))
+            better &= block >= _at_most_the_kth(block, k)
+        row, column = np.nonzero(better)
         if not len(row):
             return
         rows = np.unique(row)
@@ -135,3 +134,13 @@ class BestSoFar:
     def found(self) -> TopK:
         """What is best of all that came by."""
         return TopK(self.items, self.scores)
+
+
+def _at_most_the_kth(block: np.ndarray, k: int) -> np.ndarray:
+    """(n, 1) a score of each row that at least k of its (n, width) scores reach, and few more: the k-th of
+    the highest of groups."""
+    n, width = block.shape
+    size = max(1, min(32, width // (4 * k)))
+    groups = width // size
+    highest = block[:, : size * groups].reshape(n, size, groups).max(1) if size > 1 else block
+    return np.partition(highest, -k, axis=1)[:, -k, None]

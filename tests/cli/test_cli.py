@@ -847,3 +847,23 @@ def test_a_fault_of_ours_is_one_line_and_says_where_its_traceback_is(ring_csv, t
         text = kept[0].read_text()
         assert "in broken" in text
         assert "s3cr3t" not in text
+
+
+def test_what_is_like_an_item_and_vectors(ring_csv, tmp_path):
+    model, vectors = tmp_path / "model", tmp_path / "vectors.npz"
+    invoke("-q", "recommend", ring_csv, "--model", "item_knn", "-s", "i1", "--save", model)
+    similar = invoke("-q", "similar", model, "--item", "i1", "-k", 2, "--write", tmp_path / "near.csv")
+    assert similar.exit_code == 0
+    lines = (tmp_path / "near.csv").read_text().splitlines()
+    assert lines[0] == "item_id,similar_id,score,rank"
+    assert len(lines) == 3
+    assert "does not know: ['x']" in refused("similar", model, "-i", "x")
+    assert "item_knn has no item vectors" in refused("export", model, vectors, "--format", "vectors")
+    assert "expected a neural model" in refused("export", model, tmp_path / "onnx")
+    assert "--int8: goes with --format onnx" in refused(
+        "export", model, vectors, "--format", "vectors", "--int8"
+    )
+    assert ".npz" in refused("export", model, tmp_path / "v.txt", "--format", "vectors")
+    assert "expected the folder of a trained model" in refused(
+        "export", tmp_path / "absent", tmp_path / "onnx"
+    )

@@ -153,6 +153,19 @@ def test_the_same_recommendations_as_the_model(options: str, ml_100k: Sequences,
         assert np.array_equal(exported.knows(asked), known)
 
 
+def test_what_is_no_history_is_refused(pair):
+    _, folder = pair
+    session = onnx_model.load(folder)._session
+
+    def scores(items, lengths):
+        return session.run(["scores"], {"items": np.array([items]), "lengths": np.array([lengths])})[0]
+
+    assert np.array_equal(scores([3, 4], 2), scores([3, 4, -1, 99], 2))
+    for items, length in (([3, -1], 2), ([3, 99], 2), ([3, 4], 3), ([3, 4], 30)):
+        with pytest.raises(Exception, match="ONNXRuntimeError"):
+            scores(items, length)
+
+
 @pytest.fixture(scope="module")
 def pair(ring, tmp_path_factory) -> tuple[SASRec, Path]:
     """A small model and the folder of its export."""

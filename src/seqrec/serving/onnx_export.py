@@ -45,6 +45,8 @@ TOLERANCE = 1e-4
 LARGEST = 2_000_000_000
 """Bytes of a graph: a file of its format ends there."""
 OPSET = 18
+OUTSIDE = 1 << 40
+"""An index that no table has."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,9 @@ class _Graph(nn.Module):
     def forward(self, items: Tensor, lengths: Tensor, users: Tensor | None = None) -> tuple[Tensor, Tensor]:
         lengths = lengths.clamp(min=0)
         nothing = lengths == 0
+        # Any index may pad; else a negative one, which in ONNX counts from a table's end, is to be an error.
+        there = torch.arange(items.shape[1]) < lengths[:, None]
+        items = torch.where(there, torch.where(items < 0, OUTSIDE, items), 0)
         if users is not None and self.trained_users is not None:
             known = (users >= 0) & self.trained_users[users.clamp(0, len(self.trained_users) - 1)]
             users = torch.where(known, users, -1)
@@ -236,26 +241,20 @@ def _quiet(*names: str) -> Iterator[None]:
 
 
 def rounded(content: bytes) -> bytes:
-    """The same graph with the weights of its tables and multiplies in 8 bits; but for the scores, which take
-    the item vectors as they are."""
-    import onnx
+    """The same graph with its tables and what it multiplies with, the item vectors among them, in 8 bits."""
     from onnxruntime import quantization
 
-    model = onnx.load_from_string(content)
-    makers = {output: node for node in model.graph.node for output in node.output}
-    last = makers["scores"]
-    scores = [makers[name].name for name in last.input if name in makers and makers[name].op_type == "Gemm"]
     with tempfile.TemporaryDirectory() as folder, _quiet("root", "onnxruntime"):
-        path = Path(folder) / "int8.onnx"
+        path, rounded = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+        path.write_bytes(content)
         quantization.quantize_dynamic(
-            model,
             path,
+            rounded,
             op_types_to_quantize=["MatMul", "Gemm", "Gather"],
             per_channel=True,
             weight_type=quantization.QuantType.QInt8,
-            nodes_to_exclude=scores,
         )
-        return path.read_bytes()
+        return rounded.read_bytes()
 
 
 def write(

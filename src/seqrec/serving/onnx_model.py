@@ -60,8 +60,8 @@ ROWS = 512
 """Histories read at once, at most."""
 LONGEST_CHUNK = 16_384
 """Events read at once, about: more is no faster, and takes memory."""
-CELLS = 1 << 20
-"""Scores alive at once, about: 4 MB."""
+CELLS = 1 << 22
+"""Scores alive at once, about: 16 MB."""
 
 
 class OnnxModel:
@@ -72,6 +72,7 @@ class OnnxModel:
         item_catalogue, sequences: its items, and its users' histories, if the folder has them.
         known_stops, known_times: (users,) where and when what is known of each user ends, or None.
         dtype: "float32", or "int8" where the weights of the network were rounded to 8 bits.
+        popularity: (items,) float32 scores after nothing that is known.
         filter_seen: whether items of the history are left out where nobody says.
         provenance: on which data it was trained, as JSON values.
     """
@@ -98,9 +99,9 @@ class OnnxModel:
         self.sequences, self.known_stops, self.known_times = kept
         self._session, self._longest = session, about.longest
         self._vectors = ItemVectors.of(table, about.width)
-        self._popularity, self._trained_users = popularity, trained_users
-        self._only_states = onnxruntime.RunOptions()
-        self._only_states.only_execute_path_to_fetches = True
+        self.popularity, self._trained_users = popularity, trained_users
+        self._only_what_is_asked = onnxruntime.RunOptions()
+        self._only_what_is_asked.only_execute_path_to_fetches = True
 
     def _known_users(self, query: Query) -> np.ndarray:
         """(queries,) int64 users with trained vectors, -1 for others."""
@@ -125,29 +126,30 @@ class OnnxModel:
             DataError: one is not a number: the model has diverged in training.
         """
         states = np.empty((len(query), self._vectors.vectors.shape[1]), dtype=np.float32)
-        for rows, some in self._chunks(query):
+        for rows, some in self._run(query, "states", ROWS):
             states[rows] = some
         return states
 
-    def _chunks(self, query: Query) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(rows,) which queries, and (rows, width) their states: some of like length at a time."""
+    def _run(self, query: Query, output: str, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(rows,) which queries, at most so many at a time and those of like length together, and (rows, ...)
+        an output of the graph for them, which belongs to the caller."""
         lengths = np.minimum(query.lengths, self._longest)
         order = np.argsort(lengths, kind="stable")
         begin = 0
         while begin < len(order):
-            rows = order[begin : begin + ROWS]
+            rows = order[begin : begin + most]
             rows = rows[: max(16, LONGEST_CHUNK // max(1, int(lengths[rows[-1]])))]
             some = query.select(rows)
             events, mask = some.padded(self._longest)
             inputs = {"items": some.items(events, mask), "lengths": lengths[rows]}
             if self._trained_users is not None:
                 inputs["users"] = self._known_users(some)
-            (states,) = self._session.run(["states"], inputs, self._only_states)
-            if not np.isfinite(states).all():
+            (found,) = self._session.run([output], inputs, self._only_what_is_asked)
+            if not np.isfinite(found).all():
                 raise DataError(
                     f"{self.name}: scores are not finite. The model has diverged; train it again."
                 )
-            yield rows, states
+            yield rows, found
             begin += len(rows)
 
     def best(self, query: Query, k: int, filter: Filter) -> TopK:
@@ -157,38 +159,19 @@ class OnnxModel:
         Raises:
             DataError: a score is not a number.
         """
-        items = len(self._popularity)
-        k = min(k, items)
+        items = len(self.popularity)
         refused = filter.refused(items)
-        found = TopK(
-            np.full((len(query), k), -1, dtype=np.int64), np.full((len(query), k), -np.inf, dtype=np.float32)
-        )
-        for rows, states in self._chunks(query):
-            top = self._best(query.select(rows), states, k, filter.seen, refused)
-            found.items[rows], found.scores[rows] = top.items, top.scores
-        return found
-
-    def _best(
-        self, query: Query, states: np.ndarray, k: int, filter_seen: bool, refused: np.ndarray | None
-    ) -> TopK:
-        v, unknown = self._vectors, np.flatnonzero(~self.knows(query))
-        best = BestSoFar(len(query), k)
-        row, item = distinct_seen(query) if filter_seen else (np.empty(0, np.int64),) * 2
-        width = max(1, CELLS // len(query))
-        for begin in range(0, len(v.vectors), width):
-            end = min(begin + width, len(v.vectors))
-            if refused is not None and refused[begin:end].all():
-                continue
-            block = states @ v.vectors[begin:end].T
-            if v.bias is not None:
-                block += v.bias[begin:end]
-            block[unknown] = self._popularity[begin:end]
+        top = BestSoFar(len(query), min(k, items))
+        # The graph multiplies with the item vectors, too, by the threads that it was given; numpy takes all.
+        for rows, scores in self._run(query, "scores", max(1, min(ROWS, CELLS // max(1, items)))):
             if refused is not None:
-                block[:, refused[begin:end]] = -np.inf
-            inside = (item >= begin) & (item < end)
-            block[row[inside], item[inside] - begin] = -np.inf
-            best.add(block, begin)
-        return best.found()
+                scores[:, refused] = -np.inf
+            if filter.seen:
+                scores[distinct_seen(query.select(rows))] = -np.inf
+            some = BestSoFar(len(rows), min(k, items))
+            some.add(scores, 0)
+            top.items[rows], top.scores[rows] = some.items, some.scores
+        return top.found()
 
     def nearest(self, items: np.ndarray, k: int, by: str) -> TopK:
         """The k items nearest to each of (n,) items. See ``seqrec.serving.similar.nearest``."""

@@ -405,11 +405,11 @@ def last_states_of(items: Tensor, lengths: Tensor, users: Tensor | None, longest
         items: (rows, steps) int64.  lengths, users: (rows,) int64.
     """
     kept = lengths.clamp(max=longest)
-    # the last ones come first, as many as any row keeps
-    at = (lengths - kept)[:, None] + torch.arange(items.shape[1], device=items.device)[:longest]
-    items = items.gather(1, at.clamp(max=items.shape[1] - 1))
+    place = torch.arange(items.shape[1], device=items.device)[:longest]
+    mask = place < kept[:, None]
+    # a length beyond the row finds no item there, and is an error
+    items = items.gather(1, ((lengths - kept)[:, None] + place) * mask)
     rows, steps = items.shape
-    mask = torch.arange(steps, device=items.device) < kept[:, None]
     return Inputs(
         items=items * mask,
         mask=mask,
