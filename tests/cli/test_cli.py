@@ -51,6 +51,7 @@ def test_the_command_line_starts_without_torch():
         "report",
         "recommend",
         "similar",
+        "index",
         "export",
         "settings",
         "compare",

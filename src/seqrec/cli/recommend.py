@@ -98,6 +98,12 @@ def recommend(
             "raise; with --input warn, at the end, with their number."
         ),
     ] = None,
+    approximate: Annotated[
+        bool,
+        typer.Option(
+            "--approximate", help="Search the index that seqrec index has built, in place of all items."
+        ),
+    ] = False,
     format: Format = "auto",
     column: Columns = None,
     delimiter: Delimiter = None,
@@ -140,7 +146,11 @@ def recommend(
         missing_ids=missing_ids,
         **of_log,
     )
-    trained = recommend.open_or_train(source, model, section, save, progress=not is_quiet())
+    if approximate and not is_model:
+        raise SettingsError(
+            f"--approximate: expected the folder of a model with an index (seqrec index). Got {source}."
+        )
+    trained = recommend.open_or_train(source, model, section, save, not is_quiet(), approximate)
     filters = recommend.filters_seen(source) if seen is None else not seen
     if seen is None and not filters:
         log.info("Items of the history are recommended too, as the run was tested. --unseen leaves them out.")

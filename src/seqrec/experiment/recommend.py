@@ -18,12 +18,13 @@ from seqrec.experiment import protocol as protocols
 from seqrec.experiment.data import OF_FILES, read_sequences, refuse_settings
 from seqrec.experiment.recipe import Recipe
 from seqrec.experiment.settings import DataSettings, read_run
-from seqrec.serving import asking, batch, onnx_model, recommender
+from seqrec.serving import asking, batch, index, onnx_model, recommender
 from seqrec.serving.histories import Reading
 from seqrec.tables import Table
 
 if TYPE_CHECKING:  # it imports torch
     from seqrec.models.model import Model
+    from seqrec.serving.index import Approximate
     from seqrec.serving.onnx_model import OnnxModel
 
 log = logging.getLogger("seqrec")
@@ -38,9 +39,13 @@ def open_or_train(
     data: dict[str, Any],
     save: str | None = None,
     progress: bool = True,
-) -> Model | OnnxModel:
+    approximate: bool = False,
+) -> Model | OnnxModel | Approximate:
     """The model in a folder; or one trained on a log just now (sasrec if none is named), and kept in ``save``
     if that is given.
+
+    Args:
+        approximate: with the index that stands in the folder.
 
     Raises:
         SettingsError: something that only a log has use for, beside a model.
@@ -54,7 +59,8 @@ def open_or_train(
                     "Leave it out, or name a log."
                 )
         refuse_settings(DataSettings.of(data, "data"), OF_FILES, f"{source} is a trained model")
-        return models.load(folder)
+        found = models.load(folder)
+        return index.load(found, folder) if approximate else found
     keys.check({"name": model_name or "sasrec"})
     if save is not None:
         storage.check_folder(save)
@@ -146,7 +152,7 @@ class Choice:
 
 
 def recommend(
-    model: Model | OnnxModel,
+    model: Model | OnnxModel | Approximate,
     sequences: list[str] | None,
     users: list[str] | None,
     choice: Choice,
@@ -189,7 +195,7 @@ def recommend(
 
 
 def recommend_file(
-    model: Model | OnnxModel,
+    model: Model | OnnxModel | Approximate,
     source: str,
     target: str,
     choice: Choice,
