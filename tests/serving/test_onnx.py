@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import seqrec
-from seqrec import models
+from seqrec import models, storage
 from seqrec.data.query import Query
 from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError, SettingsError
@@ -238,6 +238,16 @@ def test_exporting_again_replaces_and_damage_is_noticed(pair, tmp_path):
         onnx_model.load(damaged)
     with pytest.raises(DataError, match="expected the folder of an exported model"):
         onnx_model.load(tmp_path)
+
+
+def test_a_folder_on_s3(pair, s3_bucket):
+    _, folder = pair
+    for path in folder.iterdir():
+        with storage.open_write(storage.join(s3_bucket, "exported", path.name)) as stream:
+            stream.write(path.read_bytes())
+    asked = [["i3", "i4"], []]
+    found = seqrec.load(storage.join(s3_bucket, "exported")).recommend(asked)
+    assert found.equals(seqrec.load(folder).recommend(asked))
 
 
 def test_without_histories_and_in_int8(pair, ring, tmp_path):
