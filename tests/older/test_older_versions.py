@@ -33,7 +33,8 @@ def check_recommended(model, recorded: Path, atol: float = 1e-5) -> None:
     expected = json.loads(recorded.read_text())
     for given, name in (({"users": USERS}, "users"), ({"sequences": LISTS}, "lists")):
         found, wanted = model.recommend(**given, k=4), pl.DataFrame(expected[name])
-        assert found.drop("score").rows() == wanted.drop("score").rows()
+        columns = [name for name in wanted.columns if name != "score"]  # later versions have more
+        assert found.select(columns).rows() == wanted.select(columns).rows()
         np.testing.assert_allclose(found["score"], wanted["score"], atol=atol)
 
 
