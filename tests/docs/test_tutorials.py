@@ -75,6 +75,21 @@ def test_a_model_without_torch(tmp_path: Path) -> None:
     assert "(30, 16)" in printed
 
 
+def test_production(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    printed = run_page("production.md", tmp_path, PORT=port)
+    answers = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    known, users, accepted, new = answers
+    assert known["results"][0]["items"][0] == "t5"
+    assert [one["source"] for one in users["results"]] == ["model", "popularity"]
+    assert accepted == {"accepted": 1}
+    assert (new["results"][0]["source"], new["results"][0]["items"]) == ("model", ["t9"])
+    assert (tmp_path / "runs/next/serving/model.json").exists()
+
+
 def first_users(shared_data: Path, folder: Path, users: int) -> Path:
     """MovieLens-1M with its first users only."""
     folder.mkdir()
