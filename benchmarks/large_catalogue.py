@@ -3,6 +3,7 @@
     python benchmarks/large_catalogue.py [--items 1000000] [--queries 512] [--write catalogue.md]
 
     recommend   the 10 best of all items for each history, seen ones filtered
+    one query   the same of one history at a time, in process: the median of 30
     evaluate    the rank of each target, filtered and not, and both lists of 20
     whole rows  the same evaluation with all scores of the queries at once, as a reference: one multiply, the
                 counts, two top-k
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-STAGES = ("recommend", "evaluate", "whole rows")
+STAGES = ("recommend", "one query", "evaluate", "whole rows")
 
 
 def memory(key: str) -> float:
@@ -73,7 +74,7 @@ def whole_rows(model: Any, split: Any) -> None:
 
 
 def measure(stage: str, items: int, queries: int) -> dict[str, float]:
-    """Seconds (the median of three) and MiB of a stage, in this process."""
+    """Seconds (the median of three; of single queries that of thirty) and MiB of a stage, in this process."""
     from seqrec.evaluation import ranking
     from seqrec.training.memory import keep_freed_memory
 
@@ -83,6 +84,7 @@ def measure(stage: str, items: int, queries: int) -> dict[str, float]:
     raw = [histories[begin : begin + 20] for begin in range(0, len(histories), 22)]
     work = {
         "recommend": lambda: model.recommend(raw, k=10),
+        "one query": lambda: model.recommend(raw[:1], k=10),
         "evaluate": lambda: ranking.rank(model, split, split.test),
         "whole rows": lambda: whole_rows(model, split),
     }[stage]
@@ -90,7 +92,7 @@ def measure(stage: str, items: int, queries: int) -> dict[str, float]:
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     seconds = []
-    for _ in range(3):
+    for _ in range(30 if stage == "one query" else 3):
         begin = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - begin)
