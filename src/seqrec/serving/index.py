@@ -48,6 +48,9 @@ SAMPLE, ROUNDS = 16, 6
 """Items a list that their centres are learned from, and rounds of learning (k-means)."""
 FIRST = 8
 """Lists looked at first; twice as many, until the recall is what is asked for."""
+PARALLEL = 3
+"""faiss's way to share work among threads: a query each. Its own choice has them wait for each other in a
+single query, which takes ten times as long where another program has a core."""
 FEWEST = 8
 """One item in so many may be asked for, or has to be allowed, at most; else all are looked at."""
 MOST_SEEN = 512
@@ -69,6 +72,7 @@ class Approximate:
         self.known_stops, self.known_times = model.known_stops, model.known_times
         self.provenance: dict[str, Any] = getattr(model, "provenance", {})
         self._index, self._vectors = index, model.vectors()
+        self._index.parallel_mode = PARALLEL
 
     @property
     def name(self) -> str:
