@@ -137,6 +137,9 @@ def test_lists_of_people_who_have_seen_everything_are_not_described():
 def test_variants_are_measured_and_the_model_is_trained_again(folder):
     r = result(folder, "own-time-v1", seed=5)
     assert not r["filter_seen"]
+    for key, filtered in (("metrics", False), ("metrics_filtered", True)):
+        assert r[key]["recall@5"]["mean"] == pytest.approx(metrics.recall(r.ranks(filtered), 5).mean())
+    assert r["metrics"] != r["metrics_filtered"]
     assert {"metrics", "metrics_filtered", "metrics_successive", "metrics_filtered_successive"} <= set(
         r.content
     )

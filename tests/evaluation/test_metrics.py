@@ -210,3 +210,9 @@ def test_popularity_percentile():
 def test_novelty():
     counts = np.array([7, 3, 1, 1])  # with one added: shares 8/16, 4/16, 2/16, 2/16
     assert metrics.novelty(np.array([[0, 1], [2, -1]]), counts) == pytest.approx((1 + 2 + 3) / 3)
+
+
+def test_metrics_that_are_named_come_beside_those_at_the_cutoffs():
+    found = metrics.from_ranks(RANKS, (5,), ["ndcg@7", "recall@5"])
+    assert found.keys() == {f"{name}@5" for name in metrics.BY_NAME} | {"ndcg@7"}
+    assert found["ndcg@7"].tolist() == metrics.ndcg(RANKS, 7).tolist()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from seqrec.data.query import Query
 from seqrec.errors import SettingsError
-from seqrec.models.sasrec import Block, SASRec, SASRecNetwork, SASRecSettings
+from seqrec.models.sasrec import Block, SASRec, SASRecNetwork, SASRecSettings, rotate
 from seqrec.nn.batch import Inputs
 
 ITEMS, LENGTH = 20, 8
@@ -109,3 +109,21 @@ def test_attention_by_hand():
 def test_heads_that_the_width_does_not_have_are_refused(settings, message):
     with pytest.raises(SettingsError, match=message):
         SASRec(**settings)
+
+
+def test_rotary_positions_turn_each_pair_by_its_own_angle():
+    """RoFormer, equation 34: pair i of position t turns by t / 10,000^(2i / size)."""
+    size = 6
+    net = network(positions="rotary")  # 12 wide, 2 heads
+    x = torch.randn(1, 2, LENGTH, size, dtype=torch.float64)
+    turned = rotate(x, net.turns)
+    for t in range(LENGTH):
+        for i in range(size // 2):
+            angle = t / 10_000 ** (2 * i / size)
+            a, b = x[..., t, i], x[..., t, i + size // 2]
+            torch.testing.assert_close(
+                turned[..., t, i], a * math.cos(angle) - b * math.sin(angle), rtol=1e-6, atol=1e-6
+            )
+            torch.testing.assert_close(
+                turned[..., t, i + size // 2], a * math.sin(angle) + b * math.cos(angle), rtol=1e-6, atol=1e-6
+            )
