@@ -232,6 +232,8 @@ def build(model: Embeds, recall: float = 0.95) -> Approximate:
         took["approximate"],
         took["exact"],
     )
+    if took["exact"] < took["approximate"]:
+        log.warning("%s: looking at all its items is faster: leave the index out.", model.name)
     return found
 
 
