@@ -293,6 +293,23 @@ def test_epochs_are_not_chosen_on_what_the_start_was_trained_on(caplog):
     assert len(tested.to_choose_on(split.without_test())) == 60
 
 
+def test_of_two_fits_on_all_events_the_second_chooses_on_what_the_first_did_not_train_on():
+    """Each holds out the last event of a tenth of the users: of others the second time."""
+    log = markov_chain(users=400, length=8, items=20)
+    few = Sequences(
+        log.items[: log.offsets[300]],
+        log.offsets[:301],
+        log.item_catalogue,
+        Catalogue(log.user_catalogue.ids[:300]),
+    )
+    started = Start.of(make("hrm").fit(few, ON), HRM)
+    held_out = everything(few).validation.users
+    again = everything(log)
+    left = started.to_choose_on(again)
+    assert set(left.users) == {u for u in again.validation.users if u >= 300 or u in held_out}
+    assert 0 < len(left) < len(again.validation)
+
+
 def test_what_was_known_is_found_in_a_log_that_lost_its_oldest_events():
     log = markov_chain(users=60, length=8, items=20)
     started = Start.of(make("hrm").fit(log, ON), HRM)

@@ -28,6 +28,7 @@ from seqrec.features.encoding import Features, Side
 from seqrec.features.schema import FeatureSchema
 from seqrec.nn.encoder import Encoder
 from seqrec.serving import artifact
+from seqrec.splitting.everything import everything
 from seqrec.splitting.split import Queries, Split
 
 log = logging.getLogger("seqrec")
@@ -176,16 +177,40 @@ class Start:
             found[after] = True if trained is None else trained[before]
         return found
 
-    def known(self, split: Split, queries: Queries) -> np.ndarray:
+    @cached_property
+    def trained_stops(self) -> np.ndarray | None:
+        """(users,) where the events of each earlier user end that the earlier model was trained on, before what it
+        was validated on; None if it was saved without histories.
+
+        A model does not keep its split, but its name and how many events trained: which users validated
+        follows from the one of ``everything``; others hold out as many of each user.
+        """
+        sequences, stops = self.model.sequences, self.model.known_stops
+        if sequences is None or stops is None:
+            return None
+        about = self.model.provenance.get("split") or {}
+        if about.get("name") == "everything":
+            return everything(sequences, about.get("seed", 0)).train_stops
+        starts = sequences.offsets[:-1]
+        held_out = int((stops - starts).sum()) - int(self.model.provenance.get("train_events", 0))
+        trained: np.ndarray = np.maximum(starts, stops - -(-held_out // max(1, len(stops))))
+        return trained
+
+    def known(self, split: Split, queries: Queries, trained: bool = False) -> np.ndarray:
         """(queries,) bool, those that ask for an event which the earlier model knew already.
 
         Where what it knew of a user is how their sequence begins, places are compared; where that has changed
         (old events are gone, say), items.
+
+        Args:
+            trained: only of what it was trained on, not of what it was validated on.
         """
         sequences, stops = self.model.sequences, self.model.known_stops
         found = np.zeros(len(queries), dtype=bool)
         if sequences is None or stops is None or not len(queries):
             return found
+        if trained and self.trained_stops is not None:
+            stops = self.trained_stops
         s = split.sequences
         number = sequences.user_catalogue.encode(s.user_catalogue.ids)[queries.users]
         items = s.item_catalogue.encode(sequences.item_catalogue.ids)[sequences.items]
@@ -199,17 +224,11 @@ class Start:
         return found
 
     def to_choose_on(self, split: Split) -> Queries:
-        """The validation queries, without those that the earlier model was trained on if it was on any: they
+        """The validation queries, without those that ask for what the earlier model was trained on: they
         would find the start better than it is."""
-        queries, model = split.validation, self.model
-        known = self.known(split, queries)
+        queries = split.validation
+        known = self.known(split, queries, trained=True)
         if not known.any():
-            return queries
-        assert model.sequences is not None
-        assert model.known_stops is not None
-        events = int((model.known_stops - model.sequences.offsets[:-1]).sum())
-        held_out = events - int(model.provenance.get("train_events", 0))
-        if known.sum() <= held_out:  # as many as it may have been validated on itself
             return queries
         log.warning(
             "%s was trained on what %s of %s validation queries ask for: epochs are chosen on the others.",
