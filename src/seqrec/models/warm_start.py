@@ -179,8 +179,8 @@ class Start:
 
     @cached_property
     def trained_stops(self) -> np.ndarray | None:
-        """(users,) where the events of each earlier user end that the earlier model was trained on, before what it
-        was validated on; None if it was saved without histories.
+        """(users,) where the events of each earlier user end that the earlier model was trained on, before
+        what it was validated on; None if it was saved without histories.
 
         A model does not keep its split, but its name and how many events trained: which users validated
         follows from the one of ``everything``; others hold out as many of each user.
