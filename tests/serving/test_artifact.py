@@ -27,6 +27,14 @@ def test_round_trip_keeps_scores_ids_and_histories(ring, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
 
 
+def test_a_model_without_histories_can_be_saved_again(ring, tmp_path):
+    model = HRM(width=8, train={"epochs": 1}).fit(ring, progress=False)
+    model.save(tmp_path / "one", histories=False)
+    seqrec.load(tmp_path / "one").save(tmp_path / "two")
+    again = seqrec.load(tmp_path / "two")
+    assert again.recommend([["i1"]]).equals(model.recommend([["i1"]]))
+
+
 def test_a_loaded_model_goes_where_it_is_told(ring, tmp_path):
     model = HRM(width=8, train={"epochs": 1}).fit(ring, progress=False, device="cpu")
     model.save(tmp_path / "model")

@@ -80,6 +80,7 @@ class Model(ABC):
         self.known_stops: np.ndarray | None = None
         self.known_times: np.ndarray | None = None
         self._fit_report: FitReport | None = None
+        self._users = 0  # of a loaded model, whose histories may have been left out
         self.provenance: dict[str, Any] = {}
 
     @classmethod
@@ -353,7 +354,7 @@ class Model(ABC):
                 f"{folder}: expected a folder of its own for the model. Got that of an exported model."
             )
         kept = (self.sequences, self.known_stops, self.known_times) if histories else (None, None, None)
-        users = 0 if self.sequences is None else self.sequences.users
+        users = self._users if self.sequences is None else self.sequences.users
         about = self.fit_report.to_json(), self.provenance
         artifact.write(
             folder,
@@ -400,6 +401,7 @@ class Model(ABC):
         model.item_catalogue, model.sequences = found.item_catalogue, found.sequences
         model.known_stops, model.known_times = found.known_stops, found.known_times
         model.load_state(found.state, len(found.item_catalogue), found.users)
+        model._users = found.users
         model.to(device)
         model.fit_report, model.provenance = FitReport.from_json(found.fit_report), found.provenance
         return model

@@ -186,25 +186,41 @@ def open_model(folder: str, settings: ServiceSettings) -> Loaded:
     if name == "onnx.json":
         from seqrec.serving import onnx_model
 
-        return Loaded(onnx_model.load(place, threads), "onnx")
+        loaded = Loaded(onnx_model.load(place, threads), "onnx")
+    else:
+        loaded = Loaded(_of_torch(place, threads, settings), "torch")
+    if settings.approximate:
+        from seqrec.serving import index
+
+        return Loaded(index.load(loaded.model, place), loaded.runs_on)
+    return loaded
+
+
+def _of_torch(place: str, threads: int, settings: ServiceSettings) -> Embeds:
     import torch
 
     from seqrec import models
 
     torch.set_num_threads(threads)
-    model = models.load(place, settings.device)
+    model = models.load_model(place, settings.device)
     stream = getattr(model, "stream", None)
     if stream is not None:
         stream(settings.remembered)
-    return Loaded(model, "torch")
+    return model
 
 
 def _state(folder: str) -> str:
+    """The checksum of the marker of a folder's model, and of its index, if it has one; "" without a model."""
     found = marker_of(folder)
     if found is None:
         return ""
-    with storage.open_read(storage.join(*found)) as stream:
-        return hashlib.sha256(stream.read()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for name in (found[1], "index.json"):
+        path = storage.join(found[0], name)
+        if storage.exists(path):
+            with storage.open_read(path) as stream:
+                digest.update(stream.read())
+    return digest.hexdigest()[:16]
 
 
 class Registry:

@@ -83,6 +83,18 @@ class Approximate:
         """(queries,) bool, as of the model."""
         return self.model.knows(query)
 
+    def vectors(self) -> ItemVectors:
+        """The model's."""
+        return self._vectors
+
+    def state_vectors(self, query: Query) -> np.ndarray:
+        """(queries, width) float32 state after each history, as of the model."""
+        return self.model.state_vectors(query)
+
+    def nearest(self, items: np.ndarray, k: int, by: str) -> TopK:
+        """The k items nearest to each of (n,) items, as of the model."""
+        return self.model.nearest(items, k, by)
+
     def recommend(self, sequences: Any = None, **arguments: Any) -> pl.DataFrame:
         """The best next items. See ``seqrec.serving.recommender.recommend``."""
         return recommender.recommend(self, sequences, **arguments)

@@ -24,6 +24,8 @@ class ServiceSettings(Settings):
     """Histories that are scored together, at most. Nothing waits for a batch to fill."""
     remembered: int = Field(10_000, ge=1)
     """Histories whose state a recurrent model of torch remembers: one that grows costs a step an event."""
+    approximate: bool = False
+    """Search the index that ``seqrec index`` has built beside each model, in place of all items."""
     reload_seconds: float = Field(5.0, ge=0, le=86_400)
     """How often the folders of the models are looked at for a new state; 0: only on SIGHUP."""
     threads: int | None = Field(None, ge=1)
