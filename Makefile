@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python -m
 # The environment, made once and again whenever what it is made from changes.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install --quiet --no-compile $(PIP_OPTIONS) --constraint constraints.txt --editable ".[export,index,report,s3,serve,dev]"
+	$(RUN) pip install --quiet $(PIP_OPTIONS) --constraint constraints.txt --editable ".[export,index,report,s3,serve,dev]"
 	touch $@
 
 install: $(VENV)/installed
