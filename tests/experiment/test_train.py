@@ -78,7 +78,9 @@ def test_a_refit_knows_all_events_and_is_what_recommends(ring_csv, tmp_path, cap
     path.write_text(YAML.format(path=ring_csv, folder=tmp_path))
     _, before = train.train(RunSettings.read(path), progress=False)
     with caplog.at_level("INFO", logger="seqrec"):
-        recommend.recommend(recommend.open_or_train(str(out), "", {}), None, ["u1"], 3, True, "raise")
+        recommend.recommend(
+            recommend.open_or_train(str(out), "", {}), None, ["u1"], recommend.Choice(k=3), "raise"
+        )
     assert "end before the held-out test events" in caplog.text
     assert "--refit" in caplog.text
     tested = weights(out / "model")
@@ -91,7 +93,7 @@ def test_a_refit_knows_all_events_and_is_what_recommends(ring_csv, tmp_path, cap
     assert serving.fit_report.epochs == seqrec.load(out / "model").fit_report.best_epoch
     caplog.clear()
     with caplog.at_level("INFO", logger="seqrec"):
-        recommend.recommend(serving, None, ["u1"], 3, True, "raise")
+        recommend.recommend(serving, None, ["u1"], recommend.Choice(k=3), "raise")
     assert not caplog.text
     # the same run again, without a refit, replaces nothing
     train.train(RunSettings.read(path), progress=False)
