@@ -4,12 +4,15 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python -m
 
+# What is imported is compiled once, and kept: installing compiles all of it, which takes longer.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test lint install clean
 
 # The environment, made once and again whenever what it is made from changes.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install --quiet $(PIP_OPTIONS) --constraint constraints.txt --editable ".[export,index,report,s3,serve,dev]"
+	$(RUN) pip install --quiet --no-compile $(PIP_OPTIONS) --constraint constraints.txt --editable ".[export,index,report,s3,serve,dev]"
 	touch $@
 
 install: $(VENV)/installed

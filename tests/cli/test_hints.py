@@ -73,7 +73,7 @@ def test_every_command_of_a_hint_exists():
     first = {name.split()[0] for name in known if name}
     wrong = []
     for place, text in TEXTS:
-        for match in re.finditer(r"(?<![\w.-])seqrec ((?:data )?[a-z]+)((?: --?[a-z-]+)*)", text):
+        for match in re.finditer(r"(?<![\w.-])seqrec ((?:data )?[a-z]+)((?: --?[a-z][a-z0-9-]*)*)", text):
             name, options = match[1], match[2].split()
             if name in NO_COMMANDS:
                 continue
@@ -88,7 +88,7 @@ def test_every_option_of_a_hint_exists():
     wrong = [
         f"{place}: {option}"
         for place, text in TEXTS
-        for option in re.findall(r"(?<![\w(-])--[a-z][a-z-]+", text)
+        for option in re.findall(r"(?<![\w(-])--[a-z][a-z0-9-]+", text)
         if option not in known | OF_OTHERS
     ]
     assert not wrong, "\n".join(wrong)

@@ -12,22 +12,33 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from warm_seqrec import warm_seqrec
 
 DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The commands of the pages start at once."""
+    with warm_seqrec(tmp_path_factory.mktemp("bin")) as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(
+            "PATH", f"{folder}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        )
+        yield
 
 
 def run_page(name: str, folder: Path, **environment: str) -> str:
     """What the page's blocks print."""
     script = "\n".join(re.findall(r"```sh\n(.*?)```", (DOCS / name).read_text(), re.S))
     assert script, f"{name} has no blocks"
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=folder,
-        env={**os.environ, "PATH": path, "COLUMNS": "160", **environment},
+        env={**os.environ, "COLUMNS": "160", **environment},
         capture_output=True,
         text=True,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
 from seqrec.errors import DataError, SettingsError
@@ -40,7 +41,7 @@ def test_names_shares_and_ids_must_fit(saved, tmp_path):
         Registry([Source("a", saved[0], 0.5), Source("a", saved[1], 0.5)], NOW)
     with pytest.raises(SettingsError, match="sum to 1"):
         Registry([Source("a", saved[0], 0.5)], NOW)
-    numbers = sequences_of([np.array([0, 1, 2], dtype=np.int32)] * 3, 3)
+    numbers = pl.DataFrame({"user_id": [1, 1, 2, 2], "item_id": [5, 6, 5, 6]})
     Markov().fit(numbers, progress=False).save(tmp_path / "numbers")
     with pytest.raises(SettingsError, match="item ids of one type"):
         Registry([Source("a", saved[0], 0.5), Source("n", str(tmp_path / "numbers"), 0.5)], NOW)

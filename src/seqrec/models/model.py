@@ -28,7 +28,8 @@ from seqrec.evaluation.evaluation import Evaluation
 from seqrec.models import warm_start
 from seqrec.models.signature import documentation_of, signature_of
 from seqrec.scoring import CELLS, ROWS, Scores
-from seqrec.serving import artifact, onnx_model, recommender, similar
+from seqrec.serving import artifact, onnx_model, similar
+from seqrec.serving.by_ids import ByIds
 from seqrec.serving.similar import ItemVectors
 from seqrec.settings import names
 from seqrec.settings.base import Settings
@@ -48,7 +49,7 @@ BASKETS = (
 )
 
 
-class Model(ABC):
+class Model(ByIds, ABC):
     """A recommender of next items.
 
     A subclass gives ``name``, ``Settings``, ``fit_split``, ``score``, and ``state`` / ``load_state`` for
@@ -262,30 +263,6 @@ class Model(ABC):
         found = evaluation.evaluate(self, split, split.test, names or (), filter_seen)
         return found if names is None else found.of(names)
 
-    def recommend(
-        self,
-        sequences: Any = None,
-        *,
-        users: Any = None,
-        k: int = 10,
-        filter_seen: bool = True,
-        allow: Any = None,
-        deny: Any = None,
-        on_unknown: str = "raise",
-    ) -> pl.DataFrame:
-        """The best next items for anyone's history, or for users of the training data. See
-        ``seqrec.serving.recommender.recommend``."""
-        return recommender.recommend(
-            self,
-            sequences,
-            users=users,
-            k=k,
-            filter_seen=filter_seen,
-            allow=allow,
-            deny=deny,
-            on_unknown=on_unknown,
-        )
-
     def vectors(self) -> ItemVectors:
         """What states are compared with, of all items.
 
@@ -315,27 +292,6 @@ class Model(ABC):
             SettingsError: an unknown measure, or this model does not know which items are alike.
         """
         return similar.nearest(self.vectors().vectors, items, k, by)
-
-    def item_vectors(self) -> pl.DataFrame:
-        """The items' vectors with their raw ids. See ``seqrec.serving.similar.item_vectors``."""
-        return similar.item_vectors(self)
-
-    def user_vectors(
-        self,
-        sequences: Iterable[Iterable[Any]] | Mapping[Any, Iterable[Any]] | None = None,
-        *,
-        users: Iterable[Any] | None = None,
-        on_unknown: str = "raise",
-    ) -> pl.DataFrame:
-        """The states after some histories. See ``seqrec.serving.similar.user_vectors``."""
-        return similar.user_vectors(self, sequences, users=users, on_unknown=on_unknown)
-
-    def similar_items(
-        self, items: Iterable[Any], k: int = 10, *, by: str = "cosine", on_unknown: str = "raise"
-    ) -> pl.DataFrame:
-        """The items most like each of some, by what the model has learned of them. See
-        ``seqrec.serving.similar.similar_items``."""
-        return similar.similar_items(self, items, k, by=by, on_unknown=on_unknown)
 
     def save(self, folder: str | Path, histories: bool = True) -> None:
         """Writes the model as a folder of safetensors, Parquet and JSON. See ``seqrec.serving.artifact``.
@@ -406,7 +362,7 @@ class Model(ABC):
         model.fit_report, model.provenance = FitReport.from_json(found.fit_report), found.provenance
         return model
 
-    def to(self, device: torch.device) -> None:  # noqa: B027  most have nothing
+    def to(self, device: torch.device) -> None:
         """Moves what scores are computed with, where a model has anything to move."""
 
     def numbering(self) -> dict[str, Catalogue | None]:

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from pydantic import Field
 
 from seqrec import storage
 from seqrec.data.query import Query
 from seqrec.errors import DataError, SettingsError, shown
 from seqrec.serving import recommender
+from seqrec.serving.by_ids import ByIds
 from seqrec.serving.similar import Embeds, ItemVectors
 from seqrec.storage import marker, snapshot, version
 from seqrec.topk import Filter, TopK, distinct_seen
@@ -57,7 +57,7 @@ MOST_SEEN = 512
 """Items of the history beyond which the exact way is taken."""
 
 
-class Approximate:
+class Approximate(ByIds):
     """A model that recommends by an index of its item vectors. All else is as of the model.
 
     Attributes:
@@ -94,10 +94,6 @@ class Approximate:
     def nearest(self, items: np.ndarray, k: int, by: str) -> TopK:
         """The k items nearest to each of (n,) items, as of the model."""
         return self.model.nearest(items, k, by)
-
-    def recommend(self, sequences: Any = None, **arguments: Any) -> pl.DataFrame:
-        """The best next items. See ``seqrec.serving.recommender.recommend``."""
-        return recommender.recommend(self, sequences, **arguments)
 
     def best(self, query: Query, k: int, filter: Filter) -> TopK:
         """The k best items after each history, of those that the index finds."""

@@ -20,12 +20,11 @@ histories, and gives the popularity as scores where nothing is known. It is writ
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import polars as pl
 from pydantic import Field
 
 from seqrec import storage
@@ -33,7 +32,8 @@ from seqrec.data.catalogue import Catalogue
 from seqrec.data.query import Query
 from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError, SeqrecError, SettingsError, shown
-from seqrec.serving import artifact, recommender, similar
+from seqrec.serving import artifact, similar
+from seqrec.serving.by_ids import ByIds
 from seqrec.serving.similar import ItemVectors
 from seqrec.storage import marker, snapshot
 from seqrec.topk import BestSoFar, Filter, TopK, distinct_seen
@@ -64,7 +64,7 @@ CELLS = 1 << 22
 """Scores alive at once, about: 16 MB."""
 
 
-class OnnxModel:
+class OnnxModel(ByIds):
     """A model from a folder of ``seqrec export``. It recommends as the model itself does. See ``load``.
 
     Attributes:
@@ -176,50 +176,6 @@ class OnnxModel:
     def nearest(self, items: np.ndarray, k: int, by: str) -> TopK:
         """The k items nearest to each of (n,) items. See ``seqrec.serving.similar.nearest``."""
         return similar.nearest(self._vectors.vectors, items, k, by)
-
-    def recommend(
-        self,
-        sequences: Any = None,
-        *,
-        users: Any = None,
-        k: int = 10,
-        filter_seen: bool = True,
-        allow: Any = None,
-        deny: Any = None,
-        on_unknown: str = "raise",
-    ) -> pl.DataFrame:
-        """The best next items for anyone's history, or for users of the training data. See
-        ``seqrec.serving.recommender.recommend``."""
-        return recommender.recommend(
-            self,
-            sequences,
-            users=users,
-            k=k,
-            filter_seen=filter_seen,
-            allow=allow,
-            deny=deny,
-            on_unknown=on_unknown,
-        )
-
-    def item_vectors(self) -> pl.DataFrame:
-        """The items' vectors with their raw ids. See ``seqrec.serving.similar.item_vectors``."""
-        return similar.item_vectors(self)
-
-    def user_vectors(
-        self,
-        sequences: Iterable[Iterable[Any]] | Mapping[Any, Iterable[Any]] | None = None,
-        *,
-        users: Iterable[Any] | None = None,
-        on_unknown: str = "raise",
-    ) -> pl.DataFrame:
-        """The states after some histories. See ``seqrec.serving.similar.user_vectors``."""
-        return similar.user_vectors(self, sequences, users=users, on_unknown=on_unknown)
-
-    def similar_items(
-        self, items: Iterable[Any], k: int = 10, *, by: str = "cosine", on_unknown: str = "raise"
-    ) -> pl.DataFrame:
-        """The items most like each of some. See ``seqrec.serving.similar.similar_items``."""
-        return similar.similar_items(self, items, k, by=by, on_unknown=on_unknown)
 
 
 class About(snapshot.Parts):
