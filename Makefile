@@ -24,9 +24,10 @@ demo: install
 	$(RUN) seqrec train --data ml-100k --model gru4rec --output runs/demo/gru4rec train.epochs=5
 	$(RUN) seqrec recommend runs/demo/gru4rec --user 1 --user 196 -k 5
 
-# A worker a core, each with one thread: threads that wait for each other would make the small tests slow.
+# A worker a core and one more, since some tests wait for programs; each with one thread, since threads that wait
+# for each other would make the small tests slow.
 test: install
-	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)") --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(RUN) ruff check src tests benchmarks
