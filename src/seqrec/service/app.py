@@ -219,11 +219,8 @@ class Service:
     def _filter(self, served: Served, body: RecommendRequest) -> Filter:
         seen = served.source.filter_seen if body.filter_seen is None else body.filter_seen
         allow, deny = (
-            None if not given and empty is None else self._indices(served, given or [], name, body.on_unknown)
-            for name, given, empty in (
-                ("allow", body.allow, body.allow),
-                ("deny", body.deny, body.deny or None),
-            )
+            None if given is None else self._indices(served, given, name, body.on_unknown)
+            for name, given in (("allow", body.allow), ("deny", body.deny or None))
         )
         return Filter(
             seen, None if allow is None else allow[allow >= 0], None if deny is None else deny[deny >= 0]
@@ -237,7 +234,7 @@ class Service:
         """
         self._at_most("items", len(body.items), self.settings.max_queries, "items")
         self._at_most("k", body.k, self.settings.max_k, "items")
-        served = next(iter(self.registry.served.values())) if body.model is None else self._named(body.model)
+        served = self.registry.first if body.model is None else self._named(body.model)
         known = [item for item in dict.fromkeys(body.items) if item in served.catalogue.index]
         found: dict[Any, tuple[list[Any], list[float]]] = {}
         if known:
@@ -252,15 +249,13 @@ class Service:
         results = []
         for item in body.items:
             ids, scores = found.get(item, ([], []))
-            at = served.catalogue.index
-            titles = None if served.titles is None else [served.titles[at[i]] for i in ids]
             results.append(
                 {
                     "item": item,
                     "known": item in served.catalogue.index,
                     "items": ids,
                     "scores": scores,
-                    "titles": titles,
+                    "titles": served.titles_of([served.catalogue.index[one] for one in ids]),
                 }
             )
         return {"model": served.source.name, "results": results}
@@ -274,7 +269,7 @@ class Service:
         if self.events is None:
             raise Refused(503, "events: this service keeps none. Start it with --events FOLDER.")
         self._at_most("events", len(body.events), self.settings.max_length, "events")
-        first = next(iter(self.registry.served.values()))
+        first = self.registry.first
         kinds = {"item_id": first.catalogue.ids.dtype.is_integer()}
         if first.model.sequences is not None:
             kinds["user_id"] = first.model.sequences.user_catalogue.ids.dtype.is_integer()
@@ -418,7 +413,7 @@ def make_app(
     ) -> Response:
         """Searches the items by title (or by id, where there is none): first those whose id or title is
         just that, then the most popular."""
-        served = next(iter(service.registry.served.values())) if model is None else service._named(model)
+        served = service.registry.first if model is None else service._named(model)
         found = await asyncio.to_thread(served.search, q, limit)
         titles = served.titles
         return answer(
@@ -561,7 +556,7 @@ class Direct:
 
 def _examples(service: Service) -> dict[str, dict[str, Any]]:
     """Bodies that work on this very service, for its OpenAPI."""
-    served = next(iter(service.registry.served.values()))
+    served = service.registry.first
     some = served.ids[:3]
     users = [] if served.model.sequences is None else served.model.sequences.user_catalogue.ids[:1].to_list()
     user = users[0] if users else "someone"

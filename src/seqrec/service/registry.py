@@ -284,6 +284,11 @@ class Registry:
         name = source.name
         return Served(source, loaded, state, self.settings, lambda size: self._measured(name, size))
 
+    @property
+    def first(self) -> Served:
+        """The model that was named first."""
+        return next(iter(self.served.values()))
+
     def named(self, name: str) -> Served:
         """The model of that name.
 
