@@ -23,12 +23,14 @@ from seqrec.nn.batch import Batch, Inputs, Targets
 from seqrec.nn.encoder import Encoder
 from seqrec.splitting.last_n import last_n
 from seqrec.splitting.leave_one_out import leave_one_out
+from seqrec.splitting.split import Queries, Split
 from seqrec.splitting.user_holdout import user_holdout
 from seqrec.testing import sequences_of, small_log
 from seqrec.training import losses
 from seqrec.training.loss import GBCE, Loss, loss_of
 from seqrec.training.negatives import NegativesSettings, Sampler
 from seqrec.training.objective import Objective
+from seqrec.training.own_items import OwnItems
 
 ITEMS, WIDTH, N = 11, 4, 6
 
@@ -109,6 +111,76 @@ def test_every_loss_with_every_sampler(name: str, logq: float, negatives: dict[s
     got.backward()
     assert torch.isfinite(encoder.states.grad).all()
     assert torch.isfinite(encoder.items.grad).all()
+
+
+LISTS = [[4, 0], [3, 3, 8, 5, 3], [9, 5, 7, 10], [2, 1]]
+EVENTS = torch.tensor([1, 5, 6, 9, 10, 12])  # which events the positions predict; the target of one was seen
+OF_EVENTS = torch.tensor([0, 5, 3, 7, 10, 1])
+SEEN = [{4}, {3, 8}, {3, 8, 5}, {9, 5}, {9, 5, 7}, {2}]
+
+
+@pytest.mark.parametrize("labels", [None, torch.tensor([True, False, True, True, True, False])])
+@pytest.mark.parametrize(
+    "negatives",
+    [
+        {"count": 9},
+        {"count": 9, "shared": False},
+        {"count": 5, "in_batch": True, "mask_targets": False, "logq": 1.0},
+    ],
+)
+@pytest.mark.parametrize("name", ["softmax", *SAMPLED])
+def test_every_loss_leaves_out_what_was_seen(name: str, negatives: dict[str, Any], labels: Tensor | None):
+    """As if the scores of seen items were -inf, one pair at a time; the target itself stays in."""
+    sequences = sequences_of([np.array(x) for x in LISTS], ITEMS)
+    none = Queries.at(sequences, np.empty(0, dtype=np.int64))
+    split = Split(sequences, sequences.offsets[:-1], sequences.offsets[1:], none, none, {"name": "by hand"})
+    encoder, of_scores = Table(), loss_of({"name": name, "seen": "mask"})
+    cpu = torch.device("cpu")
+
+    def drawing() -> Sampler:
+        return Sampler(NegativesSettings(**negatives), COUNTS, 0, cpu, OwnItems(split, cpu))
+
+    whole = batch()
+    asked = replace(whole, targets=Targets(OF_EVENTS, labels, EVENTS))
+    got = value_of(encoder, asked, of_scores, drawing())
+    kept = torch.arange(N) if labels is None or of_scores.uses_disliked else labels.nonzero().squeeze(1)
+    targets, states = OF_EVENTS[kept], encoder.states[kept]
+    seen = [SEEN[i] for i in kept]
+    if name == "softmax":
+        scores = states @ encoder.items.T
+        for i, target in enumerate(targets):
+            scores[i, list(seen[i] - {int(target)})] = -torch.inf
+        expected = torch.nn.functional.cross_entropy(scores, targets)
+    else:
+        again = drawing()
+        drawn = again.sample(targets)
+        logq = again.settings.logq
+        items = drawn.items.expand(len(kept), -1)
+        positive = (states * encoder.items[targets]).sum(1) - logq * drawn.target_log_q
+        negative = (states[:, None] * encoder.items[items]).sum(2) - logq * drawn.log_q
+        out = again.excluded(drawn, targets).expand(items.shape).clone()
+        for i in range(len(kept)):
+            for m, item in enumerate(items[i].tolist()):
+                # of the draws that are the target itself the settings tell, seen or not
+                out[i, m] |= item in seen[i] and (
+                    item != targets[i] or not of_scores.scores_distinct(again.settings)
+                )
+        extra = {"gbce": {"items": ITEMS}, "bce": {"labels": labels}}.get(name, {})
+        expected = getattr(losses, name)(positive, negative.masked_fill(out, -torch.inf), **extra)
+    torch.testing.assert_close(got, expected)
+    (ours,) = torch.autograd.grad(got, encoder.items, retain_graph=True)
+    (theirs,) = torch.autograd.grad(expected, encoder.items)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_what_was_seen_is_left_out_only_where_recommending_does():
+    with pytest.raises(SettingsError, match=r"loss\.seen: expected keep where train\.filter_seen is False"):
+        SASRec(loss={"name": "softmax", "seen": "mask"}, train={"filter_seen": False})
+    with pytest.raises(SettingsError, match=r"loss\.smoothing: expected 0 with seen: mask"):
+        SASRec(loss={"name": "softmax", "seen": "mask", "smoothing": 0.1})
+    unknown = value_of, Table(), batch(), loss_of({"name": "softmax", "seen": "mask"}), sampler()
+    with pytest.raises(SettingsError, match=r"loss\.seen: mask needs batches that tell which event"):
+        unknown[0](*unknown[1:])
 
 
 @pytest.mark.parametrize("name", [n for n in ("softmax", *SAMPLED) if n != "bce"])

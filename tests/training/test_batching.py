@@ -283,11 +283,9 @@ def test_a_batch_of_prefixes_is_of_many_users():
     """A lane of ten steps holds ten targets of one user."""
     split = of_lengths(*[50] * 400)
     batch = next(iter(batching.prefixes(split, 10, 128, np.random.default_rng(0))))
-    assert len(batch.targets.users.unique()) > 90
-    batch = next(
-        iter(batching.lanes(split, 12, 10, "random", np.random.default_rng(0), frozenset({"users"})))
-    )
-    assert len(batch.targets.users.unique()) == 12
+    assert len({user_of(split, t) for t in batch.targets.items.tolist()}) > 90
+    batch = next(iter(batching.lanes(split, 12, 10, "random", np.random.default_rng(0))))
+    assert len({user_of(split, t) for t in batch.targets.items.tolist()}) == 12
 
 
 def test_an_epoch_of_prefixes_takes_one_number_a_position():
@@ -378,10 +376,10 @@ def test_times_and_baskets_are_told_to_those_who_read_them(walk):
 
 
 @pytest.mark.parametrize("walk", READING.values(), ids=READING)
-def test_targets_tell_whose_they_are(walk):
+def test_targets_tell_which_events_they_are(walk):
     split = build([(0, 5, 1), (2, 1, 0), (1, 4, 0), (0, 9, 2)])
-    for batch in walk(split, np.random.default_rng(0), frozenset({"users"})):
-        assert batch.targets.users.tolist() == [user_of(split, t) for t in batch.targets.items.tolist()]
+    for batch in walk(split, np.random.default_rng(0), frozenset()):
+        assert batch.targets.events.tolist() == batch.targets.items.tolist()
 
 
 def test_queries_tell_times_and_the_moment_they_are_asked_at():

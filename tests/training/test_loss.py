@@ -101,7 +101,7 @@ def test_a_loss_from_outside_works_like_a_shipped_one(outside, tmp_path):
         "output": {"folder": str(tmp_path / "run")},
     }
     model, _ = train(RunSettings.of(content, ""), progress=False)
-    assert model.configuration()["loss"] == {"name": outside, "margin": 0.5}
+    assert model.configuration()["loss"] == {"name": outside, "margin": 0.5, "seen": "keep"}
     again = seqrec.load(tmp_path / "run" / "model")
     assert again.loss == model.loss
     assert again.recommend([[1, 2]], k=3).equals(model.recommend([[1, 2]], k=3))
@@ -110,7 +110,7 @@ def test_a_loss_from_outside_works_like_a_shipped_one(outside, tmp_path):
 
 def test_a_subclass_of_a_shipped_loss_is_made_by_its_reference(outside):
     loss = loss_of({"name": "outside_loss:Wide", "t": 0.5, "extra": 2})
-    assert loss.described() == {"name": "outside_loss:Wide", "t": 0.5, "extra": 2.0}
+    assert loss.described() == {"name": "outside_loss:Wide", "seen": "keep", "t": 0.5, "extra": 2.0}
     assert loss_of(loss.described()) == loss
     with pytest.raises(SettingsError, match="expected a loss that overrides"):
         seqrec.GRU4Rec(loss=sys.modules["outside_loss"].Nothing())

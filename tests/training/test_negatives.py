@@ -15,7 +15,8 @@ from seqrec.errors import SettingsError
 from seqrec.splitting.split import Queries, Split
 from seqrec.testing import sequences_of
 from seqrec.training import losses
-from seqrec.training.negatives import NegativesSettings, OwnItems, Sampler, alias_table
+from seqrec.training.negatives import NegativesSettings, Sampler, alias_table
+from seqrec.training.own_items import OwnItems
 
 COUNTS = torch.tensor([0, 1, 2, 4, 8, 16, 0, 9])
 TARGETS = torch.tensor([5, 3, 5, 7])
@@ -214,6 +215,7 @@ def test_which_negatives_do_not_count(mask_targets, in_batch, shared):
 
 
 LISTS = [[5, 3, 5, 7, 4], [2], [0, 1, 2, 3], [4, 5, 6, 7, 3, 2, 1]]
+FIRST = torch.tensor([0, 5, 6, 10])  # event of each
 
 
 def of_users(held_out: int = 0, **settings) -> Sampler:
@@ -233,7 +235,7 @@ def test_own_items_do_not_count(in_batch, held_out):
     sampler = of_users(held_out, count=50, in_batch=in_batch, own="exclude", mask_targets=False)
     users, targets = torch.tensor([0, 3, 0, 2, 1]), torch.tensor([3, 5, 7, 1, 2])
     negatives = sampler.sample(targets)
-    excluded = sampler.excluded(negatives, targets, users)
+    excluded = sampler.excluded(negatives, targets, FIRST[users])
     for i, user in enumerate(users.tolist()):
         own = LISTS[user][: len(LISTS[user]) - held_out]
         assert excluded[i].tolist() == [
@@ -258,7 +260,7 @@ def test_without_repeats_items_come_as_often_as_in_a_set():
         users = torch.full((positions * epochs,), user)
         targets = torch.full((positions * epochs,), items[0])
         negatives = sampler.sample(targets)
-        counted = negatives.items[~sampler.excluded(negatives, targets, users)]
+        counted = negatives.items[~sampler.excluded(negatives, targets, FIRST[users])]
         ours = np.bincount(counted.numpy(), minlength=8)
         # the standard deviation of a count is at most sqrt(epochs) for the set, and above it for draws
         assert (abs(ours - slow) <= 5 * np.sqrt(2 * np.maximum(slow, 1))).all(), (user, ours, slow)
@@ -268,15 +270,15 @@ def test_without_repeats_alone_own_items_stay():
     sampler = of_users(count=40, repeats=False, mask_targets=False)
     users, targets = torch.tensor([0] * 200), torch.tensor([3] * 200)
     negatives = sampler.sample(targets)
-    counted = negatives.items[~sampler.excluded(negatives, targets, users)]
+    counted = negatives.items[~sampler.excluded(negatives, targets, FIRST[users])]
     # 160 draws of 8 items leave about one of each in an epoch of 4 positions
     assert np.bincount(counted.numpy(), minlength=8) == pytest.approx([50] * 8, abs=25)
 
 
 @pytest.mark.parametrize("settings", [{"own": "exclude"}, {"repeats": False}])
-def test_negatives_of_users_need_to_know_them(settings):
+def test_negatives_of_users_need_to_know_the_events(settings):
     sampler = of_users(count=5, **settings)
-    with pytest.raises(SettingsError, match="need batches that tell whose each target is"):
+    with pytest.raises(SettingsError, match="need batches that tell which event"):
         sampler.excluded(sampler.sample(TARGETS), TARGETS)
 
 

@@ -309,6 +309,7 @@ class SessionParallel(OneTable):
         s, network = self.encoder.settings, self.encoder
         return (
             isinstance(self.of_scores, SampledSoftmax)
+            and self.of_scores.seen == "keep"
             and batch.targets.labels is None
             and batch.inputs.memory is not None
             and not self.bfloat16

@@ -37,9 +37,10 @@ from seqrec.splitting.split import Queries, Split
 from seqrec.training import device as devices
 from seqrec.training import losses, settings, trainer
 from seqrec.training.loss import Loss, loss_of
-from seqrec.training.negatives import NegativesSettings, OwnItems, Sampler
+from seqrec.training.negatives import NegativesSettings, Sampler
 from seqrec.training.objective import Objective
 from seqrec.training.options import FitOptions, FitSettings
+from seqrec.training.own_items import OwnItems
 from seqrec.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -198,6 +199,11 @@ class NeuralModel(Model):
                 f"negatives.count: the loss {self.loss.name} needs negatives. Got 0 and in_batch=False. "
                 "Set one of them."
             )
+        if self.loss.seen == "mask" and not self.train.filter_seen:
+            raise SettingsError(
+                "loss.seen: expected keep where train.filter_seen is False, since items of the history would "
+                "be recommended that training never compared with others. Got mask."
+            )
         if features is not None and not self.takes_features:
             raise SettingsError(
                 f"features: {self.name} reads no attributes. Leave the section out, or take hrm, gru4rec "
@@ -331,7 +337,7 @@ class NeuralModel(Model):
                 s.optimizer,
             )
 
-        own = OwnItems(split, device) if self.negatives.of_users else None
+        own = OwnItems(split, device) if self.negatives.of_users or self.loss.seen == "mask" else None
 
         def objective(seed: int) -> Objective:
             return self.objective(network, Sampler(self.negatives, counts, seed, device, own), bfloat16)

@@ -79,12 +79,12 @@ class Targets(_Tensors):
     Attributes:
         items: (positions,) int64.
         labels: (positions,) bool, False where the target is disliked; None: all are liked.
-        users: (positions,) int64 whose each is; None where the batches do not tell.
+        events: (positions,) int64 which event of the sequences each is; None where the batches do not tell.
     """
 
     items: Tensor
     labels: Tensor | None = None
-    users: Tensor | None = None
+    events: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,12 @@ LAID_AT_ONCE = 1 << 20
 """Events laid in lanes at a time, which bounds the memory that it takes beside the lanes."""
 
 
-def _targets(split: Split, events: np.ndarray, users: np.ndarray | None) -> Targets:
-    """The items of (positions,) events of these (positions,) users, where they are told."""
+def _targets(split: Split, events: np.ndarray) -> Targets:
+    """The items of (positions,) events."""
     return Targets(
         torch.from_numpy(split.sequences.items[events].astype(np.int64)),
         None if split.positive is None else torch.from_numpy(split.positive[events]),
-        None if users is None else torch.from_numpy(users),
+        torch.from_numpy(events),
     )
 
 
@@ -137,7 +137,7 @@ def _windows(
             users=torch.from_numpy(row_user[rows]),
             **_of_events(split, reads, event, target),
         )
-        yield Batch(inputs_of_rows, _targets(split, target, np.repeat(row_user[rows], length[rows])))
+        yield Batch(inputs_of_rows, _targets(split, target))
 
 
 def lanes(
@@ -216,7 +216,7 @@ def _lanes(
                 memory=memory,
                 **beside,
             ),
-            _targets(split, targets, None if users is None else users.ravel()[at.numpy()]),
+            _targets(split, targets),
             # Session-parallel losses are summed and divided by the number of lanes: the few that are left at
             # the end weigh no more.
             weight=lanes_left / count if steps == 1 else 1.0,
@@ -359,7 +359,7 @@ def _rows(
         users=torch.from_numpy(user),
         **_of_events(split, reads, event, target),
     )
-    return Batch(inputs, _targets(split, target, user))
+    return Batch(inputs, _targets(split, target))
 
 
 def _of_query(query: Query, reads: Reads, events: np.ndarray) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from seqrec.errors import SettingsError
@@ -21,6 +21,7 @@ from seqrec.settings import names
 from seqrec.settings.base import Settings
 from seqrec.training import losses
 from seqrec.training.negatives import Distinct, NegativesSettings
+from seqrec.training.own_items import Seen
 
 
 class Loss(Settings, ABC):
@@ -35,6 +36,10 @@ class Loss(Settings, ABC):
     uses_disliked: ClassVar[bool] = False
     name: str = ""
     """Which loss."""
+    seen: Literal["keep", "mask"] = "keep"
+    """Whether a position is compared with items of its own history (all of it, the target apart) or not:
+    mask, for models whose recommendations leave those out, which then need not learn to score them low. Needs
+    ``train.filter_seen``, and lowers unfiltered accuracy."""
 
     def described(self) -> dict[str, Any]:
         """Name and options as JSON values, from which ``loss_of`` makes it again."""
@@ -51,9 +56,18 @@ class Loss(Settings, ABC):
         return negatives.shared and type(self).of_distinct is not Loss.of_distinct
 
     def of_catalogue(
-        self, states: Tensor, item_vectors: Tensor, targets: Tensor, bfloat16: bool = False
+        self,
+        states: Tensor,
+        item_vectors: Tensor,
+        targets: Tensor,
+        bfloat16: bool = False,
+        seen: Seen | None = None,
     ) -> Tensor:
-        """The loss of (N, D) states with (C, D or D + 1) vectors of all items and (N,) targets."""
+        """The loss of (N, D) states with (C, D or D + 1) vectors of all items and (N,) targets.
+
+        Args:
+            seen: the histories of the positions, with ``seen: mask`` (else it is not given).
+        """
         raise AssertionError(f"{self.name} compares with drawn negatives")
 
     def of_draws(self, positive: Tensor, negative: Tensor, labels: Tensor | None, items: int) -> Tensor:
@@ -68,9 +82,15 @@ class Loss(Settings, ABC):
         raise AssertionError(f"{self.name} compares with the whole catalogue")
 
     def of_distinct(
-        self, states: Tensor, item_vectors: Tensor, drawn: Distinct, bfloat16: bool = False
+        self,
+        states: Tensor,
+        item_vectors: Tensor,
+        drawn: Distinct,
+        bfloat16: bool = False,
+        seen: Seen | None = None,
     ) -> Tensor:
-        """The loss of (N, D) states with (U, D or D + 1) vectors of the distinct items that were drawn."""
+        """The loss of (N, D) states with (U, D or D + 1) vectors of the distinct items that were drawn; seen
+        as in ``of_catalogue``."""
         raise AssertionError(f"{self.name} scores each draw")
 
 
@@ -82,10 +102,22 @@ class Softmax(Loss):
     smoothing: float = Field(0.0, ge=0, lt=1)
     """Label smoothing."""
 
+    @field_validator("smoothing")
+    @classmethod
+    def _over_all(cls, smoothing: float, info: ValidationInfo) -> float:
+        if smoothing and info.data.get("seen") == "mask":
+            raise ValueError("0 with seen: mask, since it spreads over all items")
+        return smoothing
+
     def of_catalogue(
-        self, states: Tensor, item_vectors: Tensor, targets: Tensor, bfloat16: bool = False
+        self,
+        states: Tensor,
+        item_vectors: Tensor,
+        targets: Tensor,
+        bfloat16: bool = False,
+        seen: Seen | None = None,
     ) -> Tensor:
-        return losses.softmax(states, item_vectors, targets, self.smoothing, bfloat16)
+        return losses.softmax(states, item_vectors, targets, self.smoothing, bfloat16, seen)
 
 
 class SampledSoftmax(Loss):
@@ -98,9 +130,14 @@ class SampledSoftmax(Loss):
         return losses.sampled_softmax(positive, negative)
 
     def of_distinct(
-        self, states: Tensor, item_vectors: Tensor, drawn: Distinct, bfloat16: bool = False
+        self,
+        states: Tensor,
+        item_vectors: Tensor,
+        drawn: Distinct,
+        bfloat16: bool = False,
+        seen: Seen | None = None,
     ) -> Tensor:
-        return losses.shared_sampled_softmax(states, item_vectors, drawn.at, drawn.weights, bfloat16)
+        return losses.shared_sampled_softmax(states, item_vectors, drawn.at, drawn.weights, bfloat16, seen)
 
 
 class BCE(Loss):
@@ -153,10 +190,15 @@ class BPRMax(Loss):
         return losses.bpr_max(positive, negative, self.regularisation, self.elu)
 
     def of_distinct(
-        self, states: Tensor, item_vectors: Tensor, drawn: Distinct, bfloat16: bool = False
+        self,
+        states: Tensor,
+        item_vectors: Tensor,
+        drawn: Distinct,
+        bfloat16: bool = False,
+        seen: Seen | None = None,
     ) -> Tensor:
         return losses.shared_bpr_max(
-            states, item_vectors, drawn.at, drawn.weights, self.regularisation, self.elu
+            states, item_vectors, drawn.at, drawn.weights, self.regularisation, self.elu, seen
         )
 
 

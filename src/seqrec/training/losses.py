@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqrec.training.own_items import Seen
+
 Weights = tuple[Tensor, Tensor, Tensor]
 """Logarithms of weights: (C,) of each distinct item as a negative, (N,) of each target as the positive, (N,)
 of each target's own item as a negative (-inf: not at all)."""
@@ -64,6 +66,7 @@ def softmax_with_gradients(
     smoothing: float = 0.0,
     bfloat16: bool = False,
     weights: Weights | None = None,
+    seen: Seen | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cross-entropy in chunks of rows, ``softmax`` or with weights ``shared_sampled_softmax``: the loss and
     its gradients with respect to states and item vectors, in one pass over logits that never leave the
@@ -87,6 +90,9 @@ def softmax_with_gradients(
         else:
             _into(x, a, v, bias)
         at_target = x.gather(1, t).squeeze(1)
+        if seen is not None:
+            seen.leave_out(x, i)
+            x.scatter_(1, t, at_target[:, None])  # the target stays, seen or not
         if weights is not None:
             log_weight, positive, own = weights
             x += log_weight
@@ -128,9 +134,12 @@ class _Softmax(torch.autograd.Function):
         targets: Tensor,
         smoothing: float,
         bfloat16: bool,
-        weights: Weights | None = None,
+        weights: Weights | None,
+        seen: Seen | None,
     ) -> Tensor:
-        loss, *gradients = softmax_with_gradients(states, item_vectors, targets, smoothing, bfloat16, weights)
+        loss, *gradients = softmax_with_gradients(
+            states, item_vectors, targets, smoothing, bfloat16, weights, seen
+        )
         ctx.save_for_backward(*gradients)
         return loss
 
@@ -139,14 +148,19 @@ class _Softmax(torch.autograd.Function):
         d_states, d_vectors = ctx.saved_tensors
         if grad.device.type != "cpu" or grad != 1:  # asking a GPU would wait for it
             d_states, d_vectors = d_states * grad, d_vectors * grad
-        return d_states, d_vectors, None, None, None, None
+        return d_states, d_vectors, None, None, None, None, None
 
 
 _softmax: Callable[..., Tensor] = _Softmax.apply
 
 
 def softmax(
-    states: Tensor, item_vectors: Tensor, targets: Tensor, smoothing: float = 0.0, bfloat16: bool = False
+    states: Tensor,
+    item_vectors: Tensor,
+    targets: Tensor,
+    smoothing: float = 0.0,
+    bfloat16: bool = False,
+    seen: Seen | None = None,
 ) -> Tensor:
     """Cross-entropy over the whole catalogue.
 
@@ -156,12 +170,18 @@ def softmax(
     Args:
         states: (N, D).  item_vectors: (C, D or D + 1).  targets: (N,) int64.
         bfloat16: multiply in bfloat16 (float32 sums); for hardware that has it.
+        seen: histories whose items are left out of the sum over c, but for the target. Not with smoothing.
     """
-    return _softmax(states, item_vectors, targets, smoothing, bfloat16)
+    return _softmax(states, item_vectors, targets, smoothing, bfloat16, None, seen)
 
 
 def shared_sampled_softmax(
-    states: Tensor, item_vectors: Tensor, targets: Tensor, weights: Weights, bfloat16: bool = False
+    states: Tensor,
+    item_vectors: Tensor,
+    targets: Tensor,
+    weights: Weights,
+    bfloat16: bool = False,
+    seen: Seen | None = None,
 ) -> Tensor:
     """``sampled_softmax`` of negatives that all positions share.
 
@@ -174,8 +194,9 @@ def shared_sampled_softmax(
         states: (N, D).
         item_vectors: (C, D or D + 1) of the distinct items.
         targets: (N,) int64, index into the distinct items.
+        seen: histories whose items are left out of the sum over c.
     """
-    return _softmax(states, item_vectors, targets, 0.0, bfloat16, weights)
+    return _softmax(states, item_vectors, targets, 0.0, bfloat16, weights, seen)
 
 
 def sampled_softmax(positive: Tensor, negative: Tensor) -> Tensor:
@@ -288,6 +309,7 @@ class _SharedBPRMax(torch.autograd.Function):
         weights: Weights,
         regularisation: float,
         alpha: float,
+        seen: Seen | None,
     ) -> Tensor:
         (n, width), c = states.shape, len(item_vectors)
         a, (v, bias) = states.detach(), _with_bias(item_vectors.detach(), width)
@@ -305,6 +327,8 @@ class _SharedBPRMax(torch.autograd.Function):
                 F.elu_(s, alpha)
             positive = s.gather(1, t)
             torch.add(s, log_weight, out=w)
+            if seen is not None:
+                seen.leave_out(w, i)
             w.scatter_(1, t, positive + own[i : i + rows, None])
             torch.softmax(w, 1, out=w)
             w.nan_to_num_(0.0)  # a row in which no negative counts
@@ -333,7 +357,7 @@ class _SharedBPRMax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         d_states, d_vectors = ctx.saved_tensors
-        return d_states * grad, d_vectors * grad, None, None, None, None
+        return d_states * grad, d_vectors * grad, None, None, None, None, None
 
 
 _shared_bpr_max: Callable[..., Tensor] = _SharedBPRMax.apply
@@ -346,6 +370,7 @@ def shared_bpr_max(
     weights: Weights,
     regularisation: float = 1.0,
     elu: float = 0.0,
+    seen: Seen | None = None,
 ) -> Tensor:
     """``bpr_max`` of negatives that all positions share.
 
@@ -355,5 +380,6 @@ def shared_bpr_max(
         states: (N, D).
         item_vectors: (C, D or D + 1) of the distinct items.
         targets: (N,) int64, index into the distinct items.
+        seen: histories whose items are no negatives.
     """
-    return _shared_bpr_max(states, item_vectors, targets, weights, regularisation, elu)
+    return _shared_bpr_max(states, item_vectors, targets, weights, regularisation, elu, seen)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from seqrec.errors import SettingsError
 from seqrec.settings.base import Settings
-from seqrec.splitting.split import Split
+from seqrec.training.own_items import OwnItems
 
 
 class NegativesSettings(Settings):
@@ -107,29 +107,6 @@ class Distinct:
     def weights(self) -> tuple[Tensor, Tensor, Tensor]:
         """Log-weights of the items as negatives, of the targets, and of each target's own item."""
         return self.log_weight, self.target_log_weight, self.own_log_weight
-
-
-class OwnItems:
-    """The items of each user's own training events; of held-out events nothing is known.
-
-    Attributes:
-        positions: (users,) float32 targets of each user in an epoch.
-    """
-
-    def __init__(self, split: Split, device: torch.device):
-        events = np.flatnonzero(split.train_events)
-        users = np.searchsorted(split.sequences.offsets, events, side="right") - 1
-        self.items = len(split.sequences.item_catalogue)
-        # (n,) a number for each user and item of theirs, ascending
-        pairs = np.unique(users * self.items + split.sequences.items[events])
-        positions = np.maximum(split.train_stops - split.train_starts - 1, 0).astype(np.float32)
-        self.pairs, self.positions = (torch.from_numpy(x).to(device) for x in (pairs, positions))
-
-    def contain(self, users: Tensor, items: Tensor) -> Tensor:
-        """(N, M) bool: whether these (N, M) items are among those of the (N,) users."""
-        pairs = users[:, None] * self.items + items
-        at = torch.searchsorted(self.pairs, pairs).clamp_(max=len(self.pairs) - 1)
-        return self.pairs.take(at) == pairs
 
 
 BLOCK = 1 << 17  # draws made at once
@@ -230,15 +207,19 @@ class Sampler:
             batch_log_q,
         )
 
-    def excluded(self, negatives: Negatives, targets: Tensor, users: Tensor | None = None) -> Tensor:
+    def excluded(
+        self, negatives: Negatives, targets: Tensor, events: Tensor | None = None, seen: bool = False
+    ) -> Tensor:
         """(N, M) bool, or of a shape that broadcasts to it: True where a negative does not count for a
         position.
 
         Args:
-            targets: (N,).  users: (N,) whose they are; None: not known.
+            targets: (N,).
+            events: (N,) which events of the log they are; None: not known.
+            seen: whether what the user took before the target does not count.
 
         Raises:
-            SettingsError: negatives depend on users, who are not known.
+            SettingsError: that depends on the events, which are not known.
         """
         s, n = self.settings, len(targets)
         if s.mask_targets:
@@ -247,15 +228,19 @@ class Sampler:
             found = torch.zeros((n, negatives.items.shape[-1]), dtype=torch.bool, device=targets.device)
             if s.in_batch:
                 found.fill_diagonal_(True)
-        if not s.of_users:
+        if not (s.of_users or seen):
             return found
-        if users is None or self.own is None:
+        if events is None or self.own is None:
             raise SettingsError(
-                "negatives: own: exclude and repeats: false need batches that tell whose each target is. Got "
-                "some that do not, as lanes; GRU4Rec's do with rows: prefixes."
+                "loss.seen: mask, and own: exclude and repeats: false of negatives, need batches that tell "
+                "which event each target is. Got some that do not."
             )
+        users = self.own.users(events)
         if s.own == "exclude":
-            found |= self.own.contain(users, negatives.items)
+            found = found | self.own.contain(users, negatives.items)
+        elif seen:
+            others = negatives.items != targets[:, None]
+            found = found | self.own.contain(users, negatives.items, events) & others
         if s.count and not s.repeats:
             found[:, -s.count :] |= ~self.first(negatives.items[:, -s.count :], users)
         return found

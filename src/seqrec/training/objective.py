@@ -12,11 +12,13 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from seqrec.errors import SettingsError
 from seqrec.nn.batch import Batch, Inputs
 from seqrec.nn.encoder import Encoder
 from seqrec.training import losses
 from seqrec.training.loss import Loss
 from seqrec.training.negatives import BATCHES, Distinct, Sampler
+from seqrec.training.own_items import Seen
 
 
 class Objective:
@@ -60,16 +62,36 @@ class Objective:
         if not len(targets):  # every target of the batch is disliked
             return states.sum() * 0.0
         if self.of_scores.draws:
-            users = batch.targets.users
-            users = None if users is None else self.wanted(users, batch)
-            return self._of_draws(states, targets, batch.targets.labels, users)
-        return self.of_scores.of_catalogue(states, self.encoder.item_vectors(), targets, self.bfloat16)
+            events = batch.targets.events
+            events = None if events is None else self.wanted(events, batch)
+            return self._of_draws(states, targets, batch.targets.labels, events)
+        seen = self.seen(batch)
+        return self.of_scores.of_catalogue(
+            states, self.encoder.item_vectors(), targets, self.bfloat16, **({"seen": seen} if seen else {})
+        )
+
+    def seen(self, batch: Batch, distinct: Tensor | None = None) -> Seen | None:
+        """The histories of the positions, where the loss leaves out what they have seen.
+
+        Args:
+            distinct: (U,) the items that have a score; None: all.
+
+        Raises:
+            SettingsError: the batches do not tell which events their targets are.
+        """
+        if self.of_scores.seen == "keep":
+            return None
+        if batch.targets.events is None or self.sampler.own is None:
+            raise SettingsError(
+                "loss.seen: mask needs batches that tell which event each target is. Got some that do not."
+            )
+        return self.sampler.own.before(self.wanted(batch.targets.events, batch), distinct)
 
     def _of_draws(
-        self, states: Tensor, targets: Tensor, labels: Tensor | None, users: Tensor | None
+        self, states: Tensor, targets: Tensor, labels: Tensor | None, events: Tensor | None
     ) -> Tensor:
-        """The loss of (N, width) states with (N,) targets of (N,) users, every draw of a negative scored for
-        itself."""
+        """The loss of (N, width) states with (N,) targets, which are these (N,) events, every draw of a
+        negative scored for itself."""
         encoder, sampler = self.encoder, self.sampler
         negatives = sampler.sample(targets)
         positive = losses.scores_of_own(states, encoder.item_vectors(targets)[:, None]).squeeze(1)
@@ -79,7 +101,9 @@ class Objective:
         if sampler.settings.logq:
             positive = positive - sampler.settings.logq * negatives.target_log_q
             negative = negative - sampler.settings.logq * negatives.log_q
-        negative = negative.masked_fill(sampler.excluded(negatives, targets, users), -torch.inf)
+        negative = negative.masked_fill(
+            sampler.excluded(negatives, targets, events, self.of_scores.seen == "mask"), -torch.inf
+        )
         return self.of_scores.of_draws(positive, negative, labels, len(sampler.log_p))
 
     def encode(self, inputs: Inputs) -> Tensor:
@@ -97,7 +121,10 @@ class Objective:
         states = self.wanted(states, batch)
         if not len(states):
             return states.sum() * 0.0
-        return self.of_scores.of_distinct(states, vectors, drawn, self.bfloat16)
+        seen = self.seen(batch, drawn.items)
+        return self.of_scores.of_distinct(
+            states, vectors, drawn, self.bfloat16, **({"seen": seen} if seen else {})
+        )
 
     def wanted(self, values: Tensor, batch: Batch) -> Tensor:
         """Those of (positions, ...) values that the loss looks at: with labels only the liked positions,
