@@ -23,7 +23,7 @@ from seqrec.benchmark.results import Result, collect, same_settings
 from seqrec.errors import DataError, SettingsError, TrainingError, did_you_mean
 from seqrec.experiment import keys
 from seqrec.experiment.protocol import Protocol, read_protocol, read_sequences
-from seqrec.experiment.recipe import Recipe
+from seqrec.experiment.recipe import SECTIONS, Recipe
 from seqrec.models import MODELS, get
 from seqrec.settings import names as resolve
 from seqrec.settings import yaml_file
@@ -52,6 +52,8 @@ class Config(Settings):
     """Device and precision. The seed comes with the run."""
     features: str | dict[str, Any] | None = None
     """Neural models: which attributes are read beside the ids."""
+    prior: dict[str, Any] | str | None = None
+    """Neural models: what is added to their scores."""
 
 
 def labels(protocol: str, configs: str | Path | None = None) -> list[str]:
@@ -125,8 +127,9 @@ def recipe_of(protocol: Protocol, label: str, config: Config) -> Recipe:
     fixed += [f"fit.{key}" for key in ("seed", "start") if key in config.fit.model_fields_set]
     if fixed:
         raise SettingsError(f"{label}: {fixed[0]}: set by the protocol or the run. Leave it out.")
-    keys.check(own, config.loss, config.negatives, config.train, config.features)
-    return Recipe(own, config.loss, config.negatives, config.train, config.features, selection)
+    sections = {name: getattr(config, name) for name in SECTIONS}
+    keys.check(own, **sections)
+    return Recipe(own, **sections, selection=selection)
 
 
 def settings_of(model: Model, fit: FitSettings) -> dict[str, Any]:

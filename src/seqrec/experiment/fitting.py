@@ -67,4 +67,9 @@ def fit_again(
 
 def planned(recipe: Recipe, report: FitReport) -> Recipe:
     """The recipe with what followed the log of an earlier fit as it was there, whatever the next log has."""
-    return replace(recipe, train={**(recipe.train or {}), **report.plan}) if report.plan else recipe
+    if report.plan:
+        recipe = replace(recipe, train={**(recipe.train or {}), **report.plan})
+    if report.prior:
+        prior = {"name": recipe.prior} if isinstance(recipe.prior, str) else recipe.prior
+        recipe = replace(recipe, prior={**prior, "weight": report.prior["weight"]})
+    return recipe

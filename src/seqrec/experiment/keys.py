@@ -18,10 +18,16 @@ from seqrec.training.settings import TrainSettings
 
 LOSSES = "seqrec.training.loss"
 NEGATIVES = ("seqrec.training.negatives", "NegativesSettings")
+PRIOR = ("seqrec.models.prior", "PriorSettings")
 
 
 def check(
-    model: Mapping[str, Any], loss: Any = None, negatives: Any = None, train: Any = None, features: Any = None
+    model: Mapping[str, Any],
+    loss: Any = None,
+    negatives: Any = None,
+    train: Any = None,
+    features: Any = None,
+    prior: Any = None,
 ) -> None:
     """Checks the model's name and the keys of its sections.
 
@@ -46,6 +52,8 @@ def check(
         TrainSettings.of(train, "train")
     if isinstance(negatives, dict):
         _known(negatives, outline.keys(*NEGATIVES), "negatives")
+    if isinstance(prior, dict):
+        _known(prior, outline.keys(*PRIOR), "prior")
     if isinstance(features, dict):
         FeatureSchema.of(features, "features")
     check_loss(loss, default_loss(name))

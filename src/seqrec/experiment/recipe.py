@@ -11,13 +11,17 @@ from seqrec.errors import SettingsError, shown
 if TYPE_CHECKING:  # it imports torch
     from seqrec.models.model import Model
 
+SECTIONS = ("loss", "negatives", "train", "features", "prior")
+"""Of a model, beside ``model``."""
+
 
 @dataclass(frozen=True)
 class Recipe:
     """
     Attributes:
         model: the model's name and its own settings.
-        loss, negatives, train, features: sections of models that take them; None where nothing is said.
+        loss, negatives, train, features, prior: sections of models that take them; None where nothing is
+            said.
         selection: by what epochs are chosen where ``train`` does not say.
     """
 
@@ -26,6 +30,7 @@ class Recipe:
     negatives: Any = None
     train: Any = None
     features: Any = None
+    prior: Any = None
     selection: dict[str, Any] = field(default_factory=dict)
 
     def make(self) -> Model:
@@ -41,7 +46,7 @@ class Recipe:
         if not isinstance(name, str):
             raise SettingsError(f"model.name: expected the name of a model. Got {shown(name)}.")
         cls = models.get(name)
-        sections = {name: getattr(self, name) for name in ("loss", "negatives", "train", "features")}
+        sections = {name: getattr(self, name) for name in SECTIONS}
         given = {section: value for section, value in sections.items() if value is not None}
         for section in given:
             if section not in cls.sections:

@@ -16,7 +16,7 @@ from seqrec.errors import DataError, SettingsError, did_you_mean, shown
 from seqrec.evaluation.metrics import MetricName
 from seqrec.experiment import keys
 from seqrec.experiment import protocol as protocols
-from seqrec.experiment.recipe import Recipe
+from seqrec.experiment.recipe import SECTIONS, Recipe
 from seqrec.samples.tables import SampleSettings
 from seqrec.serving import artifact
 from seqrec.settings import yaml_file
@@ -31,8 +31,6 @@ if TYPE_CHECKING:  # it imports torch
 
 log = logging.getLogger("seqrec")
 
-SECTIONS = ("loss", "negatives", "train", "features")
-"""Of a model, beside ``model``."""
 OF_ONE_FIT = ("epochs", "learning_rate", "patience", "minutes", "metric", "filter_seen")
 """Settings of ``train`` that a warm start does not take over from the model that it starts with."""
 TRAINED = "trained"
@@ -114,6 +112,8 @@ class RunSettings(Settings):
     features: str | dict[str, Any] | None = None
     """Which attributes a neural model reads beside the ids (``FeatureSchema``): the path of a YAML file, or
     the schema itself."""
+    prior: dict[str, Any] | str | None = None
+    """What is added to the scores of a neural model."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """What is measured."""
     output: OutputSettings = OutputSettings()
@@ -153,7 +153,7 @@ class RunSettings(Settings):
             SettingsError: as ``check``.
         """
         self.check_data()
-        keys.check(self.model, self.loss, self.negatives, self.train, self.features)
+        keys.check(self.model, **{name: getattr(self, name) for name in SECTIONS})
         if self.output.folder is not None:
             storage.check_folder(self.output.folder)
         if self.fit.start is not None:
@@ -194,7 +194,9 @@ class RunSettings(Settings):
 
     def recipe(self) -> Recipe:
         """Which model."""
-        return Recipe(self.model, self.loss, self.negatives, self.train, self.features, self.selection())
+        return Recipe(
+            self.model, **{name: getattr(self, name) for name in SECTIONS}, selection=self.selection()
+        )
 
     def selection(self) -> dict[str, Any]:
         """By what epochs are chosen where ``train`` does not say: as the protocol chooses, else with the

@@ -31,6 +31,8 @@ from seqrec.training.settings import TableSettings, TrainSettings
 
 COLUMNS = ("key", "type", "default", "choices", "meaning")
 LISTS = ("model", "loss", "split")
+OF_TORCH = ("negatives", "prior")
+"""Sections whose classes are in files that import torch."""
 SECTIONS: dict[str, type[BaseModel]] = {
     "run": RunSettings,
     "data": DataSettings,
@@ -53,7 +55,7 @@ def names() -> list[str]:
     """All that ``table`` can be asked for."""
     from seqrec.training.loss import LOSSES
 
-    return list(dict.fromkeys([*LISTS, *SECTIONS, "negatives", *models.MODELS, *LOSSES, *SPLITS]))
+    return list(dict.fromkeys([*LISTS, *SECTIONS, *OF_TORCH, *models.MODELS, *LOSSES, *SPLITS]))
 
 
 def table(name: str = "") -> Table:
@@ -63,6 +65,7 @@ def table(name: str = "") -> Table:
     Raises:
         SettingsError: there is nothing of that name.
     """
+    from seqrec.models.prior import PriorSettings
     from seqrec.training.loss import LOSSES
     from seqrec.training.negatives import NegativesSettings
 
@@ -78,7 +81,11 @@ def table(name: str = "") -> Table:
     if name in SPLITS:
         own = [_row("name", str, name, "The split.")]
         return Table(f"split: {name}", COLUMNS, own + _of_split(SPLITS[name]), [_first(SPLITS[name])])
-    sections: dict[str, type[BaseModel]] = {**SECTIONS, "negatives": NegativesSettings}
+    sections: dict[str, type[BaseModel]] = {
+        **SECTIONS,
+        "negatives": NegativesSettings,
+        "prior": PriorSettings,
+    }
     if name not in sections:
         raise SettingsError(
             f"settings: no section, model, loss or split {name!r}.{did_you_mean(name, names())}"
@@ -212,7 +219,7 @@ def _of_splits() -> list[dict[str, Any]]:
 def _overview(losses: Iterable[str]) -> Table:
     parts: dict[str, Iterable[str]] = {
         "which there are": LISTS,
-        "sections": [*SECTIONS, "negatives"],
+        "sections": [*SECTIONS, *OF_TORCH],
         "models": models.MODELS,
         "losses": losses,
         "splits": SPLITS,

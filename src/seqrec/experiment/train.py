@@ -10,6 +10,7 @@ describes it.
     train: {epochs: 20}
     fit: {seed: 1, device: cpu}
     features: {item: [item_id, genres], user: [gender, age]}  # or the path of a schema; without it, ids only
+    prior: markov                     # what usually comes next is added to the scores; without it, nothing
     evaluate: {metrics: [recall@20, ndcg@20], filter_seen: false}
     output: {folder: runs/my-run}
 
@@ -33,7 +34,7 @@ from seqrec.experiment import fitting, judge
 from seqrec.experiment.data import read_split
 from seqrec.experiment.data_check import warnings_of_order
 from seqrec.experiment.protocol import read_protocol
-from seqrec.experiment.recipe import Recipe
+from seqrec.experiment.recipe import SECTIONS, Recipe
 from seqrec.experiment.settings import TRAINED, RunSettings, upgraded
 from seqrec.models.model import Model
 from seqrec.models.warm_start import Start
@@ -182,7 +183,12 @@ def _described(run: RunSettings) -> dict[str, Any]:
 def _trained(report: FitReport) -> dict[str, Any]:
     """What a run.json has beside the settings: what followed the log, how validation went, and what it began
     with."""
-    found = {"plan": report.plan, "validation": report.validation, "start": report.start}
+    found = {
+        "plan": report.plan,
+        "prior": report.prior,
+        "validation": report.validation,
+        "start": report.start,
+    }
     found = {name: value for name, value in found.items() if value is not None}
     return {TRAINED: found} if found else {}
 
@@ -223,7 +229,7 @@ def _check_is_ours(run: RunSettings, folder: str) -> int | None:
             earlier = epochs[0]
             for one in (there, ours):
                 one["train"] = {k: v for k, v in (one.get("train") or {}).items() if k != "epochs"} or None
-    for section in ("protocol", "data", "split", "model", "loss", "negatives", "train", "fit", "features"):
+    for section in ("protocol", "data", "split", "model", "fit", *SECTIONS):
         if there.get(section) != ours.get(section):
             raise SettingsError(
                 f"output.folder: {folder} has a run with another section {section}: {there.get(section)}. "

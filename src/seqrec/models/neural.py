@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -22,9 +22,11 @@ from seqrec.errors import DataError, SeqrecError, SettingsError
 from seqrec.evaluation import metrics, ranking
 from seqrec.features.encoding import Features
 from seqrec.features.schema import USER_ID, FeatureSchema
-from seqrec.models import baselines
+from seqrec.models import baselines, prior
+from seqrec.models.markov import Markov
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events
+from seqrec.models.prior import Prior, PriorSettings
 from seqrec.models.warm_start import Start
 from seqrec.nn.embedding import FeatureEmbedding
 from seqrec.nn.encoder import Encoder, Streaming
@@ -62,6 +64,7 @@ class EncoderScorer:
             of users.
         longest_chunk: inputs encoded at once: more is no faster, and takes memory.
         streamed: the states that are remembered; None: all histories are read whole.
+        prior: what is added to scores; None: nothing.
     """
 
     name: str
@@ -70,6 +73,7 @@ class EncoderScorer:
     trained_users: np.ndarray | None
     longest_chunk: int
     streamed: Streamed | None = None
+    prior: Prior | None = None
 
     def numbering(self) -> dict[str, Catalogue | None]:
         """Nothing: in the middle of training nobody asks by raw ids."""
@@ -136,6 +140,8 @@ class EncoderScorer:
                     scores = losses.scores_of_one(states, vectors)
                 else:
                     scores = losses.scores(states, vectors)
+            if self.prior is not None:
+                self.prior.add(scores, query, begin)
             if len(unknown):
                 scores[unknown] = torch.from_numpy(self.popularity[begin:end]).to(scores)
             return scores
@@ -160,6 +166,8 @@ class NeuralModel(Model):
         "train": "``TrainSettings`` or a dictionary. Seed, device and precision are arguments of ``fit``.",
         "features": "Which attributes of items and users are read beside the ids: a ``FeatureSchema``, a "
         "dictionary, or the path of a YAML file; None for none.",
+        "prior": "What is added to the network's scores: ``PriorSettings``, a dictionary or its name; None "
+        "for nothing.",
     }
     Network: ClassVar[Any]
     takes_features: ClassVar[bool] = False  # whether Network has a fourth argument, the features
@@ -178,6 +186,7 @@ class NeuralModel(Model):
         negatives: dict[str, Any] | NegativesSettings | None = None,
         train: dict[str, Any] | TrainSettings | None = None,
         features: dict[str, Any] | str | Path | FeatureSchema | None = None,
+        prior: dict[str, Any] | str | PriorSettings | None = None,
         **settings: Any,
     ):
         super().__init__(**settings)
@@ -212,6 +221,9 @@ class NeuralModel(Model):
         if isinstance(features, str | Path):
             features = FeatureSchema.read(features)
         self.features = None if features is None else FeatureSchema.of(features, "features")
+        prior = {"name": prior} if isinstance(prior, str) else prior
+        self.prior = None if prior is None else PriorSettings.of(prior, "prior")
+        self._prior: Prior | None = None
         self.feature_values: Features | None = None
         self._network: Encoder | None = None
         self._streamed: Streamed | None = None
@@ -227,6 +239,8 @@ class NeuralModel(Model):
         groups: dict[str, Settings] = {"negatives": self.negatives, "train": self.train}
         if self.features is not None:
             groups["features"] = self.features
+        if self.prior is not None:
+            groups["prior"] = self.prior
         described = {name: group.model_dump(mode="json") for name, group in groups.items()}
         return super().configuration() | {"loss": self.loss.described()} | described
 
@@ -290,6 +304,7 @@ class NeuralModel(Model):
             None if tells else self.trained_users,
             self.longest_chunk,
             self._streamed if network is self._network else None,
+            self._prior,
         )
 
     def stream(self, most: int = 10_000) -> bool:
@@ -311,6 +326,7 @@ class NeuralModel(Model):
             split.sequences.items[liked_events(split)], minlength=len(split.sequences.item_catalogue)
         )
         self.trained_users = split.trained_users(self.loss.uses_disliked)
+        self._prior = None  # the network is trained without
         start: Start | None = on.start
         if start is not None:
             self.trained_users |= start.trained_users(split.sequences.user_catalogue)
@@ -363,6 +379,10 @@ class NeuralModel(Model):
             on,
             self._earlier_fingerprint(split, on, network),
         )
+        if self.prior is not None:
+            self._prior = Prior.fit(self.prior, split)
+            if self.prior.weight is None and len(queries) and on.stop_after is None:
+                report = replace(report, prior=self._choose_prior(validate, s.metric))
         left = {name: getattr(s, name) for name in FOLLOWING if getattr(self.train, name) is None}
         if start is not None:
             report = replace(report, start={"digest": start.digest, **begun, **(report.start or {})})
@@ -379,9 +399,27 @@ class NeuralModel(Model):
         chosen = report.best_epoch or (0 if start is not None else None)
         if on.baselines and on.stop_after is None and chosen is not None and len(queries):
             reached = (report.curve[chosen - 1] if chosen else report.start or {})[s.metric]
+            if self._prior is not None:
+                reached = validate(self.network)
             asked = replace(split, validation=queries)
             compared = baselines.compare(self.name, reached, asked, s.metric, s.filter_seen)
             self.fit_report = replace(self.fit_report, validation=compared)
+
+    def _choose_prior(self, validate: Callable[[Encoder], float], metric: str) -> dict[str, Any]:
+        """Takes the weight that is best on validation, and tells which were tried."""
+        assert self._prior is not None
+        counted = self._prior
+
+        def validated(weight: float) -> float:
+            self._prior = counted.weighing(weight)
+            return validate(self.network)
+
+        found = prior.choose(validated)
+        weight = max(found, key=found.__getitem__)
+        self._prior = counted.weighing(weight)
+        shown = ", ".join(f"{weight:g}: {value:.4f}" for weight, value in found.items())
+        log.info("%s: prior with weight %g; validation %s by weight %s.", self.name, weight, metric, shown)
+        return {"weight": weight, metric: {f"{weight:g}": value for weight, value in found.items()}}
 
     def _earlier_fingerprint(self, split: Split, on: FitOptions, network: Encoder) -> str | None:
         """Of the same fit with the number of epochs that it had before; None if it had none."""
@@ -400,8 +438,14 @@ class NeuralModel(Model):
             {"popularity": self.popularity}
             | users
             | {f"features.{k}": v for k, v in values.items()}
+            | {f"prior.{k}": v for k, v in self._state_of_prior().items()}
             | {f"network.{k}": v.detach().cpu().numpy() for k, v in self.network.state_dict().items()}
         )
+
+    def _state_of_prior(self) -> dict[str, np.ndarray]:
+        if self._prior is None:
+            return {}
+        return self._prior.chain.state() | {"weight": np.array([self._prior.weight])}
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
         """As ``Model.load_state``.
@@ -422,6 +466,11 @@ class NeuralModel(Model):
             for k, v in state.items()
             if k.startswith("network.")
         }
+        if self.prior is not None:
+            values = {k.removeprefix("prior."): v for k, v in state.items() if k.startswith("prior.")}
+            chain = Markov(strength=self.prior.strength)
+            chain.load_state(values, items, users)
+            self._prior = Prior(chain, float(artifact.floats_of(values, "weight", 1)[0]))
         self.network = self.build(items, users)
         self.network.load_state_dict(weights)
         self.network.eval()
@@ -458,6 +507,11 @@ class NeuralModel(Model):
             SettingsError: the network cannot be exported, or the extra ``export`` is not installed.
             SeqrecError: the model is not trained.
         """
+        if self._prior is not None:
+            raise SettingsError(
+                "export: expected a model without a prior, which the exported graph has no place for. Got "
+                f"prior: {self.prior}. Train it without, or serve it on torch."
+            )
         from seqrec.serving import onnx_export
 
         network, catalogue = self.network, self.item_catalogue

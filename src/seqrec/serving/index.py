@@ -64,9 +64,17 @@ class Approximate(ByIds):
         model: the model itself, which also answers what the index cannot.
         breadth: lists that a search looks at.
         recall: share of the 20 best items that the index finds, over the histories it was built with.
+
+    Raises:
+        SettingsError: the model has a prior.
     """
 
     def __init__(self, model: Embeds, index: Any, breadth: int, recall: float = 0.0):
+        if getattr(model, "prior", None) is not None:
+            raise SettingsError(
+                "index: expected a model without a prior, since an index knows the network's scores alone. "
+                f"Got {model.name} with one. Train it without, or leave the index out."
+            )
         self.model, self.breadth, self.recall = model, breadth, recall
         self.item_catalogue, self.sequences = model.item_catalogue, model.sequences
         self.known_stops, self.known_times = model.known_stops, model.known_times

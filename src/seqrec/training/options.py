@@ -90,6 +90,8 @@ class FitReport:
         schedule_epochs: those in which the schedule of rates was (or would have been) run through.
         plan: settings of training that were left to follow the log, and what they came to: ``epochs``,
             ``batch_positions``, ``patience``, ``learning_rate``.
+        prior: where its weight was chosen, ``{"weight": .., "ndcg@10": {"0.1": .., ..}}``: which, and what
+            each that was tried reached on validation.
         validation: what the kept weights and the baselines reach on the validation queries:
             ``{"metric": "ndcg@10", "filter_seen": True, "model": .., "popularity": .., "markov": ..}``.
         updates: of the weights.
@@ -109,6 +111,7 @@ class FitReport:
     schedule_epochs: float | None = None
     plan: Mapping[str, float] | None = None
     start: Mapping[str, Any] | None = None
+    prior: Mapping[str, Any] | None = None
     validation: Mapping[str, Any] | None = None
     updates: int | None = None
     device: str | None = None
