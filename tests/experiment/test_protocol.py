@@ -11,13 +11,23 @@ from seqrec.experiment import protocol as protocols
 from seqrec.experiment.protocol import Protocol, names, read_protocol, read_sequences
 
 NAMES = (
+    "beauty-leave-one-out-v1",
+    "games-global-temporal-v1",
     "ml-100k-global-temporal-v1",
     "ml-100k-leave-one-out-v1",
+    "ml-1m-global-temporal-v1",
     "ml-1m-leave-one-out-v1",
     "ml-1m-origin-rated-2999-v1",
     "ml-1m-origin-v1",
+    "ml-1m-time-v1",
+    "yoochoose-clicks-v1",
 )
 SHAPES = {  # users, candidates, events, test queries
+    "beauty-leave-one-out-v1": (22_363, 12_101, 198_502, 22_363),
+    "games-global-temporal-v1": (50_597, 16_874, 453_637, 11_957),
+    "ml-1m-global-temporal-v1": (6040, 3416, 999_611, 1180),
+    "ml-1m-time-v1": (6040, 3416, 999_611, 6040),
+    "yoochoose-clicks-v1": (17_744, 5630, 145_716, 13_243),
     "ml-100k-global-temporal-v1": (943, 1682, 100_000, 90),
     "ml-100k-leave-one-out-v1": (943, 1682, 100_000, 943),
     "ml-1m-leave-one-out-v1": (6040, 3416, 999_610, 6040),

@@ -86,3 +86,27 @@ def test_ratings_dat_gives_the_same_split(whole, expected, tmp_path):
 def test_the_benchmark_needs_the_whole_log(log):
     with pytest.raises(DataError, match="expected the whole of MovieLens-1M"):
         movielens_1m.benchmark_log(log.where(pl.col("user_id") < 100))
+
+
+def test_the_form_with_times(shared_data, log, tmp_path):
+    """The events of the other form in their order, and the one that it lacks; the same from ratings.dat."""
+    timed = movielens_1m.timed_log(shared_data)
+    assert len(timed) == movielens_1m.EVENTS
+    assert timed.frame["timestamp"].null_count() == 0
+    known = log.frame.select("user_id", "item_id")
+    ours = timed.frame.filter(
+        (pl.col("user_id") != movielens_1m.SHORT_USER) | (pl.col("item_id") != 1181)
+    ).select("user_id", "item_id")
+    assert ours.equals(known)
+    assert timed.sequences().item_catalogue.attributes["title"].null_count() == 0
+
+    rare = timed.frame.head(4).with_columns(item_id=pl.lit(9999, pl.Int64))
+    lines = pl.concat([timed.frame, rare]).select(
+        pl.format("{}::{}::3::{}", "user_id", "item_id", "timestamp")
+    )
+    (tmp_path / "ratings.dat").write_text("\n".join(lines.to_series()) + "\n")
+    again = movielens_1m.timed_log(tmp_path)
+    assert leave_one_out(again.sequences()).hash == leave_one_out(timed.sequences()).hash
+    (tmp_path / "ratings.dat").write_text("1::2::3::978300000\n" * 5)
+    with pytest.raises(DataError, match="expected the whole of MovieLens-1M"):
+        movielens_1m.timed_log(tmp_path)

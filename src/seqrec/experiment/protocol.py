@@ -35,9 +35,10 @@ class DataSettings(Settings):
     name: str
     """Data set, as ``seqrec.sources`` names it; or, for a protocol of your own, the path of a log (with a
     suffix, as ``events.csv``), looked for beside the protocol's file and then in the folder of the data."""
-    form: Literal["log", "benchmark"] = "log"
-    """"log": the publisher's events as they are. "benchmark": the form the field uses (ml-1m only:
-    ``sources.movielens_1m.benchmark_log``)."""
+    form: Literal["log", "benchmark", "timed"] = "log"
+    """"log": the publisher's events as they are. Of ml-1m only: "benchmark", the form the field uses
+    (``sources.movielens_1m.benchmark_log``); "timed", the same with the second of every event
+    (``timed_log``)."""
     revision: str
     """Which publication of the data, in words."""
     min_item_count: int = Field(0, ge=0)
@@ -228,7 +229,8 @@ def read_sequences(data: DataSettings, ties: TieOrder, data_dir: str | None) -> 
             "Leave it out."
         )
     else:
-        log = sources.load(data.name, data_dir=data_dir)
+        timed = data.form == "timed"
+        log = movielens_1m.timed_log(data_dir) if timed else sources.load(data.name, data_dir=data_dir)
     if data.form == "benchmark":
         log = movielens_1m.benchmark_log(log)
     if data.min_item_count or data.min_user_count:

@@ -9,7 +9,8 @@ Published by GroupLens Research; Harper and Konstan, The MovieLens Datasets: His
   order; ratings and times may be missing;
 - ``ml-1m.txt`` as SASRec's authors made it: ``user item`` a line, items with at least 5 ratings, renumbered.
 
-``benchmark_log`` makes the same events of all three.
+``benchmark_log`` makes the same events of all three. ``timed_log`` has those with a time, all of them: from
+the publisher's file or ``times.tsv.gz`` (user_id, movie_id, timestamp).
 """
 
 from __future__ import annotations
@@ -77,6 +78,11 @@ def read(path: str | Path) -> Interactions:
         frame = log_frame([path], ReadOptions(format="tsv", columns=mapping), str(path))
     else:
         frame = _ratings(path)
+    return _with_tables(frame, path)
+
+
+def _with_tables(frame: pl.DataFrame, path: str | Path) -> Interactions:
+    """The log with the attributes that lie beside its file."""
     movies, users = storage.sibling(path, "movies.dat"), storage.sibling(path, "users.dat")
     return Interactions(frame, source=str(path)).with_attributes(
         items=_table(movies, ["item_id", "title", "genres"]) if storage.exists(movies) else None,
@@ -102,15 +108,39 @@ def benchmark_log(log: Interactions) -> Interactions:
         return log
     kept = log.filter(min_item_count=MIN_ITEM_COUNT).frame
     if _size(kept) != (USERS, ITEMS, EVENTS):
-        expected = (
-            f"{USERS:,} users, {ITEMS:,} items and {EVENTS:,} events with at least {MIN_ITEM_COUNT} an item"
-        )
-        raise DataError(f"{log.source}: expected the whole of MovieLens-1M ({expected}). Got {_size(kept)}.")
+        raise _not_whole(log.source, kept)
     user = kept["user_id"].unique(maintain_order=True)[SHORT_USER - 1]
     events = kept.with_row_index("row").filter(pl.col("user_id") == user)
     order = next((name for name in ("position", "timestamp") if name in events.columns), "row")
     row = events.sort(order, maintain_order=True)["row"][-2]
     return replace(log, frame=pl.concat([kept[:row], kept[row + 1 :]]))
+
+
+def timed_log(data_dir: str | Path | None = None, cache: str | Path | None = None) -> Interactions:
+    """The 999,611 events of items with at least 5 ratings, each with its second.
+
+    Raises:
+        DataError: it is not the whole of MovieLens-1M.
+        DownloadError: it could not be had.
+    """
+    found = find("ml-1m", ["ratings.dat", "times.tsv.gz"], data_dir, cache, url=URL, md5=MD5)
+    if "ratings.dat" in storage.names(found.folder):
+        log = read(storage.join(found.folder, "ratings.dat"))
+    else:
+        path = storage.join(found.folder, "times.tsv.gz")
+        mapping = {"user_id": "user_id", "item_id": "movie_id", "timestamp": "timestamp"}
+        log = _with_tables(log_frame([path], ReadOptions(format="tsv", columns=mapping), path), path)
+    log = found.attach(log.filter(min_item_count=MIN_ITEM_COUNT), TERMS)
+    if _size(log.frame) != (USERS, ITEMS, EVENTS):
+        raise _not_whole(log.source, log.frame)
+    return log
+
+
+def _not_whole(source: str, kept: pl.DataFrame) -> DataError:
+    expected = (
+        f"{USERS:,} users, {ITEMS:,} items and {EVENTS:,} events with at least {MIN_ITEM_COUNT} an item"
+    )
+    return DataError(f"{source}: expected the whole of MovieLens-1M ({expected}). Got {_size(kept)}.")
 
 
 def _size(frame: pl.DataFrame) -> tuple[int, int, int]:

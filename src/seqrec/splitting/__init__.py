@@ -5,6 +5,7 @@
     global_temporal    two moments cut the log into training, validation, test: the future is unknown
     user_holdout       some users never train and are asked about their last events
     session_temporal   the last days' sessions test, the days' before validate
+    last_sessions      the last sessions to begin test, those before validate
     files              files of one's own say which events train, validate and test
 
 Order and ties: a split uses the order of the sequences. Events of the same second stay in the order of the
@@ -33,6 +34,7 @@ from seqrec.splitting.arguments import arguments_of
 from seqrec.splitting.files import files
 from seqrec.splitting.global_temporal import global_temporal
 from seqrec.splitting.last_n import last_n
+from seqrec.splitting.last_sessions import last_sessions
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.session_temporal import session_temporal
 from seqrec.splitting.split import Queries, Split
@@ -44,6 +46,7 @@ SPLITS: dict[str, Callable[..., Split]] = {
     "global_temporal": global_temporal,
     "user_holdout": user_holdout,
     "session_temporal": session_temporal,
+    "last_sessions": last_sessions,
     "files": files,
 }
 
@@ -55,6 +58,7 @@ __all__ = [
     "files",
     "global_temporal",
     "last_n",
+    "last_sessions",
     "leave_one_out",
     "session_temporal",
     "user_holdout",
@@ -67,9 +71,9 @@ class SplitSettings(Settings):
     model_config = ConfigDict(extra="allow")
 
     name: str = "leave_one_out"
-    """Which split: leave_one_out, last_n, global_temporal, user_holdout, session_temporal or files; or a
-    function of your own, ``package.module:name``, that takes sequences and its arguments and gives a
-    ``Split``."""
+    """Which split: leave_one_out, last_n, global_temporal, user_holdout, session_temporal, last_sessions or
+    files; or a function of your own, ``package.module:name``, that takes sequences and its arguments and
+    gives a ``Split``."""
 
     @field_validator("name")
     @classmethod

@@ -53,18 +53,8 @@ def session_temporal(sequences: Sequences, validation_days: Days = 1.0, test_day
         DataError: the log has no times, a user has several sessions, or one of the three parts is empty.
     """
     times = times_in_order(sequences, "session_temporal")
+    within = events_within(sequences, "session_temporal")
     starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
-    is_first = np.zeros(sequences.events + 1, dtype=bool)
-    is_first[sequences.offsets] = True
-    within = np.flatnonzero(~is_first[:-1])  # events that follow one of the same session
-    if (
-        sequences.sessions is not None
-        and (sequences.sessions[within] != sequences.sessions[within - 1]).any()
-    ):
-        raise DataError(
-            "split 'session_temporal': expected every user to be one session. Got several of one user; "
-            "map the session column to user_id."
-        )
     ends = np.full(sequences.users, -np.inf)
     ends[stops > starts] = times[stops[stops > starts] - 1]
     test_cut = ends.max(initial=-np.inf) - test_days * DAY
@@ -82,3 +72,23 @@ def session_temporal(sequences: Sequences, validation_days: Days = 1.0, test_day
         cold_targets_miss=True,
     )
     return split.not_empty("Change validation_days and test_days; sessions of one event have no query.")
+
+
+def events_within(sequences: Sequences, name: str) -> np.ndarray:
+    """(n,) int64 the events that follow another one of their session, where every user is one session.
+
+    Raises:
+        DataError: a user has several sessions.
+    """
+    is_first = np.zeros(sequences.events + 1, dtype=bool)
+    is_first[sequences.offsets] = True
+    within = np.flatnonzero(~is_first[:-1])
+    if (
+        sequences.sessions is not None
+        and (sequences.sessions[within] != sequences.sessions[within - 1]).any()
+    ):
+        raise DataError(
+            f"split {name!r}: expected every user to be one session. Got several of one user; "
+            "map the session column to user_id."
+        )
+    return within
