@@ -129,6 +129,20 @@ def test_sessions_are_users_where_there_are_none(model, tmp_path):
     )
 
 
+def test_what_is_not_read_of_users_alone_is_named(ring, tmp_path, caplog):
+    """A column of items under another name would go unnoticed."""
+    model = Markov().fit(ring)
+    source, target = str(tmp_path / "u.csv"), str(tmp_path / "out.csv")
+    pl.DataFrame({"user_id": ["u5", "u2"], "thing": ["i3", "i4"], "note": "x"}).write_csv(source)
+    batch.recommend(model, source, target, k=2)
+    assert "thing, note are not read" in caplog.text
+    assert "--column item_id=COLUMN" in caplog.text
+    caplog.clear()
+    pl.DataFrame({"user_id": ["u5", "u2"]}).write_csv(source)
+    batch.recommend(model, source, target, k=2)
+    assert "not read" not in caplog.text
+
+
 def test_filters(model, lists, tmp_path):
     pl.DataFrame({"items": lists}).write_parquet(tmp_path / "h.parquet")
     more = {"allow": ["i1", "i2", "i3", "i9"], "deny": ["i9"]}

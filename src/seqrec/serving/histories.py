@@ -11,6 +11,7 @@ Parquet and JSON Lines, and with a row an event or a user CSV and TSV.
 from __future__ import annotations
 
 import itertools
+import logging
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ import pyarrow as pa
 from seqrec.data import columns as log_columns
 from seqrec.data import files
 from seqrec.errors import DataError, SettingsError, some_of
+
+log = logging.getLogger("seqrec")
 
 HISTORIES = 8_192
 """Histories read at a time."""
@@ -112,6 +115,14 @@ def read(path: str, reading: Reading) -> Iterator[Histories]:
         mapping = {key: mapping[key] for key in ("user_id", "item_id", "timestamp") if key in mapping}
         yield from _of_events(frames, mapping, kind_of(path) in ("csv", "tsv"), reading.time_format, name)
     else:
+        if others := [column for column in first.columns if column != users]:
+            log.warning(
+                "%s: users alone are read, each with the history that the model has kept; %s %s not read. If "
+                "one holds the items, name it: columns={'item_id': ...} (--column item_id=COLUMN).",
+                name,
+                some_of(others),
+                "is" if len(others) == 1 else "are",
+            )
         yield from _of_users(frames, users or "", name)
 
 
