@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import json
 import re
@@ -12,6 +13,8 @@ from conftest import cycle_log
 from running_service import save_models, serving
 
 import seqrec
+from seqrec.errors import StorageError
+from seqrec.service.app import Direct
 
 
 @pytest.fixture(scope="module")
@@ -252,3 +255,20 @@ def test_log_lines_are_json(service):
     assert line["status"] == 200
     assert line["ms"] > 0
     assert json.dumps(line)
+
+
+def test_what_cannot_be_done_now_says_when_to_come_back():
+    """Past FastAPI as well."""
+
+    class Broken:
+        async def recommend(self, asked):
+            raise StorageError("the journal: no space left")
+
+    async def post() -> httpx.Response:
+        transport = httpx.ASGITransport(Direct(None, Broken()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            return await client.post("/v1/recommend", json={"sequences": [["i1"]]})
+
+    found = asyncio.run(post())
+    assert (found.status_code, found.headers["retry-after"]) == (503, "1")
+    assert found.json()["error"] == "the journal: no space left"

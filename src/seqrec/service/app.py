@@ -492,11 +492,15 @@ def refusal_of(error: Exception) -> Refused | None:
     return None
 
 
+def _told(refused: Refused, **headers: str) -> list[Message]:
+    if refused.status == 503:
+        headers["retry-after"] = "1"
+    return problem(refused.status, refused.error, refused.where, **headers)
+
+
 def _handle_errors(app: FastAPI) -> None:
     def answered(refused: Refused, **headers: str) -> Response:
-        if refused.status == 503:
-            headers["retry-after"] = "1"
-        start, body = problem(refused.status, refused.error, refused.where, **headers)
+        start, body = _told(refused, **headers)
         named = {k.decode(): v.decode() for k, v in start["headers"] if k != b"content-length"}
         return Response(body["body"], refused.status, named)
 
@@ -545,7 +549,7 @@ class Direct:
             refused = refusal_of(error)
             if refused is None:
                 raise
-            for message in problem(refused.status, refused.error, refused.where):
+            for message in _told(refused):
                 await send(message)
             return
         content = to_json(found)
