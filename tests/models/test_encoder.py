@@ -183,6 +183,17 @@ def test_what_was_seen_is_left_out_only_where_recommending_does():
         unknown[0](*unknown[1:])
 
 
+def test_a_model_that_knows_no_seen_items_says_so_when_they_are_asked_for(caplog):
+    loss, once = {"name": "softmax", "seen": "mask"}, {"epochs": 1}
+    model = HRM(width=4, loss=loss, train=once).fit(small_log(), progress=False)
+    history = [model.item_catalogue.ids[:2].to_list()]
+    assert len(model.recommend(history, k=3)) == 3
+    assert "seen: mask" not in caplog.text
+    for _ in range(2):
+        model.recommend(history, k=3, filter_seen=False)
+    assert caplog.text.count("without the seen filter its lists are of little use") == 1
+
+
 @pytest.mark.parametrize("name", [n for n in ("softmax", *SAMPLED) if n != "bce"])
 def test_disliked_targets_are_not_trained_on(name: str):
     encoder = Table()

@@ -36,6 +36,7 @@ from seqrec.serving import artifact
 from seqrec.serving.similar import ItemVectors
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Queries, Split
+from seqrec.topk import Filter, TopK
 from seqrec.training import device as devices
 from seqrec.training import losses, settings, trainer
 from seqrec.training.loss import Loss, loss_of
@@ -227,6 +228,7 @@ class NeuralModel(Model):
         self.feature_values: Features | None = None
         self._network: Encoder | None = None
         self._streamed: Streamed | None = None
+        self._warned = False
         self.popularity: np.ndarray | None = None
         self.trained_users: np.ndarray | None = None
 
@@ -569,6 +571,16 @@ class NeuralModel(Model):
             for begin, end in some.blocks:
                 found[torch.from_numpy(some.rows), begin:end] = some.block(begin, end).cpu()
         return found
+
+    def best(self, query: Query, k: int, filter: Filter) -> TopK:
+        if self.loss.seen == "mask" and not filter.seen and not self._warned:
+            self._warned = True
+            log.warning(
+                "%s was trained with loss.seen: mask, never to tell items of the history from others: without"
+                " the seen filter its lists are of little use. Filter, or train it with seen: keep.",
+                self.name,
+            )
+        return super().best(query, k, filter)
 
     def score_blocks(self, query: Query, rows: int = ROWS) -> Iterator[Scores]:
         return self.scorer(self.network).score_blocks(query, rows)

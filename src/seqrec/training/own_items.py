@@ -42,17 +42,13 @@ class Seen:
         rows, width = scores.shape
         begins = self.begins[first : first + rows]
         lengths = self.ends[first : first + rows] - begins
-        row_begins = torch.arange(0, rows * width, width, device=scores.device).repeat_interleave(lengths)
-        shift = begins - (lengths.cumsum(0) - lengths)
-        items = self.taken[
-            torch.arange(len(row_begins), device=scores.device) + shift.repeat_interleave(lengths)
-        ]
-        if self.columns is None:
-            at = row_begins.add_(items)
-        else:
-            column = self.columns[items]
-            at = row_begins.add_(column)[column >= 0]
-        scores.view(-1).index_fill_(0, at, -torch.inf)
+        row = torch.arange(0, rows * width, width, device=scores.device).repeat_interleave(lengths)
+        shift = (begins - (lengths.cumsum(0) - lengths)).repeat_interleave(lengths)
+        column = self.taken.index_select(0, shift.add_(torch.arange(len(row), device=scores.device)))
+        if self.columns is not None:
+            column = self.columns.index_select(0, column)
+            row, column = row[column >= 0], column[column >= 0]
+        scores.view(-1).index_fill_(0, row.add_(column), -torch.inf)
 
 
 class OwnItems:
