@@ -21,6 +21,7 @@ _PUBLIC = {
     "HRM": "seqrec.models.hrm",
     "GRU4Rec": "seqrec.models.gru4rec",
     "SASRec": "seqrec.models.sasrec",
+    "LRURec": "seqrec.models.lrurec",
     "Model": "seqrec.models.model",
     "FitOptions": "seqrec.training.options",
     "load": "seqrec.models",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from seqrec.models.gru4rec import GRU4Rec as GRU4Rec
     from seqrec.models.hrm import HRM as HRM
     from seqrec.models.item_knn import ItemKNN as ItemKNN
+    from seqrec.models.lrurec import LRURec as LRURec
     from seqrec.models.markov import Markov as Markov
     from seqrec.models.model import Model as Model
     from seqrec.models.popularity import Popularity as Popularity

@@ -25,6 +25,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "hrm": {"width": 16, "recent": 1, **FAST},
     "gru4rec": {"width": 16, "hidden": 48, "steps": 30, **FAST},
     "sasrec": {"width": 16, "length": 12, "dropout": 0.0, **FAST},
+    "lrurec": {"width": 16, "length": 12, "dropout": 0.0, **FAST},
 }
 
 
@@ -48,7 +49,7 @@ def contract_of(name: str, **more: Any) -> type[ModelContract]:
 
 for _name in models.MODELS:
     globals()[f"Test_{_name}"] = contract_of(_name)
-for _name in ("hrm", "gru4rec", "sasrec"):
+for _name in ("hrm", "gru4rec", "sasrec", "lrurec"):
     globals()[f"Test_{_name}_with_features"] = contract_of(_name, features=FEATURES)
 Test_gru4rec_of_prefixes = contract_of("gru4rec", rows="prefixes", steps=8)
 Test_hrm_without_own_negatives = contract_of(

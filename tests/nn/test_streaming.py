@@ -9,6 +9,7 @@ import torch
 from seqrec.data.query import Query
 from seqrec.models.gru4rec import GRU4Rec, GRU4RecNetwork, GRU4RecSettings
 from seqrec.models.hrm import HRM
+from seqrec.models.lrurec import LRURecNetwork, LRURecSettings
 from seqrec.nn.streaming import Streamed
 
 
@@ -30,7 +31,16 @@ def query(*histories) -> Query:
 def test_growing_histories_have_the_states_of_whole_ones(changes):
     torch.manual_seed(0)
     settings = GRU4RecSettings.of({"width": 5, "hidden": 4, "longest": 12, **changes}, "gru4rec")
-    network = GRU4RecNetwork(settings, 20, 0).eval()
+    check_growing(GRU4RecNetwork(settings, 20, 0))
+
+
+def test_growing_histories_of_linear_recurrent_units():
+    torch.manual_seed(0)
+    check_growing(LRURecNetwork(LRURecSettings(width=5, length=12), 20, 0))
+
+
+def check_growing(network):
+    network.eval()
     streamed, rng = Streamed(network, 6), np.random.default_rng(0)
     histories = [list(rng.integers(0, 20, n)) for n in (0, 1, 1, 3, 8)]
     for _ in range(25):

@@ -85,6 +85,7 @@ OPTIONS = {
             "features": FEATURES,
         },
     ),
+    "lrurec, features": ("lrurec", {"width": 16, "length": 20, "features": FEATURES}),
 }
 
 

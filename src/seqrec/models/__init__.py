@@ -25,6 +25,7 @@ MODELS: dict[str, str] = {
     "hrm": "seqrec.models.hrm:HRM",
     "gru4rec": "seqrec.models.gru4rec:GRU4Rec",
     "sasrec": "seqrec.models.sasrec:SASRec",
+    "lrurec": "seqrec.models.lrurec:LRURec",
 }
 
 
