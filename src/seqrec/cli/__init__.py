@@ -32,6 +32,7 @@ from seqrec.cli import (
     settings,
     similar,
     train,
+    tune,
 )
 from seqrec.cli.options import Command, Group
 from seqrec.errors import SeqrecError, masked, shown
@@ -125,6 +126,7 @@ app.add_typer(data_commands, name="data")
 for command in (
     prepare.prepare,
     train.train,
+    tune.tune,
     migrate.migrate,
     evaluate.evaluate,
     benchmark.benchmark,

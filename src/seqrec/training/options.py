@@ -55,6 +55,9 @@ class FitOptions(FitSettings):
     ``FitReport.schedule_epochs`` has what it was: fewer where ``train.minutes`` cut a training short, so
     given on to the training that repeats it, rates fall as fast (evenly over the epochs, where those of the
     limited one went by the clock)."""
+    watch: Any = None
+    """A function of an epoch's number and what it reached on validation, called after each that is validated:
+    where it gives False, training ends, with the best weights so far."""
     baselines: bool = True
     """Where there are validation queries, a neural model says at the end how it did on them beside
     popularity and the Markov chain, which takes as long as validating it twice."""
@@ -73,6 +76,7 @@ class FitChanges(TypedDict, total=False):
     progress: bool
     stop_after: int | None
     schedule_epochs: float | None
+    watch: Any
     baselines: bool
 
 

@@ -121,9 +121,16 @@ def fit(
             by_epochs if minutes is None else max(by_epochs, (time.perf_counter() - begin) / (60 * minutes))
         )
 
+    stopped = False
+
     def finished() -> bool:
         waited = run.epoch - run.best_epoch >= s.patience * s.validate_every
-        return run.epoch >= epochs or out_of_time() or (validate is not None and bool(run.best) and waited)
+        return (
+            stopped
+            or run.epoch >= epochs
+            or out_of_time()
+            or (validate is not None and bool(run.best) and waited)
+        )
 
     def keep_best(value: float) -> None:
         # nothing but zeros chooses no epoch
@@ -209,6 +216,7 @@ def fit(
                 validation_seconds = max(validation_seconds, 1.1 * (time.perf_counter() - asked))
                 point_of_curve[s.metric] = value
                 keep_best(value)
+                stopped = on.watch is not None and not on.watch(epoch, value)
             run.seconds = time.perf_counter() - begin
             point_of_curve["seconds"] = run.seconds
             run.curve.append(point_of_curve)
