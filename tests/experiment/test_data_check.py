@@ -309,3 +309,16 @@ def test_facts_of_ml_1m(shared_data):
     assert (found["rating_min"], found["rating_max"]) == (1, 5)
     assert found["3grams_lost"] > 0.99
     assert data_check.SUPPORT == 5
+
+
+def test_baskets_and_what_of_them_was_bought_before():
+    """{a, b}, {a, c, c}, {c} and {a}: of the four events after a user's first basket a and the last c were
+    bought before; c twice in one basket was not."""
+    s = replace(of_items("abaccc", "a"), baskets=np.array([0, 0, 1, 1, 1, 2, 3]))
+    found = check(s)
+    assert (found["baskets"], found["baskets_mean"]) == (4, 2.0)
+    assert (found["basket_size_max"], found["basket_size_median"]) == (3, 1.5)
+    assert found["basket_repeats"] == pytest.approx(2 / 4)
+    assert found["last_basket.validation_repeats"] == pytest.approx(1 / 2)
+    assert found["last_basket.test_repeats"] == 1.0
+    assert "baskets" not in check(of_items("abc", "ab"))

@@ -39,6 +39,18 @@ CASES = {
         "SessionId\tItemId\tTime\n7\t214\t1396861200.5\n7\t215\t1396861300\n",
         [(7, 214, 1396861200.5), (7, 215, 1396861300)],
     ),
+    "baskets": (
+        "baskets.json",
+        '{"9": [["b", "a"], [], ["b"]],\n"10": [["c"]]}',
+        [(9, "b", None), (9, "a", None), (9, "b", None), (10, "c", None)],
+    ),
+    "ta-feng": (
+        "ta_feng_all_months_merged.csv",
+        "TRANSACTION_DT,CUSTOMER_ID,AGE_GROUP,PIN_CODE,PRODUCT_SUBCLASS,PRODUCT_ID,AMOUNT,ASSET,SALES_PRICE\n"
+        "11/1/2000,01104905  ,45-49,115,110411,4710199010372,2,24,30\n"
+        "11/13/2000,01104905  ,45-49,115,110411,12,2,24,30\n",
+        [("01104905", 4710199010372, 973036800), ("01104905", 12, 974073600)],
+    ),
     "csv": ("log.txt", "user;item;time\na;b;1\n", [("a", "b", 1)]),
     "tsv": ("log.dat", "user\titem\ttime\na\tb\t1\n", [("a", "b", 1)]),
     "jsonl": ("log.json", '{"user": "a", "item": "b", "time": 1}\n', [("a", "b", 1)]),
@@ -93,6 +105,12 @@ def test_folders(tmp_path):
         ("ml-1m", "1::2::3\n", "row 1: expected 4 fields separated by '::'. Got 3"),
         ("ml-1m", "1::2::3::soon\n", "row 1, column 'timestamp'"),
         ("ml-100k", "1\t2\t3\n", "row 1: expected 4 fields"),
+        ("baskets", '{"1": [["a", 1.5]]}', "user '1': expected whole numbers or texts as items. Got 1.5"),
+        ("baskets", '{"1": ["a"]}', "user '1': expected a list of baskets, a list of items each"),
+        ("baskets", '{"1": [["a"]], "1": [["b"]]}', "expected each user once. Got '1' twice"),
+        ("baskets", "[[1]]", "expected one JSON object"),
+        ("baskets", "{}", "the file is empty"),
+        ("baskets", '{"1": ', "not readable as JSON"),
         ("recbole", "user_id\titem_id\n1\t2\n", "expected a type with each column"),
         (
             "gru4rec",

@@ -21,10 +21,11 @@ from seqrec.sources.preparing import prepare
     duplicates=st.sampled_from(["keep", "drop"]),
     least=st.tuples(st.integers(0, 3), st.integers(0, 3)),
     tie_order=st.sampled_from(["file", "random"]),
+    basket=st.sampled_from([None, None, "same_time", "same_day"]),
     rows=st.sampled_from([3, 1 << 20]),
 )
 def test_streaming_gives_what_reading_gives(
-    frame, kind, duplicates, least, tie_order, rows, tmp_path_factory
+    frame, kind, duplicates, least, tie_order, basket, rows, tmp_path_factory
 ):
     """The log in one file, or in files of three rows."""
     folder = tmp_path_factory.mktemp("log")
@@ -39,10 +40,11 @@ def test_streaming_gives_what_reading_gives(
         "min_user_count": least[1],
         "tie_order": tie_order,
         "seed": 3,
+        "basket": basket,
     }
     try:
         log = read_log(paths, duplicates=duplicates, items=about)
-        expected = log.filter(*least).sequences(tie_order, 3)
+        expected = log.filter(*least).sequences(tie_order, 3, basket=basket)
     except DataError as error:
         with pytest.raises(DataError, match=re.escape(str(error))):
             prepare(paths, folder / "out", **options)

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_sequences import ITEMS, build, busy_logs, logs, of_items
 
+from seqrec.data.baskets import derived
 from seqrec.data.catalogue import Catalogue
+from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError, SeqrecError
 from seqrec.splitting import SPLITS, Queries, SplitSettings, last_n, leave_one_out, user_holdout
 
@@ -24,7 +26,14 @@ EVERY_SPLIT = [
     SplitSettings(name="global_temporal", validation_cut=None, test_cut=10, validation_users=1),
     SplitSettings(name="user_holdout", validation_users=1, test_users=2, last=2, seed=3),
     SplitSettings(name="session_temporal", validation_days=4 / 86_400, test_days=5 / 86_400),
+    SplitSettings(name="last_basket"),
 ]
+
+
+def with_baskets(log) -> Sequences:
+    """What a user has of one time is a basket."""
+    s = build(log)
+    return replace(s, baskets=derived(s.times, "same_time"))
 
 
 def test_every_split_is_listed_in_the_properties():
@@ -37,7 +46,7 @@ def test_every_split_is_listed_in_the_properties():
 def test_properties(settings, log):
     """Roles are disjoint, histories end before their targets, nothing after a cut trains: whatever the
     log."""
-    sequences = build(log)
+    sequences = with_baskets(log)
     try:
         split = settings.apply(sequences)
     except SeqrecError:
@@ -52,8 +61,8 @@ def test_properties(settings, log):
     ).all()
     for queries in (split.validation, split.test):
         assert (s.offsets[queries.users] < queries.history_stops).all()
-        assert (queries.history_stops <= queries.targets).all()
-        assert (queries.targets < s.offsets[queries.users + 1]).all()
+        assert (queries.history_stops <= queries.targets[queries.first_targets[:-1]]).all()
+        assert (queries.targets < s.offsets[queries.of_targets + 1]).all()
         assert (np.diff(queries.targets) > 0).all()
         assert np.array_equal(split.query(queries).users, queries.users)
     if "temporal" in settings.name:
@@ -72,7 +81,7 @@ def test_properties(settings, log):
         assert set(np.flatnonzero(split.retrain().train_events)) >= set(train) | set(split.validation.targets)
     assert split.item_counts.tolist() == np.bincount(s.items[train], minlength=ITEMS).tolist()
     assert split.settings == {"name": settings.name, **split.settings}
-    again = SplitSettings(**split.settings).apply(build(log))
+    again = SplitSettings(**split.settings).apply(with_baskets(log))
     assert again.hash == split.hash
     assert again.settings == split.settings
 

@@ -37,6 +37,10 @@ def check(
     where: Where = None,
     missing_ids: MissingIds = "refuse",
     data_dir: DataDir = None,
+    basket: Annotated[
+        str | None,
+        typer.Option(help="Events that are a basket, where the log has none: same_time or same_day."),
+    ] = None,
     write: Write = None,
 ) -> None:
     """Report what is in a log: sizes, ties, repeats, leaks, and whether order matters."""
@@ -44,7 +48,7 @@ def check(
     from seqrec.experiment.data import read_sequences
     from seqrec.experiment.settings import DataSettings
 
-    rows = {"time_format": time_format, "where": where, "missing_ids": missing_ids}
+    rows = {"time_format": time_format, "where": where, "missing_ids": missing_ids, "basket": basket}
     check_write(write)
     settings = DataSettings.of(
         data_section(source, format, column, data_dir, delimiter=delimiter, encoding=encoding, **rows), "data"

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from seqrec.data import columns as log_columns
+from seqrec.data.baskets import Derived
 from seqrec.data.catalogue import UNKNOWN, Catalogue
 from seqrec.data.frames import (
     Columns,
@@ -172,7 +173,11 @@ class Interactions:
         return replace(self, frame=frame)
 
     def sequences(
-        self, tie_order: TieOrder = "file", seed: int = 0, item_catalogue: Catalogue | None = None
+        self,
+        tie_order: TieOrder = "file",
+        seed: int = 0,
+        item_catalogue: Catalogue | None = None,
+        basket: Derived | None = None,
     ) -> Sequences:
         """Every user's events in order: by time, else by position, else as in the file.
 
@@ -184,8 +189,10 @@ class Interactions:
             seed: of the random order.
             item_catalogue: number the items as this catalogue does (say, of the whole log where this is a
                 part of it).
+            basket: what makes a user's events a basket: ``same_time``, or ``same_day`` (UTC); None: the log's
+                own column ``basket_id``, if it has one.
         Raises:
-            DataError: an item is not in ``item_catalogue``.
+            DataError: an item is not in ``item_catalogue``; ``basket`` of a log without times.
         """
         frame = self.frame
         user_catalogue = Catalogue(frame["user_id"].unique(maintain_order=True))
@@ -210,7 +217,14 @@ class Interactions:
         }
         users = user_catalogue.encode(frame["user_id"])
         return Sequences.from_events(
-            users, items, user_catalogue, item_catalogue, **values, tie_order=tie_order, seed=seed
+            users,
+            items,
+            user_catalogue,
+            item_catalogue,
+            **values,
+            tie_order=tie_order,
+            seed=seed,
+            basket=basket,
         )
 
 

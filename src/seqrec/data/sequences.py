@@ -20,6 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from seqrec import storage
+from seqrec.data.baskets import Derived, derived, gathered
 from seqrec.data.catalogue import Catalogue
 from seqrec.errors import DataError
 from seqrec.storage import marker, snapshot, version
@@ -122,8 +123,10 @@ class Sequences:
         sessions: np.ndarray | None = None,
         tie_order: TieOrder = "file",
         seed: int = 0,
+        basket: Derived | None = None,
     ) -> Sequences:
-        """Sequences from the events of a log, given in file order.
+        """Sequences from the events of a log, given in file order. Events of one basket that others stand
+        between are put together, where the first of them is, which is logged.
 
         Args:
             users, items: (events,) int32 indices.
@@ -131,6 +134,10 @@ class Sequences:
                 position; positions without times; else the file. Positions that contradict the times order
                 nothing, which is logged.
             tie_order, seed: as in ``order_of``.
+            basket: what makes events a basket, instead of ``baskets``; None: these.
+
+        Raises:
+            DataError: ``basket`` of a log without times.
         """
         rows = order_of(users, times if positions is None else positions, tie_order, seed)
         offsets = np.zeros(len(user_catalogue) + 1, dtype=np.int64)
@@ -151,6 +158,14 @@ class Sequences:
                 )
                 rows = order_of(users, times, tie_order, seed)
                 columns = {name: value[rows] for name, value in values.items() if value is not None}
+        if basket is not None:
+            columns["baskets"] = derived(columns.get("times"), basket)
+        elif baskets is not None and (order := gathered(offsets, columns["baskets"])) is not None:
+            logger.warning(
+                "basket: some baskets have events of others between theirs; the events of each are put "
+                "together, where its first one is."
+            )
+            rows, columns = rows[order], {name: value[order] for name, value in columns.items()}
         return cls(items[rows], offsets, item_catalogue, user_catalogue, **columns)
 
     def last_times(self, stops: np.ndarray) -> np.ndarray | None:

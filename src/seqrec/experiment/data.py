@@ -45,7 +45,8 @@ def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
             min_user_count=data.min_user_count,
             until_stable=data.until_stable,
         )
-    return interactions.sequences(tie_order=data.tie_order, seed=data.tie_seed), interactions.source
+    sequences = interactions.sequences(tie_order=data.tie_order, seed=data.tie_seed, basket=data.basket)
+    return sequences, interactions.source
 
 
 def read_files(data: DataSettings, split: SplitSettings) -> tuple[Sequences, str]:
@@ -55,7 +56,7 @@ def read_files(data: DataSettings, split: SplitSettings) -> tuple[Sequences, str
         SettingsError: a setting that would move events from part to part.
     """
     why = "the split's files say which events train, validate and test"
-    refuse_settings(data, ["min_item_count", "min_user_count", "until_stable"], why)
+    refuse_settings(data, ["min_item_count", "min_user_count", "until_stable", "basket"], why)
     logs = {
         part: reading.read_log(path, data)
         for part in PARTS
@@ -76,6 +77,7 @@ OF_READING = (
     "until_stable",
     "tie_order",
     "tie_seed",
+    "basket",
 )
 
 

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seqrec.data.baskets import starts_of
 from seqrec.data.sequences import Sequences
 from seqrec.data.times import utc
 from seqrec.errors import DataError, SeqrecError
 from seqrec.splitting import Split, SplitSettings
 from seqrec.tables import Table
+from seqrec.topk import distinct_seen
 
 if TYPE_CHECKING:
     from seqrec.data.interactions import Interactions
@@ -36,7 +38,7 @@ DAY = 86_400
 TIES = (
     "{:.0%} of the events share their second with another of the same user, and {:.0%} of the last items "
     "hang on the file's order of such ties: results depend on it. Compare with data.tie_order=random; if "
-    "such events are a basket, say which column has it (data.columns.basket_id)."
+    "such events are a basket, say which column has it (data.columns.basket_id), or data.basket=same_time."
 )
 COPIES = (
     "Every event stands {} times in the log: it looks as if files were joined several times. "
@@ -91,8 +93,8 @@ def check(
 
     Args:
         data: sequences, or a log (whose ties keep the order of the file).
-        split: whose cold items and leaks to measure; None measures leave_one_out and, where times are known,
-            global_temporal.
+        split: whose cold items and leaks to measure; None measures leave_one_out, where times are known
+            global_temporal, and where baskets are known last_basket.
         seed: of the shuffles.
 
     Raises:
@@ -101,12 +103,9 @@ def check(
     sequences = data if isinstance(data, Sequences) else data.sequences()
     if not sequences.events:
         raise DataError("data: expected at least one event. Got none.")
-    findings = [*sizes(sequences), *ties(sequences), *repeats(sequences)]
-    for one in (
-        [split]
-        if split is not None
-        else [SplitSettings(name="leave_one_out"), SplitSettings(name="global_temporal")]
-    ):
+    findings = [*sizes(sequences), *ties(sequences), *repeats(sequences), *baskets(sequences)]
+    usual = ["leave_one_out", "global_temporal", *(["last_basket"] if sequences.baskets is not None else [])]
+    for one in [SplitSettings(name=name) for name in usual] if split is None else [split]:
         findings += held_out(sequences, one)
     findings += order(sequences, seed)
     return DataCheck(tuple(findings), tuple(warnings({f.name: f.value for f in findings})))
@@ -208,6 +207,40 @@ def repeats(s: Sequences) -> Iterator[Finding]:
     yield Finding("copies", copies, "how often every event stands in the log, if more than once; else 0")
 
 
+def baskets(s: Sequences) -> Iterator[Finding]:
+    """How many baskets there are, how large they are, and how much of them was bought before; nothing of a
+    log without baskets."""
+    if s.baskets is None:
+        return
+    starts = starts_of(s.offsets, s.baskets)
+    size = np.diff(np.append(starts, s.events))
+    per_user = np.diff(np.searchsorted(starts, s.offsets))
+    yield Finding("baskets", len(starts), "baskets: neighbouring events that were taken together")
+    yield Finding("baskets_mean", float(per_user[s.lengths > 0].mean()), "baskets of a user: the mean")
+    yield Finding("basket_size_median", float(np.median(size)), "events of a basket: the median")
+    yield Finding("basket_size_mean", float(size.mean()), "the mean")
+    yield Finding(
+        "basket_size_p95", float(np.quantile(size, 0.95)), "95% of the baskets are at most this large"
+    )
+    yield Finding("basket_size_max", int(size.max()), "the largest basket")
+    basket = np.repeat(np.arange(len(starts)), size)
+    user = np.repeat(np.arange(s.users), s.lengths)
+    pair = user * len(s.item_catalogue) + s.items
+    order = np.argsort(pair, kind="stable")
+    new = np.ones(s.events, dtype=bool)
+    new[1:] = np.diff(pair[order]) != 0
+    earliest = basket[order][new][np.cumsum(new) - 1]  # the first basket with that item of that user
+    again = np.empty(s.events, dtype=bool)
+    again[order] = basket[order] > earliest
+    later = basket > np.searchsorted(starts, s.offsets)[user]
+    share = float(again[later].mean()) if later.any() else None
+    yield Finding(
+        "basket_repeats",
+        share,
+        "share of the events after a user's first basket whose item is in an earlier one",
+    )
+
+
 def held_out(s: Sequences, split: Split | SplitSettings) -> Iterator[Finding]:
     """Queries of a split, their cold targets, and how much of what is known when testing is of the future."""
     if isinstance(split, SplitSettings):
@@ -224,6 +257,17 @@ def held_out(s: Sequences, split: Split | SplitSettings) -> Iterator[Finding]:
         yield Finding(
             f"{name}.{role}_cold", cold, f"share of {role} targets that were never seen in training"
         )
+        if queries.offsets is not None:
+            history = split.query(queries)
+            pairs = np.stack(distinct_seen(history))
+            number = np.repeat(np.arange(len(queries)), np.diff(queries.first_targets))
+            span = len(s.item_catalogue)
+            known = np.isin(number * span + split.targets(queries), pairs[0] * span + pairs[1])
+            yield Finding(
+                f"{name}.{role}_repeats",
+                float(known.mean()) if len(known) else None,
+                f"share of {role} targets that are in the history; the others explore",
+            )
     later = None
     times = split.sequences.times
     if times is not None and len(split.test):

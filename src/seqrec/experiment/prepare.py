@@ -20,7 +20,7 @@ def prepare(data: DataSettings, folder: str | Path) -> Sequences:
     """Turns a log into a folder of sequences and catalogues, and opens it. A file is streamed, so it may
     exceed memory."""
     if data.path is not None and prepared_folder(data) is None:
-        ties: dict[str, Any] = {"tie_order": data.tie_order, "seed": data.tie_seed}
+        ties: dict[str, Any] = {"tie_order": data.tie_order, "seed": data.tie_seed, "basket": data.basket}
         return preparing.prepare(
             data.path,
             folder,

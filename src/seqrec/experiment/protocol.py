@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field, PrivateAttr, model_validator
 
 from seqrec import storage
+from seqrec.data.baskets import Derived
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.sequences import COLUMNS, Sequences
 from seqrec.errors import DataError, SettingsError, did_you_mean, shown
@@ -48,6 +49,9 @@ class DataSettings(Settings):
     until_stable: bool = False
     """Whether both minima are asked again until nothing changes (the k-core); by default once, items
     first."""
+    basket: Derived | None = None
+    """Which of a user's events are a basket: those of one time, or of one day (UTC); by default what the
+    data's own column says, if it has one."""
     read: ReadOptions = ReadOptions()
     """How a log of your own is read: ``columns``, ``format``, ``delimiter``, ``encoding``, ``duplicates``;
     and the tables beside it, ``items`` (titles ...) and ``users``, which are looked for where the log is."""
@@ -235,7 +239,7 @@ def read_sequences(data: DataSettings, ties: TieOrder, data_dir: str | None) -> 
         log = movielens_1m.benchmark_log(log)
     if data.min_item_count or data.min_user_count:
         log = log.filter(data.min_item_count, data.min_user_count, data.until_stable)
-    sequences = log.sequences(tie_order=ties)
+    sequences = log.sequences(tie_order=ties, basket=data.basket)
     if data.largest_user_id is not None:
         ids = sequences.user_catalogue.ids.cast(int)
         sequences = of_users(sequences, np.flatnonzero((ids <= data.largest_user_id).to_numpy()))

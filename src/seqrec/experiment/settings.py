@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from seqrec import sources, storage
+from seqrec.data.baskets import Derived
 from seqrec.errors import DataError, SettingsError, did_you_mean, shown
 from seqrec.evaluation.metrics import MetricName
 from seqrec.experiment import keys
@@ -63,6 +64,9 @@ class DataSettings(ReadOptions):
     """Order of a user's events of the same second."""
     tie_seed: int = Field(0, ge=0, lt=2**42)
     """Seed of the random tie order."""
+    basket: Derived | None = None
+    """Which of a user's events are a basket: those of one time (``same_time``) or of one day, UTC
+    (``same_day``); by default what the log's column ``basket_id`` says, if it has one."""
 
 
 class EvaluateSettings(Settings):

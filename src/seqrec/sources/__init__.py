@@ -27,7 +27,7 @@ MOVIELENS = {
     "ml-32m": "movielens_csv",
     "ml-latest-small": "movielens_csv",
 }
-DATASETS = MOVIELENS | {"beauty": "beauty"}
+DATASETS = MOVIELENS | {"beauty": "beauty", "ta-feng": "ta_feng"}
 """Name -> module of this package, whose ``load(name, data_dir, cache)`` gives the log."""
 
 FORMATS = MOVIELENS | {
@@ -35,6 +35,8 @@ FORMATS = MOVIELENS | {
     "s3rec": "s3rec_text",
     "recbole": "recbole_inter",
     "gru4rec": "gru4rec_sessions",
+    "baskets": "baskets_json",
+    "ta-feng": "ta_feng",
     "samples": "samples",
 }
 """Format -> module of this package, whose ``read(path)`` reads it; ``read(path, options)`` of those

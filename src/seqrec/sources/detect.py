@@ -48,13 +48,11 @@ def detect(path: str | Path, encoding: str | None = None) -> str:
     if name == "u.data":
         return "ml-100k"
     if name == "sequences.tsv":
-        return _of_text(path, "tsv", "ml-1m", encoding)
+        return _of_text(path, "tsv", encoding)
     if name.endswith(".inter"):
         return "recbole"
     kind = files.kind_of(path)
-    format = (
-        _of_text(path, "csv", "ml-20m", encoding) if kind == "csv" else kind or _by_content(path, encoding)
-    )
+    format = _of_text(path, "csv", encoding) if kind == "csv" else kind or _by_content(path, encoding)
     return (
         "samples"
         if format in ("csv", "tsv", "parquet") and is_samples(_columns(path, format, encoding))
@@ -76,13 +74,19 @@ def is_samples(columns: Sequence[str]) -> bool:
     return {"label", "user_id"} <= set(columns) and any(f"{match[1]}_id" in columns for match in lists)
 
 
-def _of_text(path: str | Path, kind: str, special: str, encoding: str) -> str:
-    """``special`` if the header is exactly that of its data set, else the plain kind."""
-    known = {
-        "ml-1m": "user_id\tposition\tmovie_id\trating\ttimestamp",
-        "ml-20m": "userId,movieId,rating,timestamp",
-    }
-    return special if files.first_line(path, encoding).strip() == known[special] else kind
+KNOWN = {
+    "user_id\tposition\tmovie_id\trating\ttimestamp": "ml-1m",
+    "userId,movieId,rating,timestamp": "ml-20m",
+    "TRANSACTION_DT,CUSTOMER_ID,AGE_GROUP,PIN_CODE,PRODUCT_SUBCLASS,PRODUCT_ID,AMOUNT,ASSET,SALES_PRICE": (
+        "ta-feng"
+    ),
+}
+"""The header of a data set's own table -> its format."""
+
+
+def _of_text(path: str | Path, kind: str, encoding: str) -> str:
+    """The data set's format if the header is exactly that of one, else the plain kind."""
+    return KNOWN.get(files.first_line(path, encoding).strip(), kind)
 
 
 def _by_content(path: str | Path, encoding: str) -> str:
@@ -99,6 +103,8 @@ def _by_content(path: str | Path, encoding: str) -> str:
             f"{path}: expected a log. Got what looks like one JSON array. Write JSON Lines: an object a "
             "line, without brackets and commas."
         )
+    if re.match(r'\s*\{\s*"[^"]*"\s*:\s*\[\s*\[', start):
+        return "baskets"
     if lines[0].lstrip().startswith("{"):
         return "jsonl"
     if all(re.fullmatch(r"\d+::\d+::[\d.]+::\d+", line) for line in lines):

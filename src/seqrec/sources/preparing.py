@@ -17,6 +17,7 @@ import polars as pl
 
 from seqrec.data import columns as log_columns
 from seqrec.data import times
+from seqrec.data.baskets import Derived
 from seqrec.data.catalogue import UNKNOWN, Catalogue, Numbering
 from seqrec.data.frames import Duplicates, aligned, groups, report_duplicates, report_empty
 from seqrec.data.interactions import Interactions
@@ -39,6 +40,7 @@ def prepare(
     until_stable: bool = False,
     tie_order: TieOrder = "file",
     seed: int = 0,
+    basket: Derived | None = None,
     **changes: Any,
 ) -> Sequences:
     """Turns a log into a folder of sequences and catalogues, which ``Sequences.load`` opens memory-mapped.
@@ -49,7 +51,7 @@ def prepare(
         path, options, changes: as in ``read_log``.
         out: the folder to write.
         min_item_count, min_user_count, until_stable: as in ``Interactions.filter``.
-        tie_order, seed: as in ``Interactions.sequences``.
+        tie_order, seed, basket: as in ``Interactions.sequences``.
     Returns:
         the sequences that were written.
     Raises:
@@ -59,12 +61,14 @@ def prepare(
     paths, known, source = opened(path, options)
     if known.format not in KINDS:
         log = read_log(path, options)
-        sequences = log.filter(min_item_count, min_user_count, until_stable).sequences(tie_order, seed)
+        sequences = log.filter(min_item_count, min_user_count, until_stable).sequences(
+            tie_order, seed, basket=basket
+        )
     else:
         events = _Events.read(paths, known, source)
         events.drop_duplicates(options.duplicates, source)
         events.filter(min_item_count, min_user_count, source, until_stable)
-        sequences = events.sequences(options, tie_order, seed, source)
+        sequences = events.sequences(options, tie_order, seed, source, basket)
     sequences.save(out)
     logger.info(
         "%s: %s events, %.1f bytes each, from %s",
@@ -175,7 +179,9 @@ class _Events:
                 "is left. Lower them."
             )
 
-    def sequences(self, options: ReadOptions, tie_order: TieOrder, seed: int, source: str) -> Sequences:
+    def sequences(
+        self, options: ReadOptions, tie_order: TieOrder, seed: int, source: str, basket: Derived | None
+    ) -> Sequences:
         """As ``Interactions.sequences``."""
         if (moments := self.optional.get("timestamp")) is not None:
             if np.isnan(moments).any():
@@ -206,6 +212,7 @@ class _Events:
             sessions=numbers["session_id"],
             tie_order=tie_order,
             seed=seed,
+            basket=basket,
         )
 
 

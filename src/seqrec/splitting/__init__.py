@@ -6,6 +6,7 @@
     user_holdout       some users never train and are asked about their last events
     session_temporal   the last days' sessions test, the days' before validate
     last_sessions      the last sessions to begin test, those before validate
+    last_basket        each user's last basket tests, the one before validates: queries ask for sets
     files              files of one's own say which events train, validate and test
 
 Order and ties: a split uses the order of the sequences. Events of the same second stay in the order of the
@@ -33,6 +34,7 @@ from seqrec.settings.base import Settings
 from seqrec.splitting.arguments import arguments_of
 from seqrec.splitting.files import files
 from seqrec.splitting.global_temporal import global_temporal
+from seqrec.splitting.last_basket import last_basket
 from seqrec.splitting.last_n import last_n
 from seqrec.splitting.last_sessions import last_sessions
 from seqrec.splitting.leave_one_out import leave_one_out
@@ -47,6 +49,7 @@ SPLITS: dict[str, Callable[..., Split]] = {
     "user_holdout": user_holdout,
     "session_temporal": session_temporal,
     "last_sessions": last_sessions,
+    "last_basket": last_basket,
     "files": files,
 }
 
@@ -57,6 +60,7 @@ __all__ = [
     "SplitSettings",
     "files",
     "global_temporal",
+    "last_basket",
     "last_n",
     "last_sessions",
     "leave_one_out",
@@ -71,9 +75,9 @@ class SplitSettings(Settings):
     model_config = ConfigDict(extra="allow")
 
     name: str = "leave_one_out"
-    """Which split: leave_one_out, last_n, global_temporal, user_holdout, session_temporal, last_sessions or
-    files; or a function of your own, ``package.module:name``, that takes sequences and its arguments and
-    gives a ``Split``."""
+    """Which split: leave_one_out, last_n, global_temporal, user_holdout, session_temporal, last_sessions,
+    last_basket or files; or a function of your own, ``package.module:name``, that takes sequences and its
+    arguments and gives a ``Split``."""
 
     @field_validator("name")
     @classmethod
