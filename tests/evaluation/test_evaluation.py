@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,6 +11,7 @@ from seqrec.errors import DataError, SeqrecError, SettingsError
 from seqrec.evaluation import comparison, metrics, ranking
 from seqrec.models.markov import Markov
 from seqrec.splitting.everything import everything
+from seqrec.splitting.last_basket import last_basket
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.testing import small_log
 
@@ -30,6 +33,22 @@ def test_a_model_is_evaluated_on_the_test_queries_of_a_split():
     everything_asked = model.evaluate(split)
     assert len(everything_asked.metrics) == len(metrics.BY_NAME) * len(metrics.CUTOFFS)
     assert everything_asked["recall@10"] == pytest.approx(metrics.recall(ranks.filtered, 10).mean())
+
+
+def test_baskets_are_asked_for_whole_and_apart():
+    log = small_log()
+    split = last_basket(replace(log, baskets=np.arange(log.events) // 3))
+    found = Markov().fit(split).evaluate(split, ["recall@5", "ndcg_whole@5"], filter_seen=False)
+    assert set(found.apart) == {"repeat", "explore"}
+    hits, repeated, query = found.ranks.unfiltered <= 5, found.ranks.repeated, split.test.offsets[:-1]
+    for part, chosen in (("repeat", repeated), ("explore", ~repeated)):
+        n, of_hits = np.add.reduceat(chosen, query), np.add.reduceat(hits & chosen, query)
+        assert found.apart[part]["recall@5"]["mean"] == pytest.approx((of_hits[n > 0] / n[n > 0]).mean())
+    names = ["recall@5", "ndcg_whole@5"]
+    assert [row["metric"] for row in found.table().rows] == [
+        *names,
+        *(f"{name} {part}" for part in ("repeat", "explore") for name in names),
+    ]
 
 
 def test_what_cannot_be_asked():

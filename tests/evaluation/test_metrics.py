@@ -140,6 +140,20 @@ def test_several_right_answers_agree_with_sparks_definitions(name: str, k: int, 
     np.testing.assert_allclose(of_sets(name, k), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("k", metrics.CUTOFFS)
+def test_ndcg_over_the_whole_set_is_what_codes_for_baskets_compute(k: int):
+    """The gains of the hits among the first k, over those of as many hits as there are right answers."""
+    expected = [
+        sum(1 / math.log2(rank + 1) for rank in ranks if rank <= k)
+        / sum(1 / math.log2(place + 2) for place in range(len(ranks)))
+        for ranks in SETS
+    ]
+    np.testing.assert_allclose(of_sets("ndcg_whole", k), expected, atol=1e-12)
+    metric, cutoff = metrics.parse(f"ndcg_whole@{k}")
+    assert metric(RANKS, cutoff).tolist() == metrics.ndcg(RANKS, k).tolist()
+    assert f"ndcg_whole@{k}" not in metrics.from_ranks(RANKS)
+
+
 def test_one_right_answer_is_the_special_case_of_several():
     several = metrics.from_ranks(RANKS, offsets=np.arange(len(RANKS) + 1))
     for name, values in metrics.from_ranks(RANKS).items():

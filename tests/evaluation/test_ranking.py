@@ -152,6 +152,7 @@ def test_queries_with_several_right_answers(seed: int, levels: int, items: int, 
         assert len(set(targets)) == len(targets)
         assert ranks.unfiltered[part].tolist() == slowly_sets(model, history, targets, False)
         assert ranks.filtered[part].tolist() == slowly_sets(model, history, targets, True)
+        assert ranks.repeated[part].tolist() == [t in history for t in targets]
         assert ranks.lists[i].tolist() == slowly(model, history, targets[0])[4] + [-1] * (
             ranks.lists.shape[1] - len(slowly(model, history, targets[0])[4])
         )
@@ -167,6 +168,27 @@ def test_one_right_answer_is_the_special_case():
         np.testing.assert_array_equal(getattr(sets, field), getattr(one, field))
     for name, values in one.metrics(True).items():
         assert sets.metrics(True)[name].tolist() == values.tolist()
+
+
+def test_answers_that_repeat_and_those_that_explore_are_told_apart():
+    """User 0 has had a and b; of {a, c, b} two repeat. User 1 has had neither of {c, d}."""
+    ranks = ranking.Ranks(
+        *(np.array([30, 1, 12, 2, 4]) + shift for shift in (1, 0)),
+        *(np.arange(4, dtype=np.int32).reshape(2, 2) for _ in range(2)),
+        *(np.arange(5) for _ in range(2)),
+        np.array([0, 1]),
+        np.array([0, 3, 5]),
+        np.array([True, False, True, False, False]),
+    )
+    repeat, explore = ranks.apart().values()
+    assert (repeat.unfiltered.tolist(), repeat.offsets.tolist()) == ([30, 12], [0, 2])
+    assert (repeat.users.tolist(), repeat.lists.tolist()) == ([0], [[0, 1]])
+    assert (explore.filtered.tolist(), explore.offsets.tolist()) == ([2, 3, 5], [0, 1, 3])
+    assert explore.users.tolist() == [0, 1]
+    assert explore.ties.tolist() == [1, 3, 4]
+    # by hand: of c alone the recall is 1, of {c, d} too; of {a, b} only within the first 12
+    assert explore.metrics(False)["recall@10"].tolist() == [1.0, 1.0]
+    assert repeat.metrics(False, (12, 10))["recall@12"].tolist() == [0.5]
 
 
 def test_sets_are_of_one_user_each():

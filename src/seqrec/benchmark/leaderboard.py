@@ -62,6 +62,11 @@ def row_of(row: Row, group: Group) -> dict[str, Any]:
     )
     for name in group.headline[:2]:
         cells[beside(name, group.filter_seen)] = other.mean(name)
+    for part in ("repeat", "explore"):
+        if all(run.get(f"metrics_{part}") for run in group.runs):
+            for name in group.headline[:2]:
+                means = [run[f"metrics_{part}"][name]["mean"] for run in row.runs]
+                cells[f"{name} {part}"] = sum(means) / len(means)
     for variant in group.variants:
         values = row.intervals(group.headline[:2], variant=variant)
         cells |= {f"{name} {variant}": values[name] for name in group.headline[:2]}
@@ -108,6 +113,7 @@ def table_of(group: Group) -> Table:
     formats: dict[str, Any] = {beside(name, group.filter_seen): fraction for name in group.headline} | {
         "±": fraction
     }
+    formats |= {f"{name} {part}": fraction for name in group.headline for part in ("repeat", "explore")}
     formats |= {"train s": seconds} | dict.fromkeys(("peak MB", "positions/s"), lambda n: f"{n:,.0f}")
     return Table(group.title, list(rows[0]), rows, notes=facts(group), formats=formats)
 
@@ -130,6 +136,11 @@ def facts(group: Group) -> list[str]:
     if first.get("cold_targets"):
         rule = " and count as misses" if first.get("cold_targets_miss") else ""
         lines.append(f"{first['cold_targets']:.1%} of the targets were never seen in training{rule}.")
+    if first.get("metrics_repeat") or first.get("metrics_explore"):
+        lines.append(
+            "*repeat*, *explore*: the same lists, but only the targets that the user has had before count, "
+            "or only the others; over the queries that have any."
+        )
     for variant in group.variants:
         cold = first.get(f"cold_targets_{variant}") or 0.0
         lines.append(

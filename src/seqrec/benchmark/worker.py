@@ -128,6 +128,7 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
         "headline": names,
         "metrics": tested.metrics,
         protocol.other: measure(test, not filter_seen, cutoffs, names),
+        **{f"metrics_{part}": found for part, found in tested.apart.items()},
         "validation_metrics": validation.metrics,
         "lists": describe_lists(test, known, filter_seen),
         "train_seconds": report.train_seconds,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from seqrec.errors import DataError
 from seqrec.evaluation import comparison, metrics, ranking
@@ -27,6 +27,8 @@ class Evaluation:
         ranks: of each query.
         filter_seen: whether the metrics leave out what a user has seen.
         seconds: wall clock of the ranking.
+        apart: of queries with several right answers, the same metrics with only the answers that the history
+            has (``repeat``), and with only the others (``explore``), as far as there are any; else empty.
     """
 
     title: str
@@ -34,17 +36,24 @@ class Evaluation:
     ranks: Ranks
     filter_seen: bool
     seconds: float
+    apart: dict[str, Intervals] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> float:
         return self.metrics[name]["mean"]
 
     def of(self, names: Iterable[str]) -> Evaluation:
         """The same with these metrics alone."""
-        return replace(self, metrics={name: self.metrics[name] for name in names})
+        names = list(names)
+        apart = {part: {name: found[name] for name in names} for part, found in self.apart.items()}
+        return replace(self, metrics={name: self.metrics[name] for name in names}, apart=apart)
 
     def table(self, names: Iterable[str] | None = None) -> Table:
-        """The metrics of these names; all if none is named."""
-        rows = [{"metric": name, "value": self.metrics[name]} for name in names or self.metrics]
+        """The metrics of these names; all if none is named. Where there are several right answers, also of
+        those that repeat and those that explore."""
+        names = list(names or self.metrics)
+        rows = [{"metric": name, "value": self.metrics[name]} for name in names]
+        for part, found in self.apart.items():
+            rows += [{"metric": f"{name} {part}", "value": found[name]} for name in names]
         return Table(self.title, ["metric", "value"], rows)
 
 
@@ -90,4 +99,6 @@ def evaluate(
     seconds = time.perf_counter() - begin
     shown = "seen items filtered" if filter_seen else "seen items not filtered"
     title = f"{scorer.name}: {role} metrics of {len(queries):,} queries, {shown}"
-    return Evaluation(title, measure(ranks, filter_seen, at, names), ranks, filter_seen, seconds)
+    parts = {} if ranks.offsets is None else ranks.apart()
+    apart = {name: measure(part, filter_seen, at, names) for name, part in parts.items() if len(part.users)}
+    return Evaluation(title, measure(ranks, filter_seen, at, names), ranks, filter_seen, seconds, apart)

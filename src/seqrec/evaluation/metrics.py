@@ -8,6 +8,7 @@ A query has one right answer or, with offsets, several: the ranks of query i are
     hit_rate     1 if there is a hit, else 0               mrr          1 / the best rank within k, else 0
     map          sum over hits of (hits up to its rank / its rank) / min(n, k)
     ndcg         sum over hits of 1 / log2(rank + 1), over that of the ideal list, min(n, k) hits at its top
+    ndcg_whole   the same over n hits at its top (several codes for baskets): with n > k none reaches 1
 """
 
 from __future__ import annotations
@@ -88,6 +89,17 @@ def ndcg(ranks: np.ndarray, k: int, offsets: np.ndarray | None = None) -> np.nda
     return found
 
 
+def ndcg_whole(ranks: np.ndarray, k: int, offsets: np.ndarray | None = None) -> np.ndarray:
+    """(queries,) discounted cumulative gain at k over that of all right answers, however many there are. With
+    one it is ``ndcg``."""
+    if offsets is None or not len(ranks):
+        return ndcg(ranks, k)
+    n = np.diff(offsets)
+    ideal = np.cumsum(1.0 / np.log2(np.arange(2, n.max() + 2)))
+    found: np.ndarray = _sums(ndcg(ranks, k), offsets) / ideal[n - 1]
+    return found
+
+
 BY_NAME: dict[str, Metric] = {
     "precision": precision,
     "recall": recall,
@@ -96,6 +108,8 @@ BY_NAME: dict[str, Metric] = {
     "ndcg": ndcg,
     "mrr": mrr,
 }
+OF_SETS: dict[str, Metric] = {"ndcg_whole": ndcg_whole}
+"""Metrics that say something of their own only of queries with several right answers."""
 
 
 def values(metric: Metric, ranks: np.ndarray, k: int, offsets: np.ndarray | None = None) -> np.ndarray:
@@ -122,7 +136,7 @@ def parse(name: str) -> tuple[Metric, int]:
         SettingsError: no such metric, or no cut-off of at least 1.
     """
     metric, _, k = name.partition("@")
-    function = names.resolve("metric", metric, BY_NAME)
+    function = names.resolve("metric", metric, BY_NAME | OF_SETS)
     if not callable(function):
         raise SettingsError(f"metric {metric}: expected a function (ranks, k). Got {function!r}.")
     if not re.fullmatch("[0-9]{1,9}", k) or int(k) < 1:
@@ -140,8 +154,9 @@ def from_ranks(
     offsets: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Every metric of (targets,) ranks at every cut-off, and more by name: ``{"ndcg@10": (queries,) values,
-    ...}``."""
-    wanted = {f"{name}@{k}": (metric, k) for name, metric in BY_NAME.items() for k in cutoffs}
+    ...}``. Of queries with several right answers those ``OF_SETS`` too."""
+    usual = BY_NAME if offsets is None else BY_NAME | OF_SETS
+    wanted = {f"{name}@{k}": (metric, k) for name, metric in usual.items() for k in cutoffs}
     wanted |= {name: parse(name) for name in more if name not in wanted}
     return {name: values(metric, ranks, k, offsets) for name, (metric, k) in wanted.items()}
 

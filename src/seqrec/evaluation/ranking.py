@@ -37,6 +37,8 @@ class Ranks:
         ties, ties_unfiltered: (targets,) int64 how many other candidates have exactly the target's score.
         users: (queries,) int64 user of each query, for intervals over users.
         offsets: (queries + 1,) int64 where the targets of each query begin; None: each has one.
+        repeated: (targets,) bool, whether the history has the target already; None where that was not looked
+            at.
     """
 
     filtered: np.ndarray
@@ -47,6 +49,7 @@ class Ranks:
     ties_unfiltered: np.ndarray
     users: np.ndarray
     offsets: np.ndarray | None = None
+    repeated: np.ndarray | None = None
 
     def headline(self, filter_seen: bool) -> np.ndarray:
         """(targets,) the ranks with or without the seen filter."""
@@ -57,6 +60,33 @@ class Ranks:
     ) -> dict[str, np.ndarray]:
         """Every metric at every cut-off, and more by name: (queries,) values each."""
         return metrics.from_ranks(self.headline(filter_seen), cutoffs, more, self.offsets)
+
+    def apart(self) -> dict[str, Ranks]:
+        """The same lists, asked for a part of the right answers: those that the history has (``repeat``), and
+        those that it does not have (``explore``). Queries without any such answer are left out.
+
+        After "A Next Basket Recommendation Reality Check" (Li et al., TOIS 2023), section 4.3.
+        """
+        assert self.repeated is not None
+        return {"repeat": self._of(self.repeated), "explore": self._of(~self.repeated)}
+
+    def _of(self, chosen: np.ndarray) -> Ranks:
+        """Of (targets,) bool, those that are chosen."""
+        first = np.arange(len(self.users) + 1) if self.offsets is None else self.offsets
+        running = np.concatenate([[0], np.cumsum(chosen)])
+        counts = np.diff(running[first])
+        asked = counts > 0
+        return Ranks(
+            self.filtered[chosen],
+            self.unfiltered[chosen],
+            self.lists[asked],
+            self.lists_unfiltered[asked],
+            self.ties[chosen],
+            self.ties_unfiltered[chosen],
+            self.users[asked],
+            None if self.offsets is None else np.concatenate([[0], np.cumsum(counts[asked])]),
+            None if self.repeated is None else self.repeated[chosen],
+        )
 
 
 def check_ids(scorer: Scorer, split: Split) -> None:
@@ -111,8 +141,17 @@ def rank(
     top, top_unfiltered = np.empty(
         (2, len(queries), min(LONGEST_LIST, items) if lists else 0), dtype=np.int32
     )
+    repeated = np.empty(len(targets), dtype=bool)
     ranks = Ranks(
-        filtered, unfiltered, top, top_unfiltered, ties, ties_unfiltered, queries.users, queries.offsets
+        filtered,
+        unfiltered,
+        top,
+        top_unfiltered,
+        ties,
+        ties_unfiltered,
+        queries.users,
+        queries.offsets,
+        repeated,
     )
     for scores in scorer.score_blocks(query, rows):
         counts = np.diff(offsets)[scores.rows]
@@ -122,6 +161,7 @@ def rank(
         found = _Some(scorer, scores, of_row, targets[at], place, refused, ranks.lists.shape[1])
         found.compare(Seen(scores.query, found.device))
         ranks.unfiltered[at], ranks.filtered[at] = found.ranks(False), found.ranks(True)
+        repeated[at] = (found.repeated > 0).cpu()
         ranks.ties_unfiltered[at], ranks.ties[at] = found.equal.cpu(), (found.equal - found.equal_seen).cpu()
         if ranks.lists.shape[1]:
             ranks.lists_unfiltered[scores.rows] = found.unfiltered.found()[0]

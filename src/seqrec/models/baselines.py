@@ -33,7 +33,8 @@ def compare(name: str, value: float, split: Split, metric: str, filter_seen: boo
     for baseline in (Popularity(), Markov()):
         # stop_after: the model's own fit has warned of the log already
         ranks = ranking.rank(baseline.fit(split, stop_after=1), split, split.validation, lists=False)
-        found[baseline.name] = float(measure(ranks.headline(filter_seen), k).mean())
+        reached = metrics.values(measure, ranks.headline(filter_seen), k, ranks.offsets)
+        found[baseline.name] = float(reached.mean())
     values = ", ".join(f"{other} {reached:.4f}" for other, reached in found.items())
     above = [other for other, reached in found.items() if reached > value]
     line = f"{name}: validation {metric} {value:.4f}; {values}"

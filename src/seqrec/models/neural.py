@@ -365,10 +365,11 @@ class NeuralModel(Model):
 
         def validate(trained: Encoder) -> float:
             nonlocal warned
-            ranks = ranking.rank(self.scorer(trained), split, queries, lists=False).headline(s.filter_seen)
+            found = ranking.rank(self.scorer(trained), split, queries, lists=False)
+            ranks = found.headline(s.filter_seen)
             if s.filter_seen and not warned:
                 warned = _warn_of_repeats(ranks, split, queries)
-            return float(metric(ranks, k).mean())
+            return float(metrics.values(metric, ranks, k, found.offsets).mean())
 
         report = trainer.fit(
             network,
