@@ -25,12 +25,14 @@ _PUBLIC = {
     "Model": "seqrec.models.model",
     "FitOptions": "seqrec.training.options",
     "load": "seqrec.models",
+    "choose": "seqrec.experiment.choose",
 }
 __all__ = [*_PUBLIC, "__version__"]
 
 if TYPE_CHECKING:
     from seqrec.data.interactions import Interactions as Interactions
     from seqrec.data.sequences import Sequences as Sequences
+    from seqrec.experiment.choose import choose as choose
     from seqrec.models import load as load
     from seqrec.models.fpmc import FPMC as FPMC
     from seqrec.models.gru4rec import GRU4Rec as GRU4Rec

@@ -19,6 +19,7 @@ from rich.logging import RichHandler
 from seqrec import __version__
 from seqrec.cli import (
     benchmark,
+    choose,
     compare,
     data,
     evaluate,
@@ -124,6 +125,7 @@ data_commands.command("check", cls=Command)(data.check)
 data_commands.command("download", cls=Command)(data.download)
 app.add_typer(data_commands, name="data")
 for command in (
+    choose.choose,
     prepare.prepare,
     train.train,
     tune.tune,

@@ -87,6 +87,8 @@ class Search:
         Raises:
             DataError: a file that is no trial.
         """
+        if not storage.exists(self.folder):
+            return []
         names = sorted(name for name in storage.names(self.folder) if name.startswith("trial-"))
         found = []
         for name in names:
@@ -133,9 +135,9 @@ class Search:
             if trial is None:
                 limit = max(1.0, min(left, 60 * minutes / AT_ONCE)) / 60
                 trial = Trial(len(trials), proposal.settings, minutes=limit)
-                self._write(trial)
+                self.write(trial)
             trial, fitted = self._try(trial, proposal, known, on)
-            self._write(trial)
+            self.write(trial)
             storage.remove(self._checkpoint(trial))
             failures = failures + 1 if trial.state == "failed" else 0
             yield trial, fitted
@@ -234,7 +236,8 @@ class Search:
     def _checkpoint(self, trial: Trial) -> str:
         return storage.join(self.folder, f"trial-{trial.number:04}.safetensors")
 
-    def _write(self, trial: Trial) -> None:
+    def write(self, trial: Trial) -> None:
+        """Writes a trial, as it is so far."""
         storage.write_json(asdict(trial), storage.join(self.folder, f"trial-{trial.number:04}.json"))
 
     def _proposal(self, ended: Sequence[Trial], seed: int, settings: dict[str, Any] | None) -> _Proposal:

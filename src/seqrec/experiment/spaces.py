@@ -38,7 +38,7 @@ WIDTH = {"model.width": (32, 64, 128, 192)}
 DROPOUT = {"model.dropout": Range(0.0, 0.6)}
 
 SPACES: dict[str, Space] = {
-    "recent_popularity": {"model.days": Range(1.0, 365.0, log=True)},
+    "recent_popularity": {"model.share": Range(0.003, 1.0, log=True)},
     "markov": {"model.strength": Range(0.1, 100.0, log=True)},
     "item_knn": {
         "model.neighbours": (20, 50, 100, 200, 400),

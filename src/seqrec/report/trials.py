@@ -52,6 +52,11 @@ def drawn(searches: Sequence[Search]) -> str:
             ]
         }
     )
+    return standalone(text)
+
+
+def standalone(drawing: str) -> str:
+    """A drawing with colours of its own, for a place that sets none."""
     for name, value in COLOURS.items():
-        text = text.replace(f"var(--{name})", value)
-    return text
+        drawing = drawing.replace(f"var(--{name})", value)
+    return drawing
