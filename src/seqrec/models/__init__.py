@@ -26,6 +26,7 @@ MODELS: dict[str, str] = {
     "gru4rec": "seqrec.models.gru4rec:GRU4Rec",
     "sasrec": "seqrec.models.sasrec:SASRec",
     "lrurec": "seqrec.models.lrurec:LRURec",
+    "esasrec": "seqrec.models.esasrec:ESASRec",
 }
 
 

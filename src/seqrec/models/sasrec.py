@@ -117,9 +117,7 @@ class Block(nn.Module):
         if at is None:
             q, k, v = self.qkv(y).view(rows, steps, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
             a = F.scaled_dot_product_attention(rotate(q, turns), rotate(k, turns), v, is_causal=True)
-            x = x + dropout(
-                self.out(a.transpose(1, 2).reshape(rows, steps, width)), self.dropout, self.training
-            )
+            a = a.transpose(1, 2).reshape(rows, steps, width)
         else:
             x = x.reshape(rows * steps, width)[at]
             wq, bq = self.qkv.weight[:width], self.qkv.bias[:width]
@@ -139,14 +137,19 @@ class Block(nn.Module):
             a = F.scaled_dot_product_attention(
                 rotate(q, turned), rotate(k, turns), v, attn_mask=known[:, None, None, :]
             )
-            x = x + dropout(self.out(a.reshape(rows, width)), self.dropout, self.training)
+            a = a.reshape(rows, width)
+        x = self.added(x, self.out(a), "attention")
         y = self.inner(self.norm_feedforward(x))
         if self.gated:
             gate, y = y.chunk(2, -1)
             y = F.silu(gate) * y
         else:
             y = F.relu(y)
-        return x + dropout(self.outer(y), self.dropout, self.training)
+        return self.added(x, self.outer(y), "feedforward")
+
+    def added(self, x: Tensor, y: Tensor, layer: str) -> Tensor:
+        """What a layer read, x, and what it made of that, y, both (..., width): the two together."""
+        return x + dropout(y, self.dropout, self.training)
 
 
 class SASRecNetwork(Encoder):
@@ -171,7 +174,7 @@ class SASRecNetwork(Encoder):
             self.turns: Tensor
             self.register_buffer("turns", torch.stack([angles.cos(), angles.sin()]), persistent=False)
         self.blocks = nn.ModuleList(Block(s) for _ in range(s.blocks))
-        self.norm = nn.LayerNorm(s.width)
+        self.norm: nn.Module = nn.LayerNorm(s.width)
 
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
         return batching.windows(split, self.settings.length, positions, rng)
