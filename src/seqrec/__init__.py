@@ -22,7 +22,6 @@ _PUBLIC = {
     "GRU4Rec": "seqrec.models.gru4rec",
     "SASRec": "seqrec.models.sasrec",
     "LRURec": "seqrec.models.lrurec",
-    "ESASRec": "seqrec.models.esasrec",
     "Model": "seqrec.models.model",
     "FitOptions": "seqrec.training.options",
     "load": "seqrec.models",
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from seqrec.data.sequences import Sequences as Sequences
     from seqrec.experiment.choose import choose as choose
     from seqrec.models import load as load
-    from seqrec.models.esasrec import ESASRec as ESASRec
     from seqrec.models.fpmc import FPMC as FPMC
     from seqrec.models.gru4rec import GRU4Rec as GRU4Rec
     from seqrec.models.hrm import HRM as HRM

@@ -27,6 +27,7 @@ MODELS: dict[str, str] = {
     "sasrec": "seqrec.models.sasrec:SASRec",
     "lrurec": "seqrec.models.lrurec:LRURec",
     "esasrec": "seqrec.models.esasrec:ESASRec",
+    "hstu": "seqrec.models.hstu:HSTU",
 }
 
 
