@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from seqrec.evaluation import metrics
 from seqrec.evaluation.evaluation import Evaluation, evaluate
 from seqrec.experiment.recipe import Recipe
+from seqrec.models import ensemble
 from seqrec.models.model import Model
 from seqrec.splitting.split import Split
 from seqrec.training.options import FitOptions, FitReport
@@ -60,7 +61,7 @@ def fit_again(
 ) -> Model:
     """Fits a fresh model on more events, for as many epochs as an earlier fit chose, in batches of its size
     and at its rates, and validates nothing."""
-    chosen = {"stop_after": report.best_epoch, "schedule_epochs": report.schedule_epochs}
+    chosen = {"stop_after": report.best_epoch, "schedule_epochs": report.schedule_epochs, "again": report}
     again = on.model_copy(update={**chosen, "checkpoint": checkpoint, "earlier_epochs": None})
     return planned(recipe, report).make().fit(split.without_test(), again)
 
@@ -69,6 +70,12 @@ def planned(recipe: Recipe, report: FitReport) -> Recipe:
     """The recipe with what followed the log of an earlier fit as it was there, whatever the next log has."""
     if report.plan:
         recipe = replace(recipe, train={**(recipe.train or {}), **report.plan})
+    if report.members:
+        reports = [FitReport.from_json(one) for one in report.members]
+        members = recipe.make().configuration()["members"]
+        members = [ensemble.again(one, own) for one, own in zip(members, reports, strict=True)]
+        weights = [one["weight"] for one in report.members]
+        recipe = replace(recipe, model={**recipe.model, "members": members, "weights": weights})
     if report.prior:
         prior = {"name": recipe.prior} if isinstance(recipe.prior, str) else recipe.prior
         recipe = replace(recipe, prior={**prior, "weight": report.prior["weight"]})

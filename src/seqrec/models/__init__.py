@@ -28,6 +28,7 @@ MODELS: dict[str, str] = {
     "lrurec": "seqrec.models.lrurec:LRURec",
     "esasrec": "seqrec.models.esasrec:ESASRec",
     "hstu": "seqrec.models.hstu:HSTU",
+    "ensemble": "seqrec.models.ensemble:Ensemble",
 }
 
 

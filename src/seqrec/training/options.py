@@ -55,6 +55,9 @@ class FitOptions(FitSettings):
     ``FitReport.schedule_epochs`` has what it was: fewer where ``train.minutes`` cut a training short, so
     given on to the training that repeats it, rates fall as fast (evenly over the epochs, where those of the
     limited one went by the clock)."""
+    again: Any = None
+    """The report of an earlier fit that this one repeats on more events, for models that are made of
+    several."""
     watch: Any = None
     """A function of an epoch's number and what it reached on validation, called after each that is validated:
     where it gives False, training ends, with the best weights so far."""
@@ -76,6 +79,7 @@ class FitChanges(TypedDict, total=False):
     progress: bool
     stop_after: int | None
     schedule_epochs: float | None
+    again: Any
     watch: Any
     baselines: bool
 
@@ -96,6 +100,7 @@ class FitReport:
             ``batch_positions``, ``patience``, ``learning_rate``.
         prior: where its weight was chosen, ``{"weight": .., "ndcg@10": {"0.1": .., ..}}``: which, and what
             each that was tried reached on validation.
+        members: of an ensemble, the report of each with its ``name`` and ``weight``.
         validation: what the kept weights and the baselines reach on the validation queries:
             ``{"metric": "ndcg@10", "filter_seen": True, "model": .., "popularity": .., "markov": ..}``.
         updates: of the weights.
@@ -116,6 +121,7 @@ class FitReport:
     plan: Mapping[str, float] | None = None
     start: Mapping[str, Any] | None = None
     prior: Mapping[str, Any] | None = None
+    members: tuple[dict[str, Any], ...] | None = None
     validation: Mapping[str, Any] | None = None
     updates: int | None = None
     device: str | None = None
@@ -129,6 +135,8 @@ class FitReport:
     def to_json(self) -> dict[str, Any]:
         """As JSON has it, without what is None."""
         content = {f.name: getattr(self, f.name) for f in fields(self)} | {"curve": list(self.curve)}
+        if self.members is not None:
+            content["members"] = list(self.members)
         return {name: value for name, value in content.items() if value is not None and value != []}
 
     @classmethod
@@ -136,4 +144,6 @@ class FitReport:
         """What ``to_json`` gave; of another version, what both know."""
         known = {f.name: content[f.name] for f in fields(cls) if f.name in content}
         known["curve"] = tuple(known.get("curve", ()))
+        if known.get("members") is not None:
+            known["members"] = tuple(known["members"])
         return cls(**{"train_seconds": 0.0} | known)
