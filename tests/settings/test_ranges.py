@@ -28,7 +28,8 @@ COUNTS = (
     "validate_every patience most_items"
 )
 SHARES = (
-    "dropout dropout_embedding dropout_hidden dropout_between dropout_item smoothing momentum warmup average"
+    "dropout dropout_embedding dropout_hidden dropout_between dropout_item smoothing momentum warmup average "
+    "radius_min"
 )
 KINDS: dict[str, tuple[str, list[float], list[float]]] = {
     "from 1": (COUNTS, [1, 2], [0, -1, 1.5]),
@@ -42,10 +43,11 @@ KINDS: dict[str, tuple[str, list[float], list[float]]] = {
         [-TINY, math.inf, math.nan],
     ),
     "above 0": (
-        "temperature initial_std learning_rate strength days minutes feedforward",
+        "temperature initial_std learning_rate strength days minutes feedforward expansion",
         [TINY, 1.0, 10.0],
         [0.0, -1.0, math.inf, math.nan],
     ),
+    "share, neither": ("radius_max", [TINY, 0.99, 1 - TINY], [0.0, 1.0]),
     "power": ("alpha", [0.0, 0.75, 2.0], [-TINY, 2 + TINY]),
 }
 FIELDS = [

@@ -56,7 +56,7 @@ class LRURecSettings(Settings):
     """Width of item vectors and states."""
     blocks: int = Field(2, ge=1, le=64)
     """Blocks: a linear recurrent unit and a feed-forward layer each."""
-    hidden: float = Field(2.0, gt=0, le=64)
+    expansion: float = Field(2.0, gt=0, le=64)
     """Channels of a recurrent unit, in widths (the authors: 2)."""
     feedforward: float = Field(4.0, gt=0, le=64)
     """Inner width of the feed-forward layers, in widths."""
@@ -149,7 +149,7 @@ class Block(nn.Module):
     def __init__(self, s: LRURecSettings):
         super().__init__()
         self.dropout, self.longest = s.dropout, s.length
-        channels, inner = round(s.hidden * s.width), round(s.feedforward * s.width)
+        channels, inner = round(s.expansion * s.width), round(s.feedforward * s.width)
         low, high = s.radius_min**2, s.radius_max**2
         radius = (low + (high - low) * torch.rand(channels)).sqrt()
         self.nu = nn.Parameter((-radius.log()).log())
