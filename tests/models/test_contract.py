@@ -14,7 +14,7 @@ from seqrec.data.sequences import Sequences
 from seqrec.errors import SettingsError
 from seqrec.models.hrm import HRM, HRMNetwork
 from seqrec.models.model import Model
-from seqrec.splitting import leave_one_out
+from seqrec.splitting import last_basket, leave_one_out
 from seqrec.testing import ModelContract, awkward_query, small_log
 from seqrec.training.options import FitOptions
 
@@ -32,6 +32,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 SETTINGS["ensemble"] = {"members": [{"name": name, **SETTINGS[name]} for name in ("hrm", "sasrec")]}
 
 
+WITHOUT_ORDER = ("popularity", "recent_popularity", "personal_top", "tifu_knn", "up_cf")
+"""Models that cannot learn what follows what."""
 FEATURES = {
     "user": ["user_id", "group"],
     "sequence": ["item_id", "kind"],
@@ -43,7 +45,7 @@ def contract_of(name: str, **more: Any) -> type[ModelContract]:
     attributes = {
         "make_model": lambda self: models.get(name)(**{**SETTINGS.get(name, {}), **more}),
         "on": FitOptions(device="cpu", progress=False),
-        "sequential": "popularity" not in name,
+        "sequential": name not in WITHOUT_ORDER,
         # a recurrent network must also find what no shorter context tells
         "order": 2 if name == "gru4rec" else 1,
     }
@@ -105,12 +107,16 @@ def test_an_unknown_option_of_fit_says_where_it_goes(name: str):
 
 def with_baskets() -> Sequences:
     log = small_log()
-    return replace(log, baskets=np.arange(log.events) // 3)
+    user = np.repeat(np.arange(log.users), log.lengths)
+    return replace(log, baskets=np.cumsum(np.diff(np.arange(log.events) // 3 + 100 * user, prepend=0) != 0))
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+OF_BASKETS = [name for name in models.MODELS if models.get(name).reads_baskets]
+
+
+@pytest.mark.parametrize("name", [name for name in models.MODELS if name not in OF_BASKETS])
 def test_baskets_change_nothing_and_that_is_said(name: str, caplog):
-    """No shipped model reads which items were taken together."""
+    """To models that do not read which items were taken together."""
     fitted = []
     for log in (small_log(), with_baskets()):
         cls, settings = models.get(name), SETTINGS.get(name, {})
@@ -121,6 +127,20 @@ def test_baskets_change_nothing_and_that_is_said(name: str, caplog):
     assert [r.message.split(":")[0] for r in caplog.records if "baskets" in r.message] == said
     query = awkward_query(leave_one_out(small_log()))
     assert torch.equal(fitted[0].score(query), fitted[1].score(query))
+
+
+@pytest.mark.parametrize("name", OF_BASKETS)
+def test_the_order_within_a_basket_means_nothing(name: str, caplog):
+    log = with_baskets()
+    rng = np.random.default_rng(0)
+    mixed = np.lexsort((rng.random(log.events), log.baskets))
+    assert (mixed != np.arange(log.events)).any()
+    scores = []
+    for s in (log, replace(log, items=log.items[mixed])):
+        split = last_basket(s)
+        scores.append(models.get(name)().fit(split).score(split.query(split.test)))
+    torch.testing.assert_close(*scores)
+    assert "baskets" not in caplog.text
 
 
 def test_of_baskets_is_warned_only_where_nobody_reads_them(caplog):
