@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up_results import write_results
 
-from seqrec.benchmark import results
+from seqrec.benchmark import results, runner
 from seqrec.errors import DataError
 from seqrec.experiment.protocol import names, read_protocol
+from seqrec.settings import yaml_file
 
 PUBLISHED = Path(__file__).parents[2] / "benchmarks" / "results"
 
@@ -123,6 +124,21 @@ def test_settings_of_older_results_are_the_same_where_they_mean_the_same():
     assert results.same_settings(now, older)
     for other in ({**now, "train": {"epochs": 4}}, {**now, "fit": {"device": "cpu", "precision": "auto"}}):
         assert not results.same_settings(older, other)
+
+
+def test_no_finished_run_of_the_package_is_repeated_for_a_new_setting():
+    """A setting that was added since is as it was without it: every committed result still stands for the
+    settings that its row has now."""
+    checked = 0
+    for result in results.collect(PUBLISHED):
+        configs = runner.FOLDER / result["protocol"] / f"{result['model']}.yaml"
+        if result["seed"] == 0 and configs.is_file():
+            protocol = read_protocol(result["protocol"])
+            config = runner.Config.of(yaml_file.read(configs), "")
+            now = runner.settings_of(runner.recipe_of(protocol, result["model"], config).make(), config.fit)
+            assert results.same_settings(result["settings"], now), (result["protocol"], result["model"])
+            checked += 1
+    assert checked > 30
 
 
 def test_examples_of_older_results_are_read(tmp_path):

@@ -154,7 +154,7 @@ def test_the_origins_workflow(shared_data: Path, tmp_path: Path) -> None:
     ):
         environment = {**os.environ, "MY_S3_BUCKET": str(local), "COLUMNS": "160"}
         done = subprocess.run(
-            [sys.executable, "-m", "seqrec", *command.split()],
+            ["seqrec", *command.split()],
             cwd=page,
             env=environment,
             capture_output=True,

@@ -42,6 +42,8 @@ MEASURED = (
 WHENCE = ("commit", "hardware", "date")
 REQUIRED = (*WHAT, *MEASURED, *WHENCE)
 BINS = 5
+ADDED = {"seen": "keep"}
+"""Settings that were added since, with the value that says: as before."""
 ADVICE = "Run the benchmark again for this file"
 
 
@@ -320,17 +322,20 @@ def collect(results: str | Path | Iterable[str | Path | Result]) -> list[Result]
 def same_settings(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether the settings of two results agree, whichever versions wrote them.
 
-    None counts as absent: older results lack settings that were added later.
+    None counts as absent, and so do the values of ``ADDED``: older results lack settings that were added
+    later.
     """
     return bool(_set(upgraded(one)) == _set(upgraded(other)))
 
 
 def _set(settings: Any) -> Any:
-    return (
-        {key: _set(value) for key, value in settings.items() if value is not None}
-        if isinstance(settings, dict)
-        else settings
-    )
+    if not isinstance(settings, dict):
+        return settings
+    return {
+        key: _set(value)
+        for key, value in settings.items()
+        if value is not None and not (key in ADDED and value == ADDED[key])
+    }
 
 
 @lru_cache
