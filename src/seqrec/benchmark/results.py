@@ -42,7 +42,17 @@ MEASURED = (
 WHENCE = ("commit", "hardware", "date")
 REQUIRED = (*WHAT, *MEASURED, *WHENCE)
 BINS = 5
-ADDED = {"seen": "keep"}
+ADDED = {
+    "dropout_at": "pooled",
+    "dropout_between": 0.0,
+    "dropout_item": 0.0,
+    "most_items": 5_000,
+    "output_layer": False,
+    "own": "keep",
+    "repeats": True,
+    "rows": "lanes",
+    "seen": "keep",
+}
 """Settings that were added since, with the value that says: as before."""
 ADVICE = "Run the benchmark again for this file"
 
