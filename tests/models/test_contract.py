@@ -26,6 +26,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gru4rec": {"width": 16, "hidden": 48, "steps": 30, **FAST},
     "sasrec": {"width": 16, "length": 12, "dropout": 0.0, **FAST},
     "lrurec": {"width": 16, "length": 12, "dropout": 0.0, **FAST},
+    "fmlp": {"width": 16, "blocks": 1, "length": 12, "dropout": 0.0, **FAST},
+    "bsarec": {"width": 16, "blocks": 1, "length": 12, "dropout": 0.0, **FAST},
     "hstu": {"width": 16, "blocks": 1, "length": 12, "dropout": 0.0, "loss": "softmax", **FAST},
     "esasrec": {"width": 16, "blocks": 1, "length": 12, "dropout": 0.0, "negatives": {"count": 20}, **FAST},
 }

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ring_sequences
@@ -561,3 +562,24 @@ def test_what_trained_large_tables_is_said_and_kept_apart(tables, ring, tmp_path
         sasrec({"optimizer": "with_the_rest"} if by_rows else None).fit(
             split, checkpoint=path, progress=False
         )
+
+
+def test_prefixes_from_a_point_on(ring):
+    """Of two epochs the first asks at every position of a window, the second has a row a target: as many
+    targets, each after all that came before it."""
+    split = leave_one_out(ring)
+    model = SASRec(width=4, length=6, train={"epochs": 2, "objective": "prefixes", "prefixes_from": 0.5})
+    network = model.build(len(ring.item_catalogue), ring.users)
+    plan = model.train.plan(split.train_positions)
+    of_epochs = []
+    for epoch in (1, 2):
+        batches = trainer.batches_of(network, split, plan, epoch, np.random.default_rng(0))
+        rows = [(len(batch.inputs.items), batch.positions, batch.inputs.items.shape[1]) for batch in batches]
+        assert batches.positions == sum(positions for _, positions, _ in rows) == split.train_positions
+        assert max(steps for *_, steps in rows) == 6
+        of_epochs.append(sum(rows for rows, *_ in rows))
+    assert of_epochs[0] < split.train_positions == of_epochs[1]
+    model.fit(split, progress=False)
+    assert model.fit_report.epochs == 2
+    with pytest.raises(SettingsError, match="'positions' for a model that does not train on windows, as HRM"):
+        HRM(width=4, train={"objective": "prefixes"}).fit(split, progress=False)

@@ -31,6 +31,8 @@ MODELS: dict[str, str] = {
     "lrurec": "seqrec.models.lrurec:LRURec",
     "esasrec": "seqrec.models.esasrec:ESASRec",
     "hstu": "seqrec.models.hstu:HSTU",
+    "fmlp": "seqrec.models.fmlp:FMLP",
+    "bsarec": "seqrec.models.bsarec:BSARec",
     "ensemble": "seqrec.models.ensemble:Ensemble",
 }
 

@@ -148,6 +148,11 @@ class HSTUNetwork(Encoder):
                     nn.init.trunc_normal_(vectors, std=0.02)
         self.units = nn.ModuleList(Unit(s) for _ in range(s.blocks))
 
+    @property
+    def window(self) -> int:
+        """See ``seqrec.nn.encoder.Encoder``."""
+        return self.settings.length
+
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
         return batching.windows(split, self.settings.length, positions, rng, self.reads)
 
@@ -165,7 +170,7 @@ class HSTUNetwork(Encoder):
         for unit in self.units[:-1]:
             x = unit(x, spans)
         # one state a row is wanted: the last unit computes no other
-        if inputs.at.shape[0] == rows and not self.training:
+        if inputs.at.shape[0] == rows:
             place = inputs.at - torch.arange(rows, device=x.device) * steps
             if spans is not None:
                 spans = spans[torch.arange(rows, device=x.device), place][:, None]

@@ -215,6 +215,11 @@ class LRURecNetwork(Encoder):
         self.norm = nn.LayerNorm(s.width)
         self.blocks = nn.ModuleList(Block(s) for _ in range(s.blocks))
 
+    @property
+    def window(self) -> int:
+        """See ``seqrec.nn.encoder.Encoder``."""
+        return self.settings.length
+
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
         return batching.windows(split, self.settings.length, positions, rng)
 

@@ -176,6 +176,11 @@ class SASRecNetwork(Encoder):
         self.blocks = nn.ModuleList(Block(s) for _ in range(s.blocks))
         self.norm: nn.Module = nn.LayerNorm(s.width)
 
+    @property
+    def window(self) -> int:
+        """See ``seqrec.nn.encoder.Encoder``."""
+        return self.settings.length
+
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
         return batching.windows(split, self.settings.length, positions, rng)
 
@@ -195,7 +200,7 @@ class SASRecNetwork(Encoder):
         for block in self.blocks[:-1]:
             x = block(x, turns)
         # one state a row is wanted: the last block computes no other
-        if inputs.at.shape[0] == rows and not self.training:
+        if inputs.at.shape[0] == rows:
             x = self.blocks[-1](x, turns, inputs.at)
         else:
             x = self.blocks[-1](x, turns).reshape(rows * steps, -1)[inputs.at]

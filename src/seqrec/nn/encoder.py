@@ -32,6 +32,12 @@ class Encoder(nn.Module, ABC):
 
     reads: frozenset[str] = frozenset()
 
+    @property
+    def window(self) -> int:
+        """The most events of a row, for encoders that train on windows (``batching.windows``), and so could
+        train on prefixes of as many (``train.objective``); 0 for those that train otherwise."""
+        return 0
+
     @abstractmethod
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
         """One epoch of training batches of about that many positions."""

@@ -6,7 +6,7 @@ Ways to walk through the training events, for the kinds of encoders:
               side by side
     lanes     recurrence: sequences laid end to end in parallel lanes, read a few steps at a time, hidden
               state carried over
-    prefixes  recurrence: for every event, in random order, the few items before it, read from nothing
+    prefixes  for every event, in random order, the few items before it, read from nothing
     recent    pooling: the same rows, latest item first
 
 The batch size is set in positions (targets in the loss), not in users: 128 users of 200 events are 25,000

@@ -91,6 +91,13 @@ class TrainSettings(Settings):
     patience: int | None = Field(None, ge=1)
     """Validations without a better value after which training stops. None follows the epochs: 3 of 20, and so
     on in proportion, so that the rate falls before training stops."""
+    objective: Literal["positions", "prefixes"] = "positions"
+    """What a row of a batch asks, in models that read windows of a sequence: the next item at every position
+    of the window; or only the one after its last item, as when recommending. Then every training event has a
+    row with the items before it, in random order over all users. A row costs what its window costs, so an
+    epoch takes many times as long; on sparse logs it often gives the better model."""
+    prefixes_from: float = Field(0.0, ge=0, lt=1)
+    """With prefixes: share of the epochs, at the beginning, that ask at all positions nevertheless."""
     minutes: float | None = Field(None, gt=0)
     """Limit on wall clock, validation included; the schedule fits itself to it. Such a run depends on the
     speed of its machine. Training again for a chosen number of epochs (``stop_after``) has no such limit."""

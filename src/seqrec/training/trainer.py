@@ -21,9 +21,10 @@ from torch import Tensor
 
 from seqrec import storage
 from seqrec.errors import SettingsError, TrainingError
+from seqrec.nn.batch import Batches
 from seqrec.nn.encoder import Encoder
 from seqrec.splitting.split import Split
-from seqrec.training import threads
+from seqrec.training import batching, threads
 from seqrec.training.memory import keep_freed_memory
 from seqrec.training.objective import Objective
 from seqrec.training.options import FitOptions, FitReport
@@ -52,6 +53,25 @@ def negatives_seed(seed: int, epoch: int) -> int:
     """The seed of an epoch's negatives, independent of every other stream of the run."""
     of_epoch = np.random.SeedSequence((seed, epoch), spawn_key=(NEGATIVES,))
     return int(of_epoch.generate_state(1, np.uint64)[0])
+
+
+def batches_of(network: Encoder, split: Split, s: TrainPlan, epoch: int, rng: np.random.Generator) -> Batches:
+    """The batches of an epoch (1, 2, ...): as the network has them, or prefixes where they are asked for.
+
+    Raises:
+        SettingsError: prefixes are asked for, and the network does not read windows.
+    """
+    if s.objective == "positions":
+        return network.batches(split, s.batch_positions, rng)
+    if not network.window:
+        raise SettingsError(
+            "train.objective: expected 'positions' for a model that does not train on windows, as "
+            f"{type(network).__name__}. Got 'prefixes'. Leave it out, or take sasrec or another that attends "
+            "to windows; gru4rec has rows: prefixes."
+        )
+    if epoch <= s.prefixes_from * s.epochs:
+        return network.batches(split, s.batch_positions, rng)
+    return batching.prefixes(split, network.window, s.batch_positions, rng, network.reads)
 
 
 def fit(
@@ -106,7 +126,7 @@ def fit(
     validate = validate if stop_after is None else None
     epochs = s.epochs if stop_after is None else stop_after
     # Counted, not made: the batches of an epoch are made one by one.
-    of_an_epoch = network.batches(split, s.batch_positions, np.random.default_rng(0)).positions
+    of_an_epoch = batches_of(network, split, s, 1, np.random.default_rng(0)).positions
     total = schedule_epochs * of_an_epoch
     begin = time.perf_counter() - run.seconds
 
@@ -175,7 +195,7 @@ def fit(
             of_epoch = objective(negatives_seed(on.seed, epoch))
             network.train()
             start, positions, loss_sum = time.perf_counter(), 0, torch.zeros((), device=device)
-            batches = network.batches(split, s.batch_positions, np.random.default_rng((on.seed, epoch)))
+            batches = batches_of(network, split, s, epoch, np.random.default_rng((on.seed, epoch)))
             for batch, negatives in of_epoch.drawn(batches):
                 run.set_rates(schedule(s, point_of_schedule()))
                 loss = of_epoch.loss(batch, negatives)
@@ -261,7 +281,7 @@ def _fastest_threads(
     """The number of threads for a training of so many positions, at most ``most``: tried on a first batch,
     with an objective of its own, which leaves nothing behind but gradients."""
     network.train()
-    batches = network.batches(split, s.batch_positions, np.random.default_rng(0))
+    batches = batches_of(network, split, s, 1, np.random.default_rng(0))
     batch, drawn = next(iter(trial.drawn(batches)))
 
     def update() -> None:
