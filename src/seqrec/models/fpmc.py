@@ -87,6 +87,7 @@ class FPMCNetwork(Encoder):
 
 class FPMC(NeuralModel):
     name = "fpmc"
+    longest_chunk = 65_536  # of which it reads the last few
     Settings = FPMCSettings
     Network = FPMCNetwork
     default_loss = {"name": "bpr"}

@@ -145,6 +145,7 @@ class HRMNetwork(Encoder):
 
 class HRM(NeuralModel):
     name = "hrm"
+    longest_chunk = 65_536  # of which it reads the last few
     takes_features = True
     Settings = HRMSettings
     Network = HRMNetwork
