@@ -17,7 +17,7 @@ from seqrec.models.bsarec import BSARec, BSARecNetwork, BSARecSettings
 @pytest.mark.parametrize("history", [[3], [3, 1, 4, 1, 5, 9, 2]])
 def test_blocks_by_hand(length, history):
     torch.manual_seed(0)
-    s = BSARecSettings(width=WIDTH, length=length, heads=2, alpha=0.3, low=2)
+    s = BSARecSettings(width=WIDTH, length=length, heads=2, filter_share=0.3, low=2)
     net = disturbed(BSARecNetwork(s, ITEMS, 5))
     x = start(net, history, length).detach()
     first = length - len(history)

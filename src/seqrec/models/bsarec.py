@@ -7,7 +7,7 @@ AAAI 2024 (arXiv 2312.10325).
     LFC  = F^-1 of the ``low`` lowest frequencies of x, HFC = x - LFC        section 4.2
     f    = norm(x + dropout(LFC + b^2 HFC))                                  b: learned, a number a channel
     a    = norm(x + dropout(attention(x)))                                   causal
-    x   <- alpha f + (1 - alpha) a                                           equation 8
+    x   <- s f + (1 - s) a                       s: ``filter_share``, alpha there; equation 8
     x   <- norm(x + dropout(W2 gelu(W1 x)))
     score(j | history) = e(j) . x_last                                     one item table for input and output
 
@@ -41,7 +41,7 @@ class BSARecSettings(FMLPSettings):
 
     heads: int = Field(1, ge=1)
     """Attention heads a block; divides the width."""
-    alpha: float = Field(0.7, ge=0, le=1)
+    filter_share: float = Field(0.7, ge=0, le=1)
     """Share of the filter; attention has the rest."""
     low: int = Field(3, ge=1, le=5_000)
     """Frequencies that count as low, the mean of the window included."""
@@ -67,7 +67,7 @@ class Block(nn.Module):
 
     def __init__(self, s: BSARecSettings):
         super().__init__()
-        self.dropout, self.alpha = s.dropout, s.alpha
+        self.dropout, self.share = s.dropout, s.filter_share
         self.root_high = nn.Parameter(torch.randn(s.width))
         self.norm = nn.LayerNorm(s.width, eps=1e-12)
         self.attention = Attention(s.width, s.heads, s.dropout)
@@ -87,7 +87,7 @@ class Block(nn.Module):
         filtered = lowest + self.root_high**2 * (asking - lowest)
         filtered = self.norm(asking + dropout(filtered, self.dropout, self.training))
         attended = self.attention(x, seen[:, None], asking)
-        x = self.feedforward(self.alpha * filtered + (1 - self.alpha) * attended)
+        x = self.feedforward(self.share * filtered + (1 - self.share) * attended)
         return x
 
 
