@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from seqrec.data.query import Query
+from seqrec.data.query import Events, Query
 from seqrec.models.hrm import HRMNetwork, HRMSettings, pool
+from seqrec.splitting.everything import everything
+from seqrec.testing import sequences_of
 
 VECTORS = torch.tensor([[[1.0, -2.0], [3.0, -4.0], [100.0, 100.0]]])
 MASK = torch.tensor([[True, True, False]])
@@ -99,3 +103,38 @@ def test_dropout_on_what_is_pooled_or_on_the_towers():
     assert zeros("towers") == pytest.approx((0.25, 0.5), abs=0.05)
     net = HRMNetwork(HRMSettings(dropout=0.5, dropout_at="towers"), 4, 2).eval()
     assert torch.equal(net.item_vectors(), net.items.weight)
+
+
+def test_over_transactions_as_the_paper_has_it():
+    """Every item of a basket after the basket before it: pool1 over its items, pool2 over the user and what
+    came of that; against the equations, item by item. The second user's only basket says nothing."""
+    log = sequences_of([np.array([0, 1, 2, 3, 1, 0, 2]), np.array([3, 2])], 4)
+    log = replace(log, baskets=np.array([0, 0, 1, 2, 2, 2, 3, 4, 4]))
+    split = everything(log)
+    for count in (1, 2):
+        net = network(pool_items="max", pool_user="average", baskets=count)
+        v, v_in = (table.weight.double() for table in (net.items, net.input_items))
+        u = net.users.weight.double()
+        baskets = [[0, 1], [2], [3, 1, 0], [2]]
+        expected = {}
+        for at, basket in enumerate(baskets[1:], 1):
+            before = [i for b in baskets[max(0, at - count) : at] for i in b]
+            state = (u[0] + v_in[before].amax(0)) / 2
+            expected |= {(at, j): v @ state for j in basket}
+        found = []
+        for batch in net.batches(split, 3, np.random.default_rng(0)):
+            scores = net.encode(batch.inputs).double() @ v.T
+            assert len(scores) == batch.positions == len(batch.targets.events)
+            found += [(int(item), row) for item, row in zip(batch.targets.items, scores)]
+        assert sorted(item for item, _ in found) == sorted(j for _, j in expected)
+        left = list(expected.items())
+        for item, row in found:
+            match = next(e for e in left if e[0][1] == item and torch.allclose(e[1], row))
+            left = [e for e in left if e is not match]
+        events = Events(log.items, baskets=log.baskets)
+        query = Query(events, np.array([0, 7]), np.array([6, 9]), np.array([0, -1]))
+        before = [3, 1, 0] if count == 1 else [2, 3, 1, 0]
+        last = torch.stack([(u[0] + v_in[before].amax(0)) / 2, v_in[[3, 2]].amax(0)])
+        torch.testing.assert_close(net.encode(net.query_inputs(query)).double(), last)
+    assert split.trained_users(of_baskets=True).tolist() == [True, False]
+    assert split.trained_users().tolist() == [True, True]

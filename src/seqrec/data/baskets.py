@@ -105,8 +105,8 @@ class Entries:
         return Entries(self.row[kept], (self.basket - left_out)[kept], self.item[kept], counts)
 
 
-def entries_of(query: Query) -> Entries:
-    """The baskets of histories. Where the log has none, each event is one."""
+def _laid_out(query: Query) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Histories end to end: (events,) row, event and number of the basket in its history; (rows,) counts."""
     lengths = query.lengths
     row = np.repeat(np.arange(len(query)), lengths)
     first = np.cumsum(lengths) - lengths
@@ -118,10 +118,23 @@ def entries_of(query: Query) -> Entries:
         new[first[lengths > 0]] = True
     running = np.concatenate([[0], np.cumsum(new)])
     counts = running[first + lengths] - running[first]
-    basket = running[1:] - 1 - running[first][row]
+    return row, event, running[1:] - 1 - running[first][row], counts
+
+
+def entries_of(query: Query) -> Entries:
+    """The baskets of histories. Where the log has none, each event is one."""
+    row, event, basket, counts = _laid_out(query)
     item = query.events.items[event].astype(np.int64)
     order = np.lexsort((item, basket, row))
     row, basket, item = row[order], basket[order], item[order]
     once = np.ones(len(row), dtype=bool)
     once[1:] = (np.diff(row) != 0) | (np.diff(basket) != 0) | (np.diff(item) != 0)
     return Entries(row[once], basket[once], item[once], counts)
+
+
+def begin_of_last(query: Query, baskets: int) -> np.ndarray:
+    """(queries,) int64, the event at which the last baskets of each history begin, at most that many."""
+    row, _, basket, counts = _laid_out(query)
+    kept = basket >= counts[row] - baskets
+    begin: np.ndarray = query.stops - np.bincount(row[kept], minlength=len(query))
+    return begin

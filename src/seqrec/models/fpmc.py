@@ -10,8 +10,11 @@ WWW 2010.
 [v_UI(u), mean_l v_LI(l)] and the vector of an item is [v_IU(j), v_IL(j)]; their dot product is the score.
 Training is S-BPR (section 5.2): ``bpr`` with negatives of each position's own.
 
-Differences from the paper: B is the last ``recent`` items where the paper has the last basket (1 by default,
-the plain Markov chain), whatever baskets the log has; AdamW for plain stochastic gradient descent; a user
+With ``baskets: 1`` B is the last basket, as in the paper, and training asks for each item of a basket after
+the basket before it.
+
+Differences from the paper: B is the last ``recent`` items (1 by default, the plain Markov chain), whatever
+baskets the log has, unless ``baskets`` is given; AdamW for plain stochastic gradient descent; a user
 never seen in training has the mean of the vectors of those who were; any other loss.
 """
 
@@ -38,7 +41,10 @@ class FPMCSettings(Settings):
     width: int = Field(64, ge=1, le=16_384)
     """Width of each of the four tables."""
     recent: int = Field(1, ge=1, le=1_000_000)
-    """Items of the history that the next one depends on, from its end."""
+    """Items of the history that the next one depends on, from its end, where ``baskets`` is 0."""
+    baskets: int = Field(0, ge=0, le=1_000_000)
+    """Baskets of the log that the next one depends on, from the end of the history: 1 in the paper, 0 for
+    ``recent`` items."""
     initial_std: float = Field(0.05, gt=0)
     """Standard deviation of the vectors before training."""
 
@@ -51,6 +57,7 @@ class FPMCNetwork(Encoder):
     def __init__(self, settings: FPMCSettings, items: int, users: int):
         super().__init__()
         self.settings = settings
+        self.reads = frozenset({"users", "baskets"} if settings.baskets else {"users"})
         self.users = nn.Embedding(users, settings.width)  # v_UI
         self.last_items = nn.Embedding(items, settings.width)  # v_LI
         self.items = nn.Embedding(items, 2 * settings.width)  # v_IU beside v_IL
@@ -64,9 +71,13 @@ class FPMCNetwork(Encoder):
         self.share = users[:, None].to(self.share) / users.sum().clamp(min=1)
 
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
+        if self.settings.baskets:
+            return batching.baskets(split, self.settings.baskets, positions, rng)
         return batching.recent(split, self.settings.recent, positions, rng)
 
     def query_inputs(self, query: Query) -> Inputs:
+        if self.settings.baskets:
+            return batching.last_baskets(query, self.settings.baskets)
         return batching.last_items(query, self.settings.recent)
 
     def padded_inputs(self, items: Tensor, lengths: Tensor, users: Tensor | None) -> Inputs:
@@ -79,7 +90,8 @@ class FPMCNetwork(Encoder):
         user = torch.where(known, self.users(inputs.users.clamp(min=0)), mean_user)
         mask = inputs.mask[:, :, None]
         last = (self.last_items(inputs.items) * mask).sum(1) / mask.sum(1).clamp(min=1)
-        return torch.cat([user, last], 1)
+        state = torch.cat([user, last], 1)
+        return state[inputs.at] if self.settings.baskets else state  # all items of a basket have one
 
     def item_vectors(self, items: ItemRows = None) -> Tensor:
         return rows_of(self.items, items)

@@ -12,15 +12,17 @@ so, too). By default here v' is a table of its own. Poolings are ``max`` or ``av
 ``sum`` (the origin). ``dropout`` drops units after each pooling, as in the paper. A user never seen in
 training has no vector, and the second layer pools t alone.
 
-Baskets are not read: with or without them in the log, the last ``recent`` items stand for the transaction,
+With ``baskets: 1`` the transaction is the last basket, as in the paper, or the last few: training asks for
+each item of a basket after the basket before it, and the order within baskets means nothing. By default
+baskets are not read: with or without them in the log, the last ``recent`` items stand for the transaction,
 and training asks for each event after the items right before it, of the same basket or not.
 
 With a feature schema v, v' and u are sums of vectors: the id's own, where the schema names it, and those of
 the attributes' values.
 
-Differences from the paper: ``recent`` items for a transaction; two item tables by default; vectors of length
-1 and a temperature (the origin's form); any loss, of which ``bce`` with negatives drawn by popularity is the
-paper's negative sampling.
+Differences from the paper: ``recent`` items for a transaction unless ``baskets`` is given; two item tables
+by default; vectors of length 1 and a temperature (the origin's form); any loss, of which ``bce`` with
+negatives drawn by popularity is the paper's negative sampling.
 """
 
 from __future__ import annotations
@@ -53,7 +55,10 @@ class HRMSettings(Settings):
     width: int = Field(64, ge=1, le=16_384)
     """Width of all vectors."""
     recent: int = Field(10, ge=1, le=1_000_000)
-    """Items that stand for the last transaction, whatever baskets the log has."""
+    """Items that stand for the last transaction, where ``baskets`` is 0."""
+    baskets: int = Field(0, ge=0, le=1_000_000)
+    """Baskets of the log that are the last transaction, from the end of the history: 1 in the paper, 0 for
+    ``recent`` items."""
     pool_items: Pooling = "max"
     """First layer: over these items."""
     pool_user: Pooling = "average"
@@ -99,7 +104,7 @@ class HRMNetwork(Encoder):
         super().__init__()
         s = self.settings = settings
         f = features or Features.ids_only(users=s.user_vectors)
-        self.reads = frozenset({"users"} if f.user else ())
+        self.reads = frozenset({*(["users"] if f.user else []), *(["baskets"] if s.baskets else [])})
         self.items = embedding(items, s.width, f.item)
         one_table = s.shared and f.item_is_sequence
         self.input_items = (
@@ -112,9 +117,13 @@ class HRMNetwork(Encoder):
                     nn.init.normal_(vectors, std=s.initial_std)
 
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
+        if self.settings.baskets:
+            return batching.baskets(split, self.settings.baskets, positions, rng)
         return batching.recent(split, self.settings.recent, positions, rng)
 
     def query_inputs(self, query: Query) -> Inputs:
+        if self.settings.baskets:
+            return batching.last_baskets(query, self.settings.baskets)
         return batching.last_items(query, self.settings.recent)
 
     def padded_inputs(self, items: Tensor, lengths: Tensor, users: Tensor | None) -> Inputs:
@@ -134,7 +143,8 @@ class HRMNetwork(Encoder):
                 x = dropout(x, s.dropout, self.training)
         if s.normalise:
             x = F.normalize(x, dim=1)
-        return x / s.temperature
+        x = x / s.temperature
+        return x[inputs.at] if s.baskets else x  # all items of a basket have one state
 
     def item_vectors(self, items: ItemRows = None) -> Tensor:
         s, v = self.settings, rows_of(self.items, items)

@@ -45,7 +45,8 @@ log = logging.getLogger("seqrec")
 BASKETS = (
     "%s: this model does not read the log's baskets. The items of a basket have no order, but splits and "
     "models take them one after another, in the file's. Compare with a random order of ties "
-    "(tie_order=random)."
+    "(tie_order=random), or take a model that reads baskets: tifu_knn, up_cf, personal_top; hrm or fpmc with "
+    "baskets=1."
 )
 
 
@@ -64,7 +65,7 @@ class Model(ByIds, ABC):
     # sections of a run that it takes beside ``model``, and what each says; those of NeuralModel, or none
     sections: ClassVar[Mapping[str, str]] = {}
     # whether it reads which items were taken together; else ``fit`` says that it does not, if the log knows
-    reads_baskets: ClassVar[bool] = False
+    reads_baskets: bool = False
     __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls, **more: Any):

@@ -194,6 +194,9 @@ class NeuralModel(Model):
         **settings: Any,
     ):
         super().__init__(**settings)
+        # how many baskets stand for the last transaction, of models that have such a setting
+        self._of_baskets = getattr(self.settings, "baskets", 0) > 0
+        self.reads_baskets = type(self).reads_baskets or self._of_baskets
         if isinstance(loss, str):
             loss = {"name": loss}
         self.loss = loss_of(loss if isinstance(loss, Loss) else {**self.default_loss, **(loss or {})})
@@ -330,7 +333,7 @@ class NeuralModel(Model):
         self.popularity = np.bincount(
             split.sequences.items[liked_events(split)], minlength=len(split.sequences.item_catalogue)
         )
-        self.trained_users = split.trained_users(self.loss.uses_disliked)
+        self.trained_users = split.trained_users(self.loss.uses_disliked, self._of_baskets)
         self._prior = None  # the network is trained without
         start: Start | None = on.start
         if start is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from seqrec.data.baskets import starts_of
 from seqrec.data.query import Events, Query
 from seqrec.data.sequences import COLUMNS, Sequences
 from seqrec.errors import DataError
@@ -193,17 +194,23 @@ class Split:
             self.sequences.items[self.train_events], minlength=len(self.sequences.item_catalogue)
         )
 
-    def trained_users(self, disliked: bool = False) -> np.ndarray:
+    def trained_users(self, disliked: bool = False, of_baskets: bool = False) -> np.ndarray:
         """(users,) bool, True for users with a target in training; the vectors of others stay untrained.
 
         Args:
             disliked: whether a disliked target trains as well (``Loss.uses_disliked``), or only a liked one.
+            of_baskets: whether a target has a whole basket before it, and not only an event.
         """
+        first = np.minimum(self.train_starts + 1, self.train_stops)
+        if of_baskets:
+            s = self.sequences
+            begins = np.append(starts_of(s.offsets, s.baskets), s.events)
+            second = begins[np.searchsorted(begins[:-1], self.train_starts, side="right")]
+            first = np.minimum(second, self.train_stops)
         if self.positive is None or disliked:
-            trained: np.ndarray = self.train_stops - self.train_starts > 1
+            trained: np.ndarray = self.train_stops > first
             return trained
         liked = np.concatenate([[0], np.cumsum(self.positive)])
-        first = np.minimum(self.train_starts + 1, self.train_stops)
         trained = liked[self.train_stops] > liked[first]
         return trained
 

@@ -8,6 +8,7 @@ Ways to walk through the training events, for the kinds of encoders:
               state carried over
     prefixes  for every event, in random order, the few items before it, read from nothing
     recent    pooling: the same rows, latest item first
+    baskets   pooling: every basket, in random order, with the baskets before it
 
 The batch size is set in positions (targets in the loss), not in users: 128 users of 200 events are 25,000
 positions an update, and that many learn almost nothing in minutes.
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqrec.data.baskets import begin_of_last, starts_of
 from seqrec.data.query import Query
 from seqrec.errors import DataError
 from seqrec.nn.batch import Batch, Batches, Inputs, Memory, Targets
@@ -295,6 +297,46 @@ def recent(
     return Batches(int(inputs.sum()), batches())
 
 
+def baskets(split: Split, count: int, batch_positions: int, rng: np.random.Generator) -> Batches:
+    """Every training basket that has one before it, in random order, with the items of the ``count`` baskets
+    before it, latest first. Each of its items is a target, and all have one row.
+
+    ``[{1 2} {3} {4 5}]`` with count 1 gives the rows ``[2 1] -> 3`` and ``[3 -] -> 4, 5``, shuffled.
+
+    Raises:
+        DataError: the log has no baskets, or no user has two in training.
+    """
+    s = split.sequences
+    if s.baskets is None:
+        raise DataError("baskets: the model reads the baskets of events. Got a log without any.")
+    begins = starts_of(s.offsets, s.baskets)
+    user = np.searchsorted(s.offsets, begins, side="right") - 1
+    ends = np.minimum(np.append(begins[1:], s.events), split.train_stops[user])
+    first = np.searchsorted(begins, s.offsets[user])  # of the user's baskets
+    earlier = begins[np.maximum(np.arange(len(begins)) - count, first)]
+    chosen = (begins > split.train_starts[user]) & (begins < ends)
+    if not chosen.any():
+        raise DataError(
+            "split: expected at least one user with two training baskets. Got none; check the split and the "
+            "log's filters."
+        )
+    begins, ends, user = begins[chosen], ends[chosen], user[chosen]
+    earlier = np.maximum(earlier[chosen], split.train_starts[user])
+
+    def batches() -> Iterator[Batch]:
+        order = rng.permutation(len(begins))
+        done = np.cumsum((ends - begins)[order])
+        for rows in np.split(order, np.flatnonzero(np.diff(done // batch_positions)) + 1):
+            event = begins[rows][:, None] - 1 - np.arange((begins - earlier)[rows].max())
+            sizes = (ends - begins)[rows]
+            at = np.repeat(np.arange(len(rows)), sizes)
+            target = np.arange(len(at)) + np.repeat(begins[rows] - np.cumsum(sizes) + sizes, sizes)
+            mask = event >= earlier[rows][:, None]
+            yield _rows(split, event, mask, at, target, user[rows], frozenset())
+
+    return Batches(int((ends - begins).sum()), batches())
+
+
 def prefixes(
     split: Split, steps: int, batch_positions: int, rng: np.random.Generator, reads: Reads = frozenset()
 ) -> Batches:
@@ -349,7 +391,7 @@ def _rows(
 
     Args:
         event: (rows, steps) what is read, arbitrary where the mask, of that shape, lets nothing through.
-        at: (rows,) the wanted states.  target: (rows,) events.  user: (rows,)
+        at: (positions,) the wanted states.  target: (positions,) events.  user: (rows,)
     """
     event = np.where(mask, event, 0)
     inputs = Inputs(
@@ -395,6 +437,27 @@ def last_items(query: Query, width: int, reads: Reads = frozenset()) -> Inputs:
         at=torch.arange(len(events)),
         users=torch.from_numpy(users.astype(np.int64)),
         **_of_query(query, reads, events),
+    )
+
+
+def last_baskets(query: Query, count: int) -> Inputs:
+    """One row a history with the items of its last ``count`` baskets, latest first, and its user.
+
+    Raises:
+        DataError: the histories are of items alone.
+    """
+    if query.events.baskets is None:
+        raise DataError("baskets: the model reads the baskets of histories. Got items alone.")
+    begin = begin_of_last(query, count)
+    events = query.stops[:, None] - 1 - np.arange(max(1, int((query.stops - begin).max(initial=0))))
+    mask = events >= begin[:, None]
+    events = np.where(mask, events, 0)
+    users = np.full(len(query), -1) if query.users is None else query.users
+    return Inputs(
+        items=torch.from_numpy(query.items(events, mask)),
+        mask=torch.from_numpy(mask),
+        at=torch.arange(len(events)),
+        users=torch.from_numpy(users.astype(np.int64)),
     )
 
 
