@@ -116,7 +116,7 @@ def plain(found):
 
 def test_it_goes_on_where_it_was_interrupted(fast, tmp_path, monkeypatch):
     log = log_of(400, walks=True)
-    expected = choose(log, 10, str(tmp_path / "whole"), on=ON)
+    expected = choose(log, 100, str(tmp_path / "whole"), on=ON)
     assert {one.label for one in expected.tried} == {"popularity", "markov", "hrm", "hrm-tuned"}
     fits, written = [], set()
     fit, write = fitting.fit, storage.write_json
@@ -140,7 +140,7 @@ def test_it_goes_on_where_it_was_interrupted(fast, tmp_path, monkeypatch):
         patch.setattr(storage, "write_json", write_then_stop)
         for _ in range(40):
             try:
-                found = choose(log, 10, folder, on=ON)
+                found = choose(log, 100, folder, on=ON)
             except Interrupted:
                 continue
             break

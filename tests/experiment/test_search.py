@@ -54,7 +54,7 @@ def test_trials_are_files_and_the_first_is_the_model_as_it_is(split, tmp_path):
 
 def test_an_interrupted_search_goes_on_and_repeats_nothing(split, tmp_path, monkeypatch):
     whole = of(tmp_path / "whole")
-    list(whole.run(split, 10, ON, most=FIRST + 3))
+    list(whole.run(split, 100, ON, most=FIRST + 3))
     search = of(tmp_path / "parts")
     fitted, real = [], fitting.fit
 
@@ -66,13 +66,13 @@ def test_an_interrupted_search_goes_on_and_repeats_nothing(split, tmp_path, monk
 
     monkeypatch.setattr(fitting, "fit", counted)
     with pytest.raises(KeyboardInterrupt):
-        list(search.run(split, 10, ON, most=FIRST + 3))
+        list(search.run(split, 100, ON, most=FIRST + 3))
     assert [trial.state for trial in search.trials()][-1] == "started"
-    list(search.run(split, 10, ON, most=FIRST + 3))
+    list(search.run(split, 100, ON, most=FIRST + 3))
     assert len(fitted) == FIRST + 4  # the third was begun twice
     for one, other in zip(whole.trials(), search.trials(), strict=True):
         assert (one.settings, one.value, one.curve) == (other.settings, other.value, other.curve)
-    assert not list(search.run(split, 10, ON, most=FIRST + 3))
+    assert not list(search.run(split, 100, ON, most=FIRST + 3))
 
 
 def test_another_search_is_refused(split, tmp_path):

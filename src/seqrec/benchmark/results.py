@@ -43,12 +43,15 @@ WHENCE = ("commit", "hardware", "date")
 REQUIRED = (*WHAT, *MEASURED, *WHENCE)
 BINS = 5
 ADDED = {
+    "baskets": 0,
     "dropout_at": "pooled",
     "dropout_between": 0.0,
     "dropout_item": 0.0,
     "most_items": 5_000,
+    "objective": "positions",
     "output_layer": False,
     "own": "keep",
+    "prefixes_from": 0.0,
     "repeats": True,
     "rows": "lanes",
     "seen": "keep",

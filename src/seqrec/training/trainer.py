@@ -137,9 +137,10 @@ def fit(
 
     def point_of_schedule() -> float:
         by_epochs = run.done / total
-        return (
-            by_epochs if minutes is None else max(by_epochs, (time.perf_counter() - begin) / (60 * minutes))
-        )
+        if minutes is None or not run.done:
+            return by_epochs
+        # the clock counts only where the epochs would not fit, so that a generous limit changes nothing
+        return max(by_epochs, (time.perf_counter() - begin) / (60 * minutes))
 
     stopped = False
 
