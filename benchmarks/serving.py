@@ -5,6 +5,7 @@
     python benchmarks/serving.py kills MODEL [--kills 50]
     python benchmarks/serving.py hostile MODEL [--examples 5000]     (needs schemathesis)
     python benchmarks/serving.py start MODEL [--rounds 5]
+    python benchmarks/serving.py servers MODEL [--rounds 3]          (needs granian and hypercorn)
 
 MODEL is the folder of a trained model or of one exported to ONNX. Service and client share the machine. The
 client is a few lines on bare sockets, so that it takes as little of the machine as it can; its requests are
@@ -21,6 +22,7 @@ import os
 import random
 import re
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -368,12 +370,97 @@ def start(a: argparse.Namespace) -> None:
     print(f"{a.model}: first answer after {statistics.median(took):.2f} s (median of {a.rounds})")
 
 
+def _application(folder: str) -> Any:
+    """What ``seqrec serve`` gives its server."""
+    from seqrec.service.app import Service as Answers
+    from seqrec.service.app import make_app
+    from seqrec.service.registry import Registry, Source
+    from seqrec.service.telemetry import Telemetry
+    from seqrec.serving.settings import ServiceSettings
+
+    measured = Telemetry()
+    registry = Registry(
+        [Source("served", folder, 1.0)], ServiceSettings(), measured=measured.batch, reloaded=measured.reload
+    )
+
+    @contextlib.asynccontextmanager
+    async def running() -> Any:
+        yield
+
+    return make_app(Answers(registry, None, measured), None, running)
+
+
+def under(a: argparse.Namespace) -> None:
+    """Serves the application of the model by another server, ``SERVER:PORT``, until it is killed."""
+    name, port = a.serve[0].split(":")
+    app = _application(a.model)
+    if name == "uvicorn":
+        import uvicorn
+
+        uvicorn.run(app, port=int(port), log_config=None, access_log=False)
+    elif name == "hypercorn":
+        import hypercorn.asyncio
+        from hypercorn.config import Config
+
+        config = Config()
+        config.bind = [f"127.0.0.1:{port}"]
+        run(hypercorn.asyncio.serve(app, config))
+    else:
+        from granian.constants import Interfaces
+        from granian.server.embed import Server
+
+        run(Server(app, port=int(port), interface=Interfaces.ASGI).serve())
+
+
+def servers(a: argparse.Namespace) -> None:
+    """The same application under several servers, in turns: requests a second, as ratios to uvicorn's."""
+    requests = recommends(a.model, a.length)
+    found: dict[str, list[float]] = {name: [] for name in ("uvicorn", "granian", "hypercorn")}
+    late: dict[str, list[float]] = {name: [] for name in found}
+    for _ in range(a.rounds):
+        for name in found:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            command = [sys.executable, __file__, "under", a.model, f"{name}:{port}"]
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                _wait_for(port)
+                run(ask(port, endless(requests), a.connections, 2))
+                begin = time.perf_counter()
+                clients = run(ask(port, endless(requests), a.connections, a.seconds))
+                took = time.perf_counter() - begin
+            finally:
+                process.kill()
+                process.wait()
+            assert not any(client.refused for client in clients), clients[0].refused[:1]
+            seconds = np.array([s for client in clients for s in client.seconds])
+            found[name].append(len(seconds) / took)
+            late[name].append(float(np.quantile(seconds, 0.99)) * 1000)
+    reference = statistics.median(found["uvicorn"])
+    for name, each in found.items():
+        middle = statistics.median(each)
+        print(
+            f"{name}: {middle:,.0f} requests/s ({middle / reference:.2f} of uvicorn), p99 "
+            f"{statistics.median(late[name]):.1f} ms; rounds {', '.join(f'{one:,.0f}' for one in each)}"
+        )
+
+
+def _wait_for(port: int) -> None:
+    until = time.perf_counter() + 60
+    while time.perf_counter() < until:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"nothing listens at port {port}")
+
+
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["load", "reloads", "kills", "hostile", "start"])
+    parser.add_argument("what", choices=["load", "reloads", "kills", "hostile", "start", "servers", "under"])
     parser.add_argument("model")
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=10)
