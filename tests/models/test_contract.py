@@ -28,6 +28,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "lrurec": {"width": 16, "length": 12, "dropout": 0.0, **FAST},
     "fmlp": {"width": 16, "blocks": 1, "length": 12, "dropout": 0.0, **FAST},
     "bsarec": {"width": 16, "blocks": 1, "length": 12, "dropout": 0.0, **FAST},
+    "bert4rec": {
+        "width": 32,
+        "blocks": 1,
+        "length": 2,
+        "dropout": 0.0,
+        "hide": 0.4,
+        "train": {
+            "epochs": 10,
+            "batch_positions": 32,
+            "learning_rate": 0.01,
+            "average": 0.95,
+            "patience": 10,
+        },
+    },
     "hstu": {"width": 16, "blocks": 1, "length": 12, "dropout": 0.0, "loss": "softmax", **FAST},
     "esasrec": {"width": 16, "blocks": 1, "length": 12, "dropout": 0.0, "negatives": {"count": 20}, **FAST},
 }

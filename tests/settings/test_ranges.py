@@ -47,7 +47,7 @@ KINDS: dict[str, tuple[str, list[float], list[float]]] = {
         [TINY, 1.0, 10.0],
         [0.0, -1.0, math.inf, math.nan],
     ),
-    "share, neither": ("radius_max", [TINY, 0.99, 1 - TINY], [0.0, 1.0]),
+    "share, neither": ("radius_max hide", [TINY, 0.99, 1 - TINY], [0.0, 1.0]),
     "power": ("alpha", [0.0, 0.75, 2.0], [-TINY, 2 + TINY]),
 }
 FIELDS = [

@@ -440,3 +440,24 @@ def test_histories_as_tensors_are_read_as_they_are_from_arrays(longest: int):
     assert not found.mask[:, steps:].any()
     assert torch.equal(found.at % wider, expected.at % steps)
     assert torch.equal(found.users, expected.users)
+
+
+def test_hidden_items_are_the_targets_and_are_not_told():
+    split = build([(0, 1, 0), (2, 2, 1), (0, 7, 0), (1, 40, 3)])
+    found = []
+    for seed in range(200):
+        for batch in batching.hidden(split, 8, 0.25, 12, np.random.default_rng(seed)):
+            inputs, at = batch.inputs, batch.inputs.at
+            assert not inputs.mask.flatten()[at].any()
+            assert not inputs.items[~inputs.mask].any()
+            row = at // inputs.items.shape[1]
+            assert row.unique().tolist() == list(range(len(inputs.items)))  # each piece has a target
+            whole = inputs.items.flatten().index_copy(0, at, batch.targets.items).view(inputs.items.shape)
+            lengths = inputs.mask.sum(1) + torch.bincount(row)
+            for items, length in zip(whole, lengths):
+                assert length <= 8
+                assert torch.equal(items[:length], torch.arange(items[0], items[0] + length))
+            found.append(batch.targets.items)
+    counts = torch.bincount(torch.cat(found), minlength=split.sequences.events)
+    assert counts.nonzero().flatten().tolist() == [3, 4, *range(6, 13), *range(14, 54)]
+    assert (counts[14:54] > 0.15 * 200).all()

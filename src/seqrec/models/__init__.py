@@ -33,6 +33,7 @@ MODELS: dict[str, str] = {
     "hstu": "seqrec.models.hstu:HSTU",
     "fmlp": "seqrec.models.fmlp:FMLP",
     "bsarec": "seqrec.models.bsarec:BSARec",
+    "bert4rec": "seqrec.models.bert4rec:BERT4Rec",
     "ensemble": "seqrec.models.ensemble:Ensemble",
 }
 

@@ -7,6 +7,7 @@ Ways to walk through the training events, for the kinds of encoders:
     lanes     recurrence: sequences laid end to end in parallel lanes, read a few steps at a time, hidden
               state carried over
     prefixes  for every event, in random order, the few items before it, read from nothing
+    hidden    attention to both sides: pieces as windows have them, in which some items are to be found
     recent    pooling: the same rows, latest item first
     baskets   pooling: every basket, in random order, with the baskets before it
 
@@ -113,33 +114,89 @@ def windows(
 def _windows(
     split: Split, inputs: np.ndarray, steps: int, batch_positions: int, rng: np.random.Generator, reads: Reads
 ) -> Iterator[Batch]:
-    user = np.flatnonzero(inputs)
-    first = np.where(inputs[user] > steps, rng.integers(1, steps + 1, len(user)), inputs[user])
-    pieces = 1 + -(-(inputs[user] - first) // steps)
-    row_user = np.repeat(user, pieces)
-    number = np.arange(len(row_user)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    begin = np.where(number == 0, 0, np.repeat(first, pieces) + (number - 1) * steps)
-    length = np.minimum(np.where(number == 0, np.repeat(first, pieces), steps), inputs[row_user] - begin)
-    begin = begin + split.train_starts[row_user]
-
-    # Sort by length with a little noise, so that neighbours are alike but not the same in every epoch.
-    order = np.argsort(length * rng.uniform(0.9, 1.1, len(length)), kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(np.cumsum(length[order]) // batch_positions)) + 1)
-    for g in rng.permutation(len(groups)):
-        rows = groups[g]
-        step = np.arange(length[rows].max())
-        mask = step < length[rows][:, None]
-        event = np.where(mask, begin[rows][:, None] + step, 0)
+    for users, event, mask in _pieces(split, inputs, steps, batch_positions, rng):
         at = np.flatnonzero(mask)
         target = event.ravel()[at] + 1
         inputs_of_rows = Inputs(
             items=torch.from_numpy(split.sequences.items[event].astype(np.int64) * mask),
             mask=torch.from_numpy(mask),
             at=torch.from_numpy(at),
-            users=torch.from_numpy(row_user[rows]),
+            users=torch.from_numpy(users),
             **_of_events(split, reads, event, target),
         )
         yield Batch(inputs_of_rows, _targets(split, target))
+
+
+def _pieces(
+    split: Split, lengths: np.ndarray, steps: int, at_once: int, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The first so many training events of each user, (users,), cut at a random offset into pieces of at most
+    ``steps``; about ``at_once`` events at a time, in pieces of like length.
+
+    Returns:
+        (rows,) users of these pieces, (rows, steps) their events, and a mask of these.
+    """
+    user = np.flatnonzero(lengths)
+    first = np.where(lengths[user] > steps, rng.integers(1, steps + 1, len(user)), lengths[user])
+    pieces = 1 + -(-(lengths[user] - first) // steps)
+    row_user = np.repeat(user, pieces)
+    number = np.arange(len(row_user)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    begin = np.where(number == 0, 0, np.repeat(first, pieces) + (number - 1) * steps)
+    length = np.minimum(np.where(number == 0, np.repeat(first, pieces), steps), lengths[row_user] - begin)
+    begin = begin + split.train_starts[row_user]
+
+    # Sort by length with a little noise, so that neighbours are alike but not the same in every epoch.
+    order = np.argsort(length * rng.uniform(0.9, 1.1, len(length)), kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(np.cumsum(length[order]) // at_once)) + 1)
+    for g in rng.permutation(len(groups)):
+        rows = groups[g]
+        step = np.arange(length[rows].max())
+        mask = step < length[rows][:, None]
+        yield row_user[rows], np.where(mask, begin[rows][:, None] + step, 0), mask
+
+
+def hidden(
+    split: Split,
+    steps: int,
+    share: float,
+    batch_positions: int,
+    rng: np.random.Generator,
+    reads: Reads = frozenset(),
+) -> Batches:
+    """Pieces as those of ``windows``, of all training events, in which a random share of the items is hidden:
+    these are the targets, read from both sides.
+
+    ``[1, 2, 3, 4, 5]`` with steps 4 gives the pieces ``[1]`` and ``[2 3 4 5]``, say, and of them ``[?] -> 1``
+    and ``[2 ? 4 5] -> 3``. Each piece has a target.
+
+    Args:
+        share: of the items that are hidden, in (0, 1).
+        reads: what to tell beside items and users: ``times``, ``baskets``.
+
+    Returns:
+        batches of about ``batch_positions`` positions, in random order, with a mask that lets only known
+        items through. They are about as many as is said.
+    """
+    lengths = np.where(inputs_of(split) > 0, split.train_stops - split.train_starts, 0)
+    at_once = max(1, round(batch_positions / share))
+
+    def batches() -> Iterator[Batch]:
+        for users, event, mask in _pieces(split, lengths, steps, at_once, rng):
+            drawn = np.where(mask, rng.random(mask.shape), 1.0)
+            asked = drawn < np.maximum(share, drawn.min(1, keepdims=True) * (1 + 1e-9))
+            at = np.flatnonzero(asked)
+            target = event.ravel()[at]
+            known = mask & ~asked
+            inputs = Inputs(
+                items=torch.from_numpy(split.sequences.items[event].astype(np.int64) * known),
+                mask=torch.from_numpy(known),
+                at=torch.from_numpy(at),
+                users=torch.from_numpy(users),
+                **_of_events(split, reads, event, target),
+            )
+            yield Batch(inputs, _targets(split, target))
+
+    return Batches(round(float(np.maximum(share * lengths, lengths > 0).sum())), batches())
 
 
 def lanes(
