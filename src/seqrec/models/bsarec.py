@@ -76,7 +76,12 @@ class Block(nn.Module):
         self.register_buffer("low", low_pass(s.length, s.low).float(), persistent=False)
 
     def forward(self, x: Tensor, known: Tensor, last: bool) -> Tensor:
-        """As FMLP-Rec's."""
+        """(rows, steps, width) -> the same; or (rows, 1, width), the last step alone.
+
+        Args:
+            x: zero before the first item.
+            known: (rows, steps) bool, True where there is an item.
+        """
         first = len(self.low) - x.shape[1]
         step = torch.arange(x.shape[1], device=x.device)
         # a step sees itself even before the first item: nothing is no input of a softmax
