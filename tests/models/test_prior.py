@@ -46,7 +46,7 @@ def test_it_adds_the_log_probability_up_to_a_constant(split, strength):
     histories = [np.array([1, 2]), np.array([7]), np.array([3, 3, 39]), np.array([7])]
     query = Query.from_lists(histories)
     expected = 0.7 * chain.score(query).double().log()
-    fitted = Prior.fit(PriorSettings(weight=0.7, strength=strength), split)
+    fitted = Prior.fit(PriorSettings(weight=0.7, strength=strength, window=1), split)
     start = torch.randn(len(histories), ITEMS, generator=torch.Generator().manual_seed(0))
     for edges in ([0, ITEMS], [0, 7, 8, 30, ITEMS]):
         got = torch.empty_like(start)

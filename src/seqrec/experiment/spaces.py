@@ -39,7 +39,7 @@ DROPOUT = {"model.dropout": Range(0.0, 0.6)}
 
 SPACES: dict[str, Space] = {
     "recent_popularity": {"model.share": Range(0.003, 1.0, log=True)},
-    "markov": {"model.strength": Range(0.1, 100.0, log=True)},
+    "markov": {"model.strength": Range(0.1, 100.0, log=True), "model.window": (1, 2, 3, 5)},
     "item_knn": {
         "model.neighbours": (20, 50, 100, 200, 400),
         "model.shrinkage": Range(0.0, 100.0),

@@ -8,7 +8,11 @@ Heckerman, Brafman: An MDP-Based Recommender System, JMLR 2005) under a Dirichle
 (MacKay, Bauman Peto: A hierarchical Dirichlet language model, 1995, equation 14). After an item that nothing
 followed, or after nothing, it is the popularity itself.
 
-Difference from the MDP recommender: one item of context, and neither skipping nor clustering of states.
+With a ``window`` above 1 an item also counts as following those before the last one, the d-th of them 1 / d
+times: in i, x, j the pair (i, j) counts half. (Skipping, as Shani et al. have it in section 3.2.2, with
+another weight: theirs is 2^-(d - 1).)
+
+Difference from the MDP recommender: one item of context, and no clustering of states.
 """
 
 from __future__ import annotations
@@ -31,6 +35,8 @@ class MarkovSettings(Settings):
 
     strength: float = Field(1.0, gt=0)
     """How many observed transitions the popularity weighs as much as."""
+    window: int = Field(1, ge=1, le=1000)
+    """Events before an item that it counts as following, the d-th with weight 1 / d."""
 
 
 class Markov(Model):
@@ -43,12 +49,18 @@ class Markov(Model):
             liked_events(split),
             len(split.sequences.item_catalogue),
         )
-        follows = liked.copy()  # events that directly follow another training event of the same user
-        follows[split.train_starts[split.train_stops > split.train_starts]] = False
-        target = np.flatnonzero(follows)
-        pairs, counts = np.unique(
-            items[target - 1].astype(np.int64) * catalogue + items[target], return_counts=True
-        )
+        target = np.flatnonzero(liked)
+        user = np.searchsorted(split.sequences.offsets, target, side="right") - 1
+        before = target - split.train_starts[user]  # training events of the user before it
+        pairs: np.ndarray = np.empty(0, np.int64)
+        counts: np.ndarray = np.empty(0)
+        for d in range(1, self.settings.window + 1):
+            at = target[before >= d]
+            found, often = np.unique(
+                items[at - d].astype(np.int64) * catalogue + items[at], return_counts=True
+            )
+            pairs, place = np.unique(np.concatenate([pairs, found]), return_inverse=True)
+            counts = np.bincount(place, weights=np.concatenate([counts, often / d]), minlength=len(pairs))
         self.popularity = shares(items[liked], catalogue)
         # Transitions from item i are entries [offsets[i], offsets[i + 1]) of successors and counts.
         self.offsets = np.searchsorted(pairs, np.arange(catalogue + 1) * catalogue)

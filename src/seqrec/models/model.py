@@ -212,6 +212,7 @@ class Model(ByIds, ABC):
         """What must be the same for a fit to be resumed: model, settings, seed, precision (but not the
         device), the earlier weights that it began with, and data, ids included."""
         settings = self.configuration()
+        settings.pop("prior", None)  # which is added when the network is trained
         settings["train"] = settings.get("train", {}) | {"seed": on.seed, "precision": on.precision}
         data = [split.hash, split.train_positions, split.sequences.ids_digest]
         if on.start is not None:

@@ -477,7 +477,7 @@ class NeuralModel(Model):
         }
         if self.prior is not None:
             values = {k.removeprefix("prior."): v for k, v in state.items() if k.startswith("prior.")}
-            chain = Markov(strength=self.prior.strength)
+            chain = Markov(strength=self.prior.strength, window=self.prior.window)
             chain.load_state(values, items, users)
             self._prior = Prior(chain, float(artifact.floats_of(values, "weight", 1)[0]))
         self.network = self.build(items, users)
