@@ -20,6 +20,7 @@ NAMES = (
     "ml-1m-origin-rated-2999-v1",
     "ml-1m-origin-v1",
     "ml-1m-time-v1",
+    "ta-feng-next-basket-v1",
     "yoochoose-clicks-v1",
 )
 SHAPES = {  # users, candidates, events, test queries
@@ -27,6 +28,7 @@ SHAPES = {  # users, candidates, events, test queries
     "games-global-temporal-v1": (50_597, 16_874, 453_637, 11_957),
     "ml-1m-global-temporal-v1": (6040, 3416, 999_611, 1180),
     "ml-1m-time-v1": (6040, 3416, 999_611, 6040),
+    "ta-feng-next-basket-v1": (13_858, 11_997, 571_933, 13_858),
     "yoochoose-clicks-v1": (17_744, 5630, 145_716, 13_243),
     "ml-100k-global-temporal-v1": (943, 1682, 100_000, 90),
     "ml-100k-leave-one-out-v1": (943, 1682, 100_000, 943),
