@@ -64,8 +64,10 @@ class Known(Protocol):
         known_stops: (users,) where the history of each ends in them, before any held-out event.
         known_times: (users,) seconds since 1970 of the last event of each history, -inf where there is none;
             None where times are not known.
+        reads_baskets: whether it reads which items of a history were taken together.
     """
 
+    reads_baskets: bool
     item_catalogue: Catalogue | None
     sequences: Sequences | None
     known_stops: np.ndarray | None
@@ -74,6 +76,11 @@ class Known(Protocol):
     @property
     def name(self) -> str:
         """What it is called in messages."""
+        ...
+
+    @property
+    def needs_baskets(self) -> bool:
+        """Whether it was trained on baskets and reads them, so that items alone do not say enough."""
         ...
 
     def knows(self, query: Query) -> np.ndarray:

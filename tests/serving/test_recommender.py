@@ -152,7 +152,7 @@ def test_of_whom_nothing_is_known_gets_the_most_popular_of_what_is_allowed(model
         ),
         ({"sequences": "i1"}, r"sequences: expected a list of lists of item ids.* Got 'i1'\."),
         ({"sequences": 5}, r"sequences: expected a list of lists of item ids.* Got 5\."),
-        ({"sequences": [[["i1"]]]}, r"sequence 0: expected a list of item ids.* Got \['i1'\] in it"),
+        ({"sequences": [[["i1"]]]}, r"sequence 0: expected a list of item ids.* Got a list of baskets\."),
         ({"sequences": pl.DataFrame({"item_id": ["i1"]})}, "sequences: expected a list of lists"),
         (
             {"sequences": {"ann": ["i1"], 2: ["i3"]}},

@@ -102,9 +102,18 @@ class Query:
         return items
 
     @classmethod
-    def from_lists(cls, lists: Sequence[np.ndarray], users: np.ndarray | None = None) -> Query:
-        """Histories from item indices, one array each."""
+    def from_lists(
+        cls,
+        lists: Sequence[np.ndarray],
+        users: np.ndarray | None = None,
+        baskets: Sequence[np.ndarray] | None = None,
+    ) -> Query:
+        """Histories from item indices, one array each; and the numbers of their baskets, where these are
+        known."""
         lengths = np.fromiter((len(x) for x in lists), dtype=np.int64, count=len(lists))
         stops = np.cumsum(lengths)
         items = np.concatenate([*lists, np.zeros(1, np.int32)]).astype(np.int32)
-        return cls(Events(items), stops - lengths, stops, users)
+        numbers = (
+            None if baskets is None else np.concatenate([*baskets, np.zeros(1, np.int64)]).astype(np.int64)
+        )
+        return cls(Events(items, baskets=numbers), stops - lengths, stops, users)

@@ -168,11 +168,7 @@ def recommend(
         SettingsError: users of a model that was saved without their histories.
     """
     assert model.item_catalogue is not None
-    histories = (
-        None
-        if sequences is None
-        else [asking.items(_parts(text), model.item_catalogue, on_unknown) for text in sequences]
-    )
+    histories = None if sequences is None else [_history(model, text, on_unknown) for text in sequences]
     arguments = choice.arguments(model.item_catalogue) | {"on_unknown": on_unknown}
     if histories is None or users is not None:
         if model.sequences is None:
@@ -209,6 +205,16 @@ def recommend_file(
     assert model.item_catalogue is not None
     arguments = choice.arguments(model.item_catalogue) | {"on_unknown": on_unknown, "progress": progress}
     batch.recommend(model, source, target, since=since, rows=rows, reading=reading, **arguments)
+
+
+def _history(model: Model | OnnxModel | Approximate, text: str, on_unknown: str) -> list[Any]:
+    """The items of a history; of a model that was trained on baskets its baskets, with ``;`` between them."""
+    assert model.item_catalogue is not None
+    catalogue = model.item_catalogue
+    if not model.needs_baskets:
+        return asking.items(_parts(text), catalogue, on_unknown)
+    baskets = [_parts(basket) for basket in text.split(";")]
+    return [asking.items(basket, catalogue, on_unknown) for basket in baskets if basket]
 
 
 def _parts(text: str) -> list[str]:

@@ -10,6 +10,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
 
@@ -64,8 +65,6 @@ class Model(ByIds, ABC):
     Settings: ClassVar[type[Settings]]
     # sections of a run that it takes beside ``model``, and what each says; those of NeuralModel, or none
     sections: ClassVar[Mapping[str, str]] = {}
-    # whether it reads which items were taken together; else ``fit`` says that it does not, if the log knows
-    reads_baskets: bool = False
     __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls, **more: Any):
@@ -84,6 +83,11 @@ class Model(ByIds, ABC):
         self._fit_report: FitReport | None = None
         self._users = 0  # of a loaded model, whose histories may have been left out
         self.provenance: dict[str, Any] = {}
+
+    @property
+    def needs_baskets(self) -> bool:
+        """Whether it was trained on baskets and reads them, so that items alone do not say enough."""
+        return self.reads_baskets and bool(self.provenance.get("baskets"))
 
     @classmethod
     def reference(cls) -> str:
@@ -180,6 +184,8 @@ class Model(ByIds, ABC):
             "split_hash": split.hash,
             "train_events": int(split.train_events.sum()),
         }
+        if self.reads_baskets:
+            self.provenance["baskets"] = split.sequences.baskets is not None
         return self
 
     @staticmethod
@@ -311,7 +317,10 @@ class Model(ByIds, ABC):
             raise SettingsError(
                 f"{folder}: expected a folder of its own for the model. Got that of an exported model."
             )
-        kept = (self.sequences, self.known_stops, self.known_times) if histories else (None, None, None)
+        sequences = self.sequences
+        if sequences is not None and not self.reads_baskets:
+            sequences = replace(sequences, baskets=None)
+        kept = (sequences, self.known_stops, self.known_times) if histories else (None, None, None)
         users = self._users if self.sequences is None else self.sequences.users
         about = self.fit_report.to_json(), self.provenance
         artifact.write(

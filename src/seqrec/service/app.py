@@ -43,7 +43,7 @@ from seqrec.service.messages import (
 from seqrec.service.nearest import nearest
 from seqrec.service.registry import Registry, Served
 from seqrec.service.telemetry import Telemetry
-from seqrec.serving import similar
+from seqrec.serving import recommender, similar
 from seqrec.topk import Filter
 
 PAGE = Path(__file__).with_name("page.html")
@@ -81,6 +81,7 @@ class Asked:
     Attributes:
         served: the model that answers.
         items: (length,) its indices of the items.
+        baskets: (length,) numbers of their baskets; None of a model that reads none.
         user: its index of the user, -1 for unknown.
         unknown: items that it does not know.
     """
@@ -89,6 +90,7 @@ class Asked:
     items: np.ndarray
     user: int
     unknown: list[Any]
+    baskets: np.ndarray | None = None
 
 
 class Service:
@@ -121,7 +123,9 @@ class Service:
             users = np.array([asked[row].user for row in rows], dtype=np.int32)
             lists = [asked[row].items for row in rows]
             filters = self._filter(served, body)
-            waiting.append((rows, served.batches.submit(lists, users, body.k, filters)))
+            told = [asked[row].baskets for row in rows]
+            baskets = [one for one in told if one is not None] if served.model.reads_baskets else None
+            waiting.append((rows, served.batches.submit(lists, users, body.k, filters, baskets)))
         results: list[Any] = [None] * len(asked)
         for rows, future in waiting:
             top, known = await future
@@ -183,28 +187,48 @@ class Service:
         asked = []
         for row in range(queries):
             given = [] if sequences is None else sequences[row]
-            self._at_most(f"sequences.{row}", len(given), s.max_length, "items")
+            sizes = [len(one) if isinstance(one, list) else 1 for one in given]
+            baskets = sum(isinstance(one, list) for one in given)
+            flat: list[Any] = given
+            if baskets:
+                flat = [item for one in given for item in (one if isinstance(one, list) else [one])]
+            self._at_most(f"sequences.{row}", max(len(given), len(flat)), s.max_length, "items")
             if body.model is not None:
                 served = self._named(body.model)
             elif users is not None:
                 served = self.registry.of(users[row])
             else:
-                served = self.registry.of(given[0] if given else "")
-            asked.append(self._ask(row, served, given, None if users is None else users[row], body))
+                served = self.registry.of(flat[0] if flat else "")
+            try:
+                recommender.refuse_depth(served.model, baskets, len(given), "sequences")
+            except SettingsError as error:
+                raise Refused(422, str(error), f"sequences.{row}") from error
+            user = None if users is None else users[row]
+            asked.append(self._ask(row, served, flat, sizes, user, body))
         return asked
 
-    def _ask(self, row: int, served: Served, given: list[Any], user: Any, body: RecommendRequest) -> Asked:
+    def _ask(
+        self, row: int, served: Served, given: list[Any], sizes: list[int], user: Any, body: RecommendRequest
+    ) -> Asked:
+        """What is asked in a row, whose items come in baskets of these sizes."""
         index, known, until = -1, np.empty(0, np.int32), -np.inf
         if user is not None:
             index, known, until = served.history(user)
             if self.events is not None:
-                given = [*self.events.live.after(user, until), *given]
+                live = self.events.live.after(user, until)
+                given, sizes = [*live, *given], [*[1] * len(live), *sizes]  # an event is a basket of its own
             if index < 0 and not given and body.on_unknown == "raise":
                 raise Refused(422, f"users: nothing is known of {shown(user)}.", f"users.{row}")
         newer = self._indices(served, given, f"sequences.{row}", body.on_unknown)
         unknown = [] if newer.min(initial=0) >= 0 else [x for x, i in zip(given, newer) if i < 0]
+        baskets = None
+        if served.model.reads_baskets:
+            of_known = served.baskets_of(index, len(known))
+            of_newer = np.repeat(np.arange(len(sizes)), sizes)[newer >= 0]
+            baskets = np.concatenate([of_known, of_known.max(initial=-1) + 1 + of_newer])
         newer = newer[newer >= 0]
-        return Asked(served, np.concatenate([known, newer]) if len(known) else newer, index, unknown)
+        items = np.concatenate([known, newer]) if len(known) else newer
+        return Asked(served, items, index, unknown, baskets)
 
     def _indices(self, served: Served, ids: list[Any], where: str, on_unknown: str) -> np.ndarray:
         get = served.catalogue.index.get
@@ -487,7 +511,9 @@ def refusal_of(error: Exception) -> Refused | None:
             return Refused(422, f"expected JSON. Got something else ({first['ctx']['error']}).", "body")
         place = first["loc"][1:] if isinstance(error, RequestValidationError) else first["loc"]
         # without pydantic's names of the kinds of id
-        where = ".".join(str(x) for x in place if x not in ("int", "str") and "constrained" not in str(x))
+        kinds = ("int", "str", "list[", "union[")
+        named = [str(x) for x in place]
+        where = ".".join(x for x in named if "constrained" not in x and not x.startswith(kinds))
         return Refused(422, f"{first['msg']}. Got {shown(first.get('input'))}.", where or "body")
     return None
 

@@ -31,6 +31,7 @@ class Job:
         users: (n,) indices of users, -1 for unknown.
         k: items a history.
         filter: what may be recommended.
+        baskets: (length,) numbers of the baskets of each, for models that read them.
         answer: resolved, in the loop that waits, with what was found and whether each query is known.
     """
 
@@ -39,6 +40,7 @@ class Job:
     k: int
     filter: Filter
     answer: asyncio.Future[tuple[TopK, np.ndarray]] = field(compare=False)
+    baskets: list[np.ndarray] | None = None
 
 
 def solve(model: Known, jobs: list[Job]) -> list[tuple[TopK, np.ndarray]]:
@@ -47,7 +49,9 @@ def solve(model: Known, jobs: list[Job]) -> list[tuple[TopK, np.ndarray]]:
     Returns:
         of each job its (n, k) best, and (n,) bool whether anything is known of the query.
     """
-    query = Query.from_lists([x for job in jobs for x in job.lists], np.concatenate([j.users for j in jobs]))
+    told = [x for job in jobs for x in job.baskets or ()] if jobs[0].baskets is not None else None
+    users = np.concatenate([job.users for job in jobs])
+    query = Query.from_lists([x for job in jobs for x in job.lists], users, told)
     top = model.best(query, max(job.k for job in jobs), jobs[0].filter)
     known = model.knows(query)
     answers, begin = [], 0
@@ -74,10 +78,15 @@ class Batches:
         self._thread.start()
 
     def submit(
-        self, lists: list[np.ndarray], users: np.ndarray, k: int, filter: Filter
+        self,
+        lists: list[np.ndarray],
+        users: np.ndarray,
+        k: int,
+        filter: Filter,
+        baskets: list[np.ndarray] | None = None,
     ) -> asyncio.Future[tuple[TopK, np.ndarray]]:
         """Will be the k best items after each history, (n, k), and (n,) whether anything is known of each."""
-        job = Job(lists, users, k, filter, asyncio.get_running_loop().create_future())
+        job = Job(lists, users, k, filter, asyncio.get_running_loop().create_future(), baskets)
         self._jobs.put(job)
         return job.answer
 

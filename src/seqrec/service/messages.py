@@ -21,8 +21,9 @@ class _Message(BaseModel):
 class RecommendRequest(_Message):
     """Which items come next, after histories, for users, or for users and their newer events."""
 
-    sequences: list[list[Id]] | None = None
-    """Histories: item ids, oldest first. Beside ``users``: what each of them took since."""
+    sequences: list[list[Id | list[Id]]] | None = None
+    """Histories: item ids, oldest first; of a model that was trained on baskets lists of item ids, a basket
+    each. Beside ``users``: what each of them took since."""
     users: list[Id] | None = None
     """Users, whose histories the service knows from the training data and from ``/v1/events``. A user of
     whom nothing is known gets the most popular items."""

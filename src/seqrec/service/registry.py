@@ -98,7 +98,7 @@ class Served:
     def _warm(self) -> None:
         """What is made at the first question is made now."""
         first = np.zeros(min(1, len(self.ids)), dtype=np.int32)
-        self.model.best(Query.from_lists([first], np.array([-1], np.int32)), 1, Filter())
+        self.model.best(self._of_nobody(first), 1, Filter())
         assert self.catalogue.index is not None
         # (items, width) item vectors; None of a model that has none
         self.vectors: np.ndarray | None = None
@@ -132,10 +132,24 @@ class Served:
         known = model.sequences.items[model.sequences.offsets[index] : model.known_stops[index]]
         return index, known, -np.inf if model.known_times is None else float(model.known_times[index])
 
+    def baskets_of(self, user: int, events: int) -> np.ndarray:
+        """(events,) int64 baskets of that many first events of a user, -1 for nobody; each its own where they
+        are not known."""
+        s = self.model.sequences
+        if user < 0 or s is None or s.baskets is None:
+            return np.arange(events)
+        begin = int(s.offsets[user])
+        return np.asarray(s.baskets[begin : begin + events], dtype=np.int64)
+
+    def _of_nobody(self, items: np.ndarray) -> Query:
+        """The query of a history, (length,), of nobody."""
+        baskets = [np.arange(len(items))] if self.model.reads_baskets else None
+        return Query.from_lists([items], np.array([-1], np.int32), baskets)
+
     @cached_property
     def popular(self) -> np.ndarray:
         """(items,) item indices, the most popular first."""
-        nobody = Query.from_lists([np.empty(0, np.int32)], np.array([-1], np.int32))
+        nobody = self._of_nobody(np.empty(0, np.int32))
         found: np.ndarray = self.model.best(nobody, len(self.ids), Filter(False)).items[0]
         return found
 

@@ -109,6 +109,8 @@ def histories(
     arrays = {"items": sequences.items, "offsets": sequences.offsets, "known_stops": known_stops}
     if known_times is not None:
         arrays["known_times"] = known_times
+    if sequences.baskets is not None:
+        arrays["baskets"] = sequences.baskets
     return {
         "histories.safetensors": safetensors.numpy.save(
             {k: np.ascontiguousarray(v) for k, v in arrays.items()}
@@ -137,6 +139,9 @@ def read_histories(parts: Mapping[str, bytes], catalogue: Catalogue) -> Kept:
     starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
     if known_stops.shape != stops.shape or (known_stops < starts).any() or (known_stops > stops).any():
         raise DataError("what is known of its users is no part of their histories.")
+    baskets = sequences.baskets
+    if baskets is not None and (baskets.shape != sequences.items.shape or baskets.dtype.kind != "i"):
+        raise DataError("the baskets of its users' histories are not one number an event.")
     if known_times is not None and (known_times.shape != stops.shape or np.isnan(known_times).any()):
         raise DataError("the times of its users' last events are not one number each.")
     return sequences, known_stops, known_times

@@ -96,7 +96,8 @@ def recommend(
         DataError: a row that is none, or no item of the file is known; nothing is written then, save to
             standard output.
         UnknownIdError: an unknown id, with on_unknown="raise".
-        SettingsError: a setting out of range, or a file of a kind that cannot be had.
+        SettingsError: a setting out of range, a file of a kind that cannot be had, or histories for a model
+            that was trained on baskets.
         SeqrecError: the model is not trained, or asked for users whose histories it has not kept.
     """
     catalogue = recommender.checked(model, k, on_unknown)
@@ -158,7 +159,13 @@ def _encoded(
             stops = np.concatenate([[0], np.cumsum(known)])[stops]
             items = np.append(index[known], np.int32(0))  # what padding points at
         starts = np.concatenate([[0], stops[:-1]]) if len(stops) else stops
-        query = Query(Events(items), starts, stops)
+        if some.items is not None and model.needs_baskets:
+            raise SettingsError(
+                f"{name}: expected a file of users alone, since {model.name} was trained on baskets, which a "
+                "file of histories does not tell. Give users, or ask with sequences in Python or over HTTP."
+            )
+        nothing = np.zeros(1, dtype=np.int64) if model.needs_baskets else None
+        query = Query(Events(items, baskets=nothing), starts, stops)
         if since or some.items is None:
             users = recommender.known_users(model)
             if some.users is None:

@@ -13,7 +13,18 @@ from seqrec.topk import Known
 
 
 class ByIds:
-    """The methods of whoever recommends that take and give raw ids."""
+    """The methods of whoever recommends that take and give raw ids.
+
+    Attributes:
+        reads_baskets: whether it reads which items of a history were taken together.
+    """
+
+    reads_baskets: bool = False
+
+    @property
+    def needs_baskets(self) -> bool:
+        """Whether it was trained on baskets and reads them, so that items alone do not say enough."""
+        return False
 
     def recommend(
         self: Known,

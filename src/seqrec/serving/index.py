@@ -77,6 +77,7 @@ class Approximate(ByIds):
             )
         self.model, self.breadth, self.recall = model, breadth, recall
         self.item_catalogue, self.sequences = model.item_catalogue, model.sequences
+        self.reads_baskets = model.reads_baskets
         self.known_stops, self.known_times = model.known_stops, model.known_times
         self.provenance: dict[str, Any] = getattr(model, "provenance", {})
         self._index, self._vectors = index, model.vectors()
@@ -86,6 +87,11 @@ class Approximate(ByIds):
     def name(self) -> str:
         """The model's."""
         return self.model.name
+
+    @property
+    def needs_baskets(self) -> bool:
+        """As of the model."""
+        return self.model.needs_baskets
 
     def knows(self, query: Query) -> np.ndarray:
         """(queries,) bool, as of the model."""
@@ -300,7 +306,8 @@ def _histories(model: Embeds) -> Query:
             chosen = rng.choice(users, min(ASKED, len(users)), replace=False).astype(np.int32)
             return recommender.kept_histories(model, chosen)
     items = rng.choice(len(model.item_catalogue), min(ASKED, len(model.item_catalogue)), replace=False)
-    return Query.from_lists([np.array([item]) for item in items])
+    baskets = [np.zeros(1, np.int64)] * len(items) if model.reads_baskets else None
+    return Query.from_lists([np.array([item]) for item in items], baskets=baskets)
 
 
 def _median_ms(model: Approximate | Embeds, query: Query) -> float:

@@ -32,7 +32,8 @@ def recommend(
 
     Args:
         sequences: raw item ids, oldest first, of anyone, known or not: ``[["a", "b"], ["c"]]``, or by name
-            ``{"ann": ["a", "b"]}``. Arrays and Series do as well as lists.
+            ``{"ann": ["a", "b"]}``. Arrays and Series do as well as lists. Of a model that reads baskets each
+            is a list of baskets, ``[[["a", "b"], ["c"]]]``; the order within one means nothing.
         users: raw ids of users of the training data, whose histories the model has kept: a list, array or
             Series. With ``sequences`` too, which are then a list of as many: what each user did since, which
             comes after the history (an empty one: nothing).
@@ -51,7 +52,7 @@ def recommend(
     Raises:
         UnknownIdError: an unknown id, with on_unknown="raise".
         SettingsError: k is no whole number from 1 on; neither sequences nor users, one of another shape, or
-            not as many of both.
+            not as many of both; baskets for a model that reads none, or items for one that needs them.
         SeqrecError: the model is not trained.
     """
     catalogue = checked(model, k, on_unknown)
@@ -95,10 +96,10 @@ def asked(
         )
     if isinstance(sequences, Mapping):
         keys = _column(list(sequences), "sequences")
-        query = _query(catalogue, list(sequences.values()), on_unknown)
+        query = _query(model, catalogue, list(sequences.values()), on_unknown)
     elif sequences is not None:
         lists = _as_list(sequences, "sequences", "a list of lists of item ids, [[...], ...]")
-        query = _query(catalogue, lists, on_unknown)
+        query = _query(model, catalogue, lists, on_unknown)
     if users is not None:
         ids = _ids(users, "users", "a list of user ids, [...]")
         kept = _query_of_users(model, ids, on_unknown)
@@ -163,14 +164,68 @@ def _column(keys: list[Any], name: str) -> pl.Series:
         ) from error
 
 
-def _query(catalogue: Catalogue, sequences: list[Any], on_unknown: str) -> Query:
+def _query(model: Known, catalogue: Catalogue, sequences: list[Any], on_unknown: str) -> Query:
     expected = "a list of item ids, as in a list of lists [[...], ...]"
-    return Query.from_lists(
-        [
-            indices_of(catalogue, sequence, f"sequences: sequence {number}", expected, on_unknown)
-            for number, sequence in enumerate(sequences)
+    names = [f"sequences: sequence {number}" for number in range(len(sequences))]
+    if not model.reads_baskets and not any(map(_begins_with_a_basket, sequences)):
+        return Query.from_lists(
+            [
+                indices_of(catalogue, sequence, name, expected, on_unknown)
+                for name, sequence in zip(names, sequences)
+            ]
+        )
+    histories = [_as_list(sequence, name, expected) for name, sequence in zip(names, sequences)]
+    counts = [sum(isinstance(entry, BASKET) for entry in history) for history in histories]
+    for name, history, baskets in zip(names, histories, counts):
+        refuse_depth(model, baskets, len(history), name)
+    lists, numbers = [], []
+    for name, history, baskets in zip(names, histories, counts):
+        # where none is needed an item alone is a basket
+        told = [list(entry) if baskets else [entry] for entry in history]
+        found = [
+            indices_of(catalogue, basket, f"{name}, basket {at}", "a list of item ids", on_unknown)
+            for at, basket in enumerate(told)
         ]
-    )
+        lists.append(np.concatenate([*found, np.empty(0, np.int32)]))
+        numbers.append(np.repeat(np.arange(len(found)), [len(one) for one in found]))
+    return Query.from_lists(lists, baskets=numbers)
+
+
+BASKET = (list, tuple, set, frozenset, np.ndarray, pl.Series)
+"""What a basket may be, and no id is."""
+
+
+def _begins_with_a_basket(sequence: Any) -> bool:
+    return isinstance(sequence, list | tuple) and len(sequence) > 0 and isinstance(sequence[0], BASKET)
+
+
+def refuse_depth(model: Known, baskets: int, entries: int, name: str) -> None:
+    """Checks that a history is as deep as the model reads it.
+
+    Args:
+        baskets: how many of its ``entries`` are baskets; the others are items.
+        name: of the history.
+
+    Raises:
+        SettingsError: it has both; or what the model does not read.
+    """
+    if 0 < baskets < entries:
+        raise SettingsError(
+            f"{name}: expected items alone, or baskets alone. Got {baskets} baskets and {entries - baskets} "
+            "items. An item alone is the basket [item]."
+        )
+    if baskets and not model.reads_baskets:
+        raise SettingsError(
+            f"{name}: expected a list of item ids, since {model.name} reads no baskets. Got a list of "
+            "baskets. Give their items one after another: "
+            "[[item for basket in history for item in basket] for history in sequences]."
+        )
+    if entries and not baskets and model.needs_baskets:
+        raise SettingsError(
+            f"{name}: expected a list of baskets, as in [[[...], [...]], ...], since {model.name} was "
+            "trained on baskets. Got a list of items. Items taken one at a time are "
+            "[[[item] for item in history] for history in sequences]."
+        )
 
 
 def indices_of(catalogue: Catalogue, items: Any, name: str, expected: str, on_unknown: str) -> np.ndarray:
@@ -243,11 +298,17 @@ def continued(kept: Query, newer: Query) -> Query:
     stops = np.cumsum(kept.lengths + newer.lengths)
     starts = stops - kept.lengths - newer.lengths
     items = np.zeros(int(stops[-1]) + 1 if len(stops) else 1, dtype=np.int32)
+    baskets = None
+    if kept.events.baskets is not None and newer.events.baskets is not None:
+        baskets = np.zeros(len(items), dtype=np.int64)
     for part, begin in ((kept, starts), (newer, starts + kept.lengths)):
         row = np.repeat(np.arange(len(part)), part.lengths)
         at = np.arange(len(row)) - np.repeat(np.cumsum(part.lengths) - part.lengths, part.lengths)
         items[begin[row] + at] = part.events.items[part.starts[row] + at]
-    return Query(Events(items), starts, stops, kept.users)
+        if baskets is not None and part.events.baskets is not None:
+            # two numbers apart: what came since is in baskets of its own
+            baskets[begin[row] + at] = 2 * part.events.baskets[part.starts[row] + at] + (part is newer)
+    return Query(Events(items, baskets=baskets), starts, stops, kept.users)
 
 
 def _report(message: str, on_unknown: str) -> None:
