@@ -52,7 +52,7 @@ users = st.lists(st.lists(baskets, min_size=1, max_size=7), min_size=2, max_size
 @settings(max_examples=40, deadline=None)
 @given(users, st.integers(1, 4), st.integers(1, 3))
 def test_against_the_equations(told, groups, k):
-    model = TIFUKNN(groups=groups, neighbours=k, within_decay=0.8, group_decay=0.6, alpha=0.3)
+    model = TIFUKNN(groups=groups, neighbours=k, within_decay=0.8, group_decay=0.6, personal=0.3)
     log = log_of(told)
     split = everything(log)
     model.fit(log, stop_after=1)

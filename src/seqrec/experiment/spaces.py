@@ -36,6 +36,7 @@ Space = Mapping[str, Range | tuple[Any, ...]]
 RATE = {"train.learning_rate": Range(3e-4, 1e-2, log=True)}
 WIDTH = {"model.width": (32, 64, 128, 192)}
 DROPOUT = {"model.dropout": Range(0.0, 0.6)}
+WINDOWED: Space = {**WIDTH, **DROPOUT, **RATE, "model.blocks": (1, 2, 3)}
 
 SPACES: dict[str, Space] = {
     "recent_popularity": {"model.share": Range(0.003, 1.0, log=True)},
@@ -46,6 +47,19 @@ SPACES: dict[str, Space] = {
         "model.decay": Range(0.1, 1.0),
     },
     "vsknn": {"model.neighbours": (50, 100, 200, 500), "model.recent": (2, 5, 10, 20)},
+    "personal_top": {"model.recent": (None, 1, 3, 10)},
+    "tifu_knn": {
+        "model.neighbours": (100, 300, 900),
+        "model.within_decay": Range(0.5, 1.0),
+        "model.group_decay": Range(0.3, 1.0),
+        "model.personal": Range(0.0, 1.0),
+        "model.groups": (3, 7, 15),
+    },
+    "up_cf": {
+        "model.recent": (None, 3, 10, 30),
+        "model.asymmetry": (0.0, 0.25, 0.5, 0.75, 1.0),
+        "model.locality": (1.0, 5.0, 10.0, 30.0),
+    },
     "fpmc": {**WIDTH, **RATE},
     "hrm": {
         **WIDTH,
@@ -71,6 +85,12 @@ SPACES: dict[str, Space] = {
         "model.gated": (False, True),
         "model.positions": ("learned", "rotary"),
     },
+    "esasrec": WINDOWED,
+    "hstu": WINDOWED,
+    "lrurec": WINDOWED,
+    "fmlp": WINDOWED,
+    "bsarec": WINDOWED,
+    "bert4rec": WINDOWED,
 }
 """Model -> what is tried."""
 

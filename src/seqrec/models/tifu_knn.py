@@ -8,7 +8,7 @@ each as in any other or, in the later groups, one more. With fewer baskets than 
 
     v_g    = sum_j r_b^(n - j) b_j / |g|                  over the baskets j of group g         (section 4.2)
     u      = sum_g r_g^(m - g) v_g / groups               g = m is the group of the last basket
-    score  = alpha u + (1 - alpha) mean of u' over the k nearest users                         (section 4.3)
+    score  = a u + (1 - a) mean of u' over the k nearest users                         (section 4.3)
 
 Nearest is by Euclidean distance of these vectors, among the training histories of all users but the one who
 is asked for.
@@ -47,7 +47,7 @@ class TIFUKNNSettings(Settings):
     """How much a basket counts beside the one after it (r_b)."""
     group_decay: float = Field(0.7, gt=0, le=1)
     """How much a group counts beside the one after it (r_g)."""
-    alpha: float = Field(0.7, ge=0, le=1)
+    personal: float = Field(0.7, ge=0, le=1)
     """How much the user counts beside the neighbours."""
     groups: int = Field(7, ge=1, le=1_000_000)
     """Groups of baskets (m)."""
@@ -114,7 +114,7 @@ class TIFUKNN(Model):
         weights = torch.zeros(len(query), users).scatter_(1, nearest, share)
         mean = torch.sparse.mm(self.transposed, weights.T.contiguous()).T
         mean = mean * torch.from_numpy(query.lengths > 0)[:, None]  # after nothing popularity alone
-        scores: torch.Tensor = s.alpha * own + (1 - s.alpha) * mean
+        scores: torch.Tensor = s.personal * own + (1 - s.personal) * mean
         return scores + FAR_BELOW * torch.from_numpy(self.popularity)
 
     def state(self) -> dict[str, np.ndarray]:
