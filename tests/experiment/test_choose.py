@@ -54,8 +54,14 @@ def sessions(users: int = 3000) -> pl.DataFrame:
         (log_of(300, walks=True), "leave_one_out", True, "sasrec"),
         (sessions(), "last_sessions", True, "gru4rec"),
         (log_of(300, walks=True, items=4), "leave_one_out", False, "sasrec"),
+        (
+            log_of(300, walks=True, items=4).with_columns(basket_id=pl.int_range(pl.len()) // 3),
+            "last_basket",
+            False,
+            "sasrec",
+        ),
     ],
-    ids=["times", "few users", "no times", "sessions", "repeats"],
+    ids=["times", "few users", "no times", "sessions", "repeats", "baskets"],
 )
 def test_split_and_filter_follow_the_log(log, split, filter_seen, first):
     found = plan(seqrec.Interactions.from_frame(log).sequences())
@@ -87,9 +93,9 @@ def test_fifty_users_are_enough_for_an_answer(tmp_path):
 @pytest.fixture
 def fast(monkeypatch):
     """A choice that takes no time: two simple models and one network, whose epochs do not depend on it."""
-    monkeypatch.setattr(choosing, "SIMPLE", ("popularity", "markov"))
     planned, recipe_for = choosing.plan, choosing.recipe_for
-    monkeypatch.setattr(choosing, "plan", lambda *a: replace(planned(*a), networks=("hrm",)))
+    simple = ("popularity", "markov")
+    monkeypatch.setattr(choosing, "plan", lambda *a: replace(planned(*a), simple=simple, networks=("hrm",)))
 
     def small(name, *rest):
         content = recipe_for(name, *rest)

@@ -40,6 +40,8 @@ log = logging.getLogger("seqrec")
 
 SIMPLE = ("popularity", "recent_popularity", "markov", "item_knn", "vsknn")
 """Models without training by gradient, the simplest first."""
+OF_BASKETS = ("personal_top", "up_cf", "tifu_knn")
+"""And those that are tried where the log has baskets."""
 TRYING = 0.8
 """Share of the time for trying models; the rest is for the test and for fitting on everything."""
 FIRST_ROUND = 0.5
@@ -136,12 +138,14 @@ class Plan:
     Attributes:
         split: which events train, validate and test.
         filter_seen: whether the history is left out.
+        simple: models without training by gradient that are tried, the simplest first.
         networks: which are tried, in order of promise.
         reasons: a sentence for each decision.
     """
 
     split: SplitSettings
     filter_seen: bool
+    simple: tuple[str, ...]
     networks: tuple[str, ...]
     reasons: tuple[str, ...]
 
@@ -156,6 +160,9 @@ def plan(sequences: Sequences, split: SplitSettings | None = None, filter_seen: 
     found = {f.name: f.value for f in (*data_check.sizes(sequences), *data_check.repeats(sequences))}
     repeats, span = float(found["repeats"] or 0), found["spans_median"]
     sessions = span is not None and float(span) < SESSION and float(found["length_median"] or 0) <= SHORT
+    if split is None and sequences.baskets is not None:
+        split = SplitSettings(name="last_basket")
+        reasons.append("The log has baskets: each user's last one tests, the one before validates.")
     if split is None:
         split, reason = _split_for(sequences, sessions)
         reasons.append(reason)
@@ -164,7 +171,8 @@ def plan(sequences: Sequences, split: SplitSettings | None = None, filter_seen: 
         verb = "are filtered" if filter_seen else "are not filtered"
         reasons.append(f"Seen items {verb}: {repeats:.0%} of the events are of an item that their user had.")
     networks = ("gru4rec", "sasrec", "hrm") if sessions else ("sasrec", "gru4rec", "hrm")
-    return Plan(split, filter_seen, networks, tuple(reasons))
+    simple = SIMPLE if sequences.baskets is None else (*SIMPLE, *OF_BASKETS)
+    return Plan(split, filter_seen, simple, networks, tuple(reasons))
 
 
 def _split_for(sequences: Sequences, sessions: bool) -> tuple[SplitSettings, str]:
@@ -266,7 +274,7 @@ class _Chooser:
 
     def choose(self) -> Choice:
         self._check_is_ours()
-        for name in SIMPLE:
+        for name in self.plan.simple:
             self._once(name, recipe_for(name, self.plan, self.metric), None)
         limit = self.seconds * TRYING * FIRST_ROUND / len(self.plan.networks)
         for name in self.plan.networks:
@@ -395,7 +403,7 @@ class _Chooser:
                 self.values[one.label] = self._read_values(one.label)
             return
         first = networks[0]
-        simple = max((one.value or 0.0 for one in self._tried() if one.name in SIMPLE), default=0.0)
+        simple = max((one.value or 0.0 for one in self._tried() if one.name in self.plan.simple), default=0.0)
         label, done = f"{first.name}-tuned", self._path(f"{first.name}-tuned.json")
         left = TRYING * self.seconds - sum(one.seconds for one in self._tried())
         why = ""
@@ -458,7 +466,7 @@ class _Chooser:
         """The simplest model that no other beats on validation, what to test it against, and why."""
         found = comparison.compare(self.values, self.metric, ALPHA)
         like_best = {one.model for one in found if one.like_best}
-        order = [*SIMPLE, *self.plan.networks]
+        order = [*self.plan.simple, *self.plan.networks]
         of_label = {one.label: one for one in tried if one.label in self.values}
 
         def simplicity(label: str) -> tuple[int, int]:
@@ -467,21 +475,23 @@ class _Chooser:
         best = of_label[found[0].model]
         # among networks, which cost alike, the best; a simpler kind of model only where it is as good
         kinds = sorted(like_best, key=simplicity)
-        taken = of_label[kinds[0]] if kinds and of_label[kinds[0]].name in SIMPLE else best
+        taken = of_label[kinds[0]] if kinds and of_label[kinds[0]].name in self.plan.simple else best
         words = []
-        if taken.name in SIMPLE and taken is not best:
+        if taken.name in self.plan.simple and taken is not best:
             p = next(one.p for one in found if one.model == taken.label)
             words.append(
                 f"Take {taken.label}: nothing is significantly better. On validation the best, {best.label}, "
                 f"has {self.metric} {best.value:.4f}, {taken.label} {taken.value:.4f} (paired test, "
                 f"p = {p:.2f})."
             )
-        elif taken.name in SIMPLE:
+        elif taken.name in self.plan.simple:
             words.append(f"Take {taken.label}: on validation nothing is better.")
         else:
             words.append(f"Take {taken.label}: on validation it is the best.")
-        rest = [label for label in of_label if label != taken.label and of_label[label].name in SIMPLE]
-        if taken.name in SIMPLE:
+        rest = [
+            label for label in of_label if label != taken.label and of_label[label].name in self.plan.simple
+        ]
+        if taken.name in self.plan.simple:
             reference = of_label.get("popularity") if taken.label != "popularity" else None
         else:
             reference = of_label[max(rest, key=lambda label: of_label[label].value or 0.0)] if rest else None
@@ -541,7 +551,7 @@ class _Chooser:
 
     def _model_of(self, tried: Tried) -> Model:
         """The model that was validated; one without training by gradient is fitted again, in no time."""
-        if tried.name in SIMPLE:
+        if tried.name in self.plan.simple:
             return Recipe(**tried.recipe).make().fit(self.known, self.on)
         model = models.load_model(self._path(tried.label))
         model.sequences, model.known_stops = self.known.sequences, self.known.known_stops
@@ -555,7 +565,7 @@ class _Chooser:
         whole = self.split.refit()
         log.info("%s: fits on all %s events", tried.label, f"{whole.sequences.events:,}")
         recipe = Recipe(**tried.recipe)
-        if tried.name in SIMPLE:
+        if tried.name in self.plan.simple:
             model = recipe.make().fit(whole, self.on)
         else:
             checkpoint = self._path("serving.safetensors")
