@@ -34,6 +34,8 @@ MODELS: dict[str, str] = {
     "fmlp": "seqrec.models.fmlp:FMLP",
     "bsarec": "seqrec.models.bsarec:BSARec",
     "bert4rec": "seqrec.models.bert4rec:BERT4Rec",
+    "narm": "seqrec.models.narm:NARM",
+    "caser": "seqrec.models.caser:Caser",
     "ensemble": "seqrec.models.ensemble:Ensemble",
 }
 
