@@ -46,6 +46,8 @@ TRYING = 0.8
 """Share of the time for trying models; the rest is for the test and for fitting on everything."""
 FIRST_ROUND = 0.5
 """Share of that in which each network is tried once, as it is."""
+SIMPLE_TRIALS = 0.05
+"""Share of the time for better settings of each of the two best simple models."""
 HOPELESS = 0.6
 """A network is stopped that is, from its third validation on, below this share of the best value so far."""
 ALPHA = 0.05
@@ -276,6 +278,7 @@ class _Chooser:
         self._check_is_ours()
         for name in self.plan.simple:
             self._once(name, recipe_for(name, self.plan, self.metric), None)
+        self._tune_simple()
         limit = self.seconds * TRYING * FIRST_ROUND / len(self.plan.networks)
         for name in self.plan.networks:
             self._once(name, recipe_for(name, self.plan, self.metric), limit)
@@ -394,27 +397,49 @@ class _Chooser:
         users, counts, sums = storage.read_array(self._path(f"{label}.npy"))
         return UserValues(users.astype(np.int64), counts.astype(np.int64), {self.metric: sums})
 
+    def _tune_simple(self) -> None:
+        """Better settings of the two best simple models, where that takes next to no time."""
+        simple = [one for one in self._tried() if one.label in self.plan.simple and one.value is not None]
+        for first in simple[:2]:
+            if space_of(first.name, False, self.plan.filter_seen):
+                self._improve(first, SIMPLE_TRIALS * self.seconds, most=10)
+
     def _tune(self) -> None:
         """Better settings of the best network, in the time that is left for trying."""
-        networks = [one for one in self._tried() if one.name in self.plan.networks and one.value is not None]
-        tuned = [one for one in networks if one.label.endswith("-tuned")]
-        if not networks or tuned:
-            for one in tuned:
-                self.values[one.label] = self._read_values(one.label)
+        tried = self._tried()
+        networks = [one for one in tried if one.label in self.plan.networks and one.value is not None]
+        if not networks:
             return
         first = networks[0]
-        simple = max((one.value or 0.0 for one in self._tried() if one.name in self.plan.simple), default=0.0)
-        label, done = f"{first.name}-tuned", self._path(f"{first.name}-tuned.json")
-        left = TRYING * self.seconds - sum(one.seconds for one in self._tried())
+        simple = max((one.value or 0.0 for one in tried if one.name in self.plan.simple), default=0.0)
+        others = [one for one in tried if one.label != f"{first.name}-tuned"]
+        left = TRYING * self.seconds - sum(one.seconds for one in others)
         why = ""
         if left < 2 * first.seconds:
             why = "skipped: no time left for two more trainings"
         elif (first.value or 0.0) < 0.9 * simple:
             why = "skipped: no network comes near the simple models"
+        self._improve(first, left, why=why)
+
+    def _improve(self, first: Tried, seconds: float, most: int | None = None, why: str = "") -> None:
+        """Searches better settings of a model that was tried, unless that was done.
+
+        Args:
+            seconds: for the search.
+            most: trials, at most.
+            why: it is skipped; "": it is not.
+        """
+        label = f"{first.name}-tuned"
+        done = self._path(f"{label}.json")
+        if storage.exists(done):
+            if Tried(**storage.read_json(done)).value is not None:
+                self.values[label] = self._read_values(label)
+            return
         if why:
             return self._write(Tried(label, first.recipe, note=why), done)
         recipe = Recipe(**first.recipe)
-        space = space_of(first.name, True, self.plan.filter_seen)
+        network = first.name in self.plan.networks
+        space = space_of(first.name, network, self.plan.filter_seen)
         search = Search(recipe, space, self.metric, self.plan.filter_seen, self._path(f"{label}-trials"))
         if not search.trials():  # the settings as they are were tried already
             known = Trial(
@@ -423,7 +448,7 @@ class _Chooser:
             search.write(known)
         before, kept = first.seconds, storage.join(search.folder, "kept.json")
         try:
-            for trial, fitted in search.run(self.known, (left + before) / 60, self.on):
+            for trial, fitted in search.run(self.known, (seconds + before) / 60, self.on, most):
                 reached = trial.value or 0.0
                 log.info("%s trial %d: %.4f, %.0f s", label, trial.number, reached, trial.seconds)
                 if fitted is not None and trial == search.best():
@@ -440,7 +465,8 @@ class _Chooser:
         if storage.exists(kept) and storage.read_json(kept) == found.number:
             self.values[label] = self._read_values(label)
         else:  # interrupted after the trial had ended and before its model was kept
-            again = replace(made, train={**(made.train or {}), "minutes": found.minutes})
+            limit = {**(made.train or {}), "minutes": found.minutes}
+            again = replace(made, train=limit) if network else made
             fitted = fitting.fit(again, self.known, self.on.model_copy(update={"baselines": False}))
             self._keep(label, fitted.chosen, search.validated(fitted))
         content = {name: getattr(made, name) for name in ("model", *SECTIONS)}
