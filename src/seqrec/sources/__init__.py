@@ -27,7 +27,7 @@ MOVIELENS = {
     "ml-32m": "movielens_csv",
     "ml-latest-small": "movielens_csv",
 }
-DATASETS = MOVIELENS | {"beauty": "beauty", "ta-feng": "ta_feng"}
+DATASETS = MOVIELENS | {"beauty": "beauty", "ta-feng": "ta_feng", "complete-journey": "complete_journey"}
 """Name -> module of this package, whose ``load(name, data_dir, cache)`` gives the log."""
 
 FORMATS = MOVIELENS | {
