@@ -8,6 +8,8 @@ import pytest
 from made_up_results import write_results
 
 from seqrec import report
+from seqrec.benchmark.leaderboard import table_of
+from seqrec.benchmark.results import collect, groups
 from seqrec.errors import DataError, SettingsError
 from seqrec.report import charts
 
@@ -140,3 +142,16 @@ def test_names_cannot_leave_their_attributes(tmp_path):
     assert f"p{name}" in attributes.found["id"]
     assert f"#p{name}" in attributes.found["href"]
     assert not {"onclick", "x"} & attributes.found.keys()
+
+
+def test_targets_that_repeat_are_drawn_beside_those_that_explore(tmp_path):
+    write_results(tmp_path / "results")
+    for path in (tmp_path / "results").rglob("*.json"):
+        content = {k: v for k, v in json.loads(path.read_text()).items() if k != "checksum"}
+        content |= {f"metrics_{part}": content["metrics"] for part in ("repeat", "explore")}
+        path.write_text(json.dumps(content))
+    (group,) = groups(collect(tmp_path / "results"))
+    models = [row.model for row in group.rows]
+    drawing = charts.repeat_and_explore(group, models)
+    assert drawing.count("recall@10 of targets that explore") == len(models)
+    assert "recall@10 repeat" in table_of(group).columns

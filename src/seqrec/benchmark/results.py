@@ -300,14 +300,23 @@ class Result:
             ]
         )
 
+    def offsets(self, variant: str = "") -> np.ndarray | None:
+        """(queries + 1,) where the targets of each query begin; None: each has one.
+
+        Raises:
+            DataError: they are damaged.
+        """
+        packed = self.content[f"ranks_{variant}" if variant else "ranks"]
+        if "targets" not in packed:
+            return None
+        return np.concatenate([[0], np.cumsum(unpack(packed["targets"]))])
+
     def values(
         self, filter_seen: bool, cutoffs: Sequence[int] = metrics.CUTOFFS, variant: str = ""
     ) -> UserValues:
         """Every metric by user."""
         packed = self.content[f"ranks_{variant}" if variant else "ranks"]
-        users, offsets = np.cumsum(unpack(packed["users"])), None
-        if "targets" in packed:
-            offsets = np.concatenate([[0], np.cumsum(unpack(packed["targets"]))])
+        users, offsets = np.cumsum(unpack(packed["users"])), self.offsets(variant)
         ranks, more = self.ranks(filter_seen, variant), self.get("headline") or ()
         return comparison.by_user(metrics.from_ranks(ranks, tuple(cutoffs), more, offsets), users)
 

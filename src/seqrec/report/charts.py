@@ -213,12 +213,12 @@ def learning_curves(group: Group, models: list[str]) -> str | None:
 
 
 def recall_at_k(group: Group, models: list[str]) -> str:
-    """Share of the queries whose target is among the first k."""
+    """Share of the queries whose target is among the first k; of several targets the share that is."""
     rows = []
     for row in group.rows:
-        ranks = [run.ranks(group.filter_seen) for run in row.runs]
+        ranks = [(run.ranks(group.filter_seen), run.offsets()) for run in row.runs]
         for k in (*range(1, 21), 25, 30, 40, DEEPEST):
-            value = float(sum(metrics.recall(r, k).mean() for r in ranks) / len(ranks))
+            value = float(sum(metrics.recall(r, k, offsets).mean() for r, offsets in ranks) / len(ranks))
             rows.append(
                 {
                     "model": row.model,
@@ -229,6 +229,32 @@ def recall_at_k(group: Group, models: list[str]) -> str:
                 }
             )
     return lines(rows, models, quantity("k", "k", format="d"), quantity("value", "recall at k"), points=False)
+
+
+def repeat_and_explore(group: Group, models: list[str]) -> str | None:
+    """Recall (or the first headline metric) of the targets that were in the history, and of the others, a bar
+    a model; None where results do not tell them apart."""
+    name = next((key for key in group.headline if key.startswith("recall@")), group.headline[0])
+    rows = []
+    for row in group.rows:
+        for part in ("repeat", "explore"):
+            found = [run[f"metrics_{part}"][name]["mean"] for run in row.runs if run.get(f"metrics_{part}")]
+            if len(found) == len(row.runs):
+                value = sum(found) / len(found)
+                said = f"{row.model}: {name} of targets that {part} {value:.4f}"
+                rows.append({"model": row.model, "part": part, "value": value, "said": said})
+    if not rows:
+        return None
+    own = [row.model for row in group.rows]
+    encoding = {
+        "y": {"field": "model", "type": "nominal", "sort": own, "title": None},
+        "x": quantity("value", name),
+        "color": colour(models),
+        "column": {"field": "part", "type": "nominal", "sort": ["repeat", "explore"], "title": None},
+        "description": SAID,
+    }
+    width = {"width": (SIZE["width"] - 30) / 2, "resolve": {"scale": {"x": "independent"}}}
+    return svg({"data": {"values": rows}, "mark": {"type": "bar"}, "encoding": encoding, **width})
 
 
 def by_property(group: Group, models: list[str], key: str, title: str) -> str | None:

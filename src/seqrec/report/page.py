@@ -143,6 +143,11 @@ def section(group: Group, everyone: list[str] | None = None) -> str:
             "Validation after each epoch, a line a seed; for models trained in epochs.",
         ),
         (
+            "Repeat and explore",
+            charts.repeat_and_explore(group, models),
+            "The same lists, but only the targets that the history has count, or only the others.",
+        ),
+        (
             "By length of the history",
             charts.by_property(group, models, "by_history_length", "events in the history"),
             "Test queries in bins of about as many queries each.",
