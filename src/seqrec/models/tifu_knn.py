@@ -8,7 +8,7 @@ each as in any other or, in the later groups, one more. With fewer baskets than 
 
     v_g    = sum_j r_b^(n - j) b_j / |g|                  over the baskets j of group g         (section 4.2)
     u      = sum_g r_g^(m - g) v_g / groups               g = m is the group of the last basket
-    score  = a u + (1 - a) mean of u' over the k nearest users                         (section 4.3)
+    score  = a u + (1 - a) mean of u' over the k nearest users                                 (section 4.3)
 
 Nearest is by Euclidean distance of these vectors, among the training histories of all users but the one who
 is asked for.
@@ -21,6 +21,8 @@ is one.
 """
 
 from __future__ import annotations
+
+import warnings
 
 import numpy as np
 import torch
@@ -48,7 +50,7 @@ class TIFUKNNSettings(Settings):
     group_decay: float = Field(0.7, gt=0, le=1)
     """How much a group counts beside the one after it (r_g)."""
     personal: float = Field(0.7, ge=0, le=1)
-    """How much the user counts beside the neighbours."""
+    """How much the user counts beside the neighbours (a; the paper's alpha)."""
     groups: int = Field(7, ge=1, le=1_000_000)
     """Groups of baskets (m)."""
 
@@ -77,6 +79,17 @@ def weights_of(entries: Entries, s: TIFUKNNSettings) -> np.ndarray:
     return found
 
 
+def by_row_and_column(
+    row: np.ndarray, column: np.ndarray, value: np.ndarray, shape: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A matrix of (entries,) in order of (row, column), and its transpose, both compressed by row: products
+    with them are up to three times as fast as with ``item_knn.sparse``."""
+    matrix = sparse(row, column, value, shape)
+    with warnings.catch_warnings():  # of torch: compressed matrices may change
+        warnings.simplefilter("ignore", UserWarning)
+        return matrix.to_sparse_csr(), matrix.t().coalesce().to_sparse_csr()
+
+
 class TIFUKNN(Model):
     name = "tifu_knn"
     Settings = TIFUKNNSettings
@@ -103,7 +116,7 @@ class TIFUKNN(Model):
         s, users, items = self.settings, len(self.users), len(self.popularity)
         own = sparse(*self._vectors(query), (len(query), items)).to_dense()
         # (users, queries): the square of the distance, but for that of the query's own length
-        distance = self.squares[:, None] - 2 * torch.sparse.mm(self.of_users, own.T.contiguous())
+        distance = self.squares[:, None] - 2 * (self.of_users @ own.T.contiguous())
         if query.users is not None and users:
             at = np.minimum(np.searchsorted(self.users, query.users), users - 1)
             known = np.flatnonzero(self.users[at] == query.users)
@@ -112,15 +125,13 @@ class TIFUKNN(Model):
         chosen = torch.isfinite(nearness).float()
         share = chosen / chosen.sum(1, keepdim=True).clamp(min=1)
         weights = torch.zeros(len(query), users).scatter_(1, nearest, share)
-        mean = torch.sparse.mm(self.transposed, weights.T.contiguous()).T
+        mean = (self.transposed @ weights.T.contiguous()).T
         mean = mean * torch.from_numpy(query.lengths > 0)[:, None]  # after nothing popularity alone
         scores: torch.Tensor = s.personal * own + (1 - s.personal) * mean
         return scores + FAR_BELOW * torch.from_numpy(self.popularity)
 
     def state(self) -> dict[str, np.ndarray]:
-        (row, item), value = self.of_users.indices().numpy(), self.of_users.values().numpy()
-        of_users = {"row": row.astype(np.int32), "item": item.astype(np.int32), "value": value}
-        return {"popularity": self.popularity, "users": self.users, **of_users}
+        return {"popularity": self.popularity, "users": self.users, **self.entries}
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
         self.popularity = artifact.floats_of(state, "popularity", items)
@@ -128,7 +139,7 @@ class TIFUKNN(Model):
         row = artifact.indices_of(state, "row", len(self.users))
         item = artifact.indices_of(state, "item", items, len(row))
         value = artifact.floats_of(state, "value", len(row))
-        self.of_users = sparse(row, item, value, (len(self.users), items))
-        self.transposed = self.of_users.t().coalesce()
+        self.entries = {"row": row, "item": item, "value": value}
+        self.of_users, self.transposed = by_row_and_column(row, item, value, (len(self.users), items))
         squares = np.bincount(row, value.astype(np.float64) ** 2, minlength=len(self.users))
         self.squares = torch.from_numpy(squares.astype(np.float32))

@@ -24,7 +24,7 @@ from seqrec.data.query import Query
 from seqrec.models.item_knn import FAR_BELOW, sparse
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events, shares
-from seqrec.models.tifu_knn import training_histories
+from seqrec.models.tifu_knn import by_row_and_column, training_histories
 from seqrec.scoring import largest
 from seqrec.serving import artifact
 from seqrec.settings.base import Settings
@@ -77,7 +77,7 @@ class UPCF(Model):
         had = sparse(row, item, np.ones(len(row)), shape).to_dense()
         sizes = had.sum(1).clamp(min=1)
         # (queries, users)
-        common = torch.sparse.mm(self.had, had.T.contiguous()).T
+        common = (self.had @ had.T.contiguous()).T
         similarity = common / (sizes[:, None] ** s.asymmetry * self.sizes ** (1 - s.asymmetry))
         if query.users is not None and users:
             at = np.minimum(np.searchsorted(self.users, query.users), users - 1)
@@ -86,24 +86,23 @@ class UPCF(Model):
         weights = (
             similarity if s.neighbours >= users else _only_largest(similarity, s.neighbours)
         ) ** s.locality
-        others = torch.sparse.mm(self.transposed, weights.T.contiguous()).T
+        others = (self.transposed @ weights.T.contiguous()).T
         scores: torch.Tensor = own + others
         return scores + FAR_BELOW * torch.from_numpy(self.popularity)
 
     def state(self) -> dict[str, np.ndarray]:
-        (row, item), value = self.had.indices().numpy(), self.values
-        of_users = {"row": row.astype(np.int32), "item": item.astype(np.int32), "value": value}
-        return {"popularity": self.popularity, "users": self.users, **of_users}
+        return {"popularity": self.popularity, "users": self.users, **self.entries}
 
     def load_state(self, state: dict[str, np.ndarray], items: int, users: int) -> None:
         self.popularity = artifact.floats_of(state, "popularity", items)
         self.users = artifact.indices_of(state, "users", users)
         row = artifact.indices_of(state, "row", len(self.users))
         item = artifact.indices_of(state, "item", items, len(row))
-        self.values = artifact.floats_of(state, "value", len(row))
+        value = artifact.floats_of(state, "value", len(row))
+        self.entries = {"row": row, "item": item, "value": value}
         shape = (len(self.users), items)
-        self.had = sparse(row, item, np.ones(len(row)), shape)
-        self.transposed = sparse(row, item, self.values, shape).t().coalesce()
+        self.had, _ = by_row_and_column(row, item, np.ones(len(row)), shape)
+        _, self.transposed = by_row_and_column(row, item, value, shape)
         sizes = np.bincount(row, minlength=len(self.users)).clip(min=1)
         self.sizes = torch.from_numpy(sizes.astype(np.float32))
 
