@@ -194,6 +194,22 @@ def test_a_model_that_knows_no_seen_items_says_so_when_they_are_asked_for(caplog
     assert caplog.text.count("without the seen filter its lists are of little use") == 1
 
 
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("name", ["sampled_softmax", "bpr_max"])
+def test_only_the_highest_negatives_count(name: str, shared: bool):
+    """TRON: of seven draws the three that score highest, the target's own item never."""
+    encoder, settings = Table(), {"count": 7, "shared": shared}
+    got = value_of(encoder, batch(), loss_of(name), sampler(top=3, **settings))
+    drawn = sampler(**settings).sample(TARGETS).items.expand(N, -1)
+    negative = torch.einsum("nd,nmd->nm", encoder.states, encoder.items[drawn])
+    negative = negative.masked_fill(drawn == TARGETS[:, None], -torch.inf)
+    highest = torch.stack([row.sort(descending=True).values[:3] for row in negative])
+    positive = (encoder.states * encoder.items[TARGETS]).sum(1)
+    torch.testing.assert_close(got, getattr(losses, name)(positive, highest))
+    as_many = value_of(encoder, batch(), loss_of(name), sampler(top=7, **settings))
+    torch.testing.assert_close(as_many, getattr(losses, name)(positive, negative))
+
+
 @pytest.mark.parametrize("name", [n for n in ("softmax", *SAMPLED) if n != "bce"])
 def test_disliked_targets_are_not_trained_on(name: str):
     encoder = Table()

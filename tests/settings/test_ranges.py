@@ -33,7 +33,7 @@ SHARES = (
 )
 KINDS: dict[str, tuple[str, list[float], list[float]]] = {
     "from 1": (COUNTS, [1, 2], [0, -1, 1.5]),
-    "from 0": ("count baskets", [0, 1], [-1, 0.5]),
+    "from 0": ("count top baskets", [0, 1], [-1, 0.5]),
     "share, not all": (SHARES, [0.0, 0.5, 1 - TINY], [-TINY, 1.0, math.nan]),
     "share": ("t logq filter_share asymmetry personal", [0.0, 0.5, 1.0], [-TINY, 1 + TINY]),
     "share, not none": ("decay share within_decay group_decay", [TINY, 1.0], [0.0, 1 + TINY]),

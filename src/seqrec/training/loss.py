@@ -53,7 +53,7 @@ class Loss(Settings, ABC):
 
     def scores_distinct(self, negatives: NegativesSettings) -> bool:
         """Whether ``of_distinct`` is used for negatives of these settings."""
-        return negatives.shared and type(self).of_distinct is not Loss.of_distinct
+        return negatives.shared and not negatives.top and type(self).of_distinct is not Loss.of_distinct
 
     def of_catalogue(
         self,
@@ -184,7 +184,7 @@ class BPRMax(Loss):
     """Alpha of the ELU that scores pass through; 0 for none."""
 
     def scores_distinct(self, negatives: NegativesSettings) -> bool:
-        return negatives.shared and not negatives.logq
+        return negatives.shared and not negatives.logq and not negatives.top
 
     def of_draws(self, positive: Tensor, negative: Tensor, labels: Tensor | None, items: int) -> Tensor:
         return losses.bpr_max(positive, negative, self.regularisation, self.elu)

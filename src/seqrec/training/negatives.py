@@ -42,6 +42,9 @@ class NegativesSettings(Settings):
     """What that log-probability is: the log of how often an item is expected among the negatives, in-batch
     and sampled together; or, as GRU4Rec's authors have it, the log of its training count where it comes from
     the batch, and of its count to the power alpha where it is sampled."""
+    top: int = Field(0, ge=0, le=1_000_000)
+    """Of a position's negatives only so many count, those that score highest now (Wilm et al., TRON, RecSys
+    2023, arXiv 2307.14906). 0: all of them."""
     mask_targets: bool = True
     """A negative that is the position's own target does not count; GRU4Rec's authors let it."""
     own: Literal["keep", "exclude"] = "keep"

@@ -104,6 +104,8 @@ class Objective:
         negative = negative.masked_fill(
             sampler.excluded(negatives, targets, events, self.of_scores.seen == "mask"), -torch.inf
         )
+        if 0 < sampler.settings.top < negative.shape[1]:
+            negative = negative.topk(sampler.settings.top, dim=1).values
         return self.of_scores.of_draws(positive, negative, labels, len(sampler.log_p))
 
     def encode(self, inputs: Inputs) -> Tensor:
