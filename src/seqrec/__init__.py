@@ -22,6 +22,13 @@ _PUBLIC = {
     "GRU4Rec": "seqrec.models.gru4rec",
     "SASRec": "seqrec.models.sasrec",
     "LRURec": "seqrec.models.lrurec",
+    "ESASRec": "seqrec.models.esasrec",
+    "HSTU": "seqrec.models.hstu",
+    "FMLP": "seqrec.models.fmlp",
+    "BSARec": "seqrec.models.bsarec",
+    "BERT4Rec": "seqrec.models.bert4rec",
+    "NARM": "seqrec.models.narm",
+    "Caser": "seqrec.models.caser",
     "Model": "seqrec.models.model",
     "FitOptions": "seqrec.training.options",
     "load": "seqrec.models",
@@ -34,13 +41,20 @@ if TYPE_CHECKING:
     from seqrec.data.sequences import Sequences as Sequences
     from seqrec.experiment.choose import choose as choose
     from seqrec.models import load as load
+    from seqrec.models.bert4rec import BERT4Rec as BERT4Rec
+    from seqrec.models.bsarec import BSARec as BSARec
+    from seqrec.models.caser import Caser as Caser
+    from seqrec.models.esasrec import ESASRec as ESASRec
+    from seqrec.models.fmlp import FMLP as FMLP
     from seqrec.models.fpmc import FPMC as FPMC
     from seqrec.models.gru4rec import GRU4Rec as GRU4Rec
     from seqrec.models.hrm import HRM as HRM
+    from seqrec.models.hstu import HSTU as HSTU
     from seqrec.models.item_knn import ItemKNN as ItemKNN
     from seqrec.models.lrurec import LRURec as LRURec
     from seqrec.models.markov import Markov as Markov
     from seqrec.models.model import Model as Model
+    from seqrec.models.narm import NARM as NARM
     from seqrec.models.popularity import Popularity as Popularity
     from seqrec.models.recent_popularity import RecentPopularity as RecentPopularity
     from seqrec.models.sasrec import SASRec as SASRec
