@@ -131,6 +131,7 @@ class TakesAnything(Markov):
 class LosesASetting(Markov):
     class Settings(Settings):
         strength: float = Field(1.0, gt=0)
+        window: int = 1
         skipped: int = 0
 
     def configuration(self):

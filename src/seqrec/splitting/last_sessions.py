@@ -2,11 +2,12 @@
 
 A user of the sequences is one session here.
 
-    time        start                                                          end
-    session 1     e1 e2 e3                                      train [e1, e3]
-    session 2        e1       e2 e3                             train [e1, e3], though others began meanwhile
-    session 3                    e1 e2                          validation target e2
-    session 4                          e1 e2 e3                 test targets e2, e3
+    time        start                                         end
+                  |     training     |  validation  |   test   |
+    session 1     e1 e2 e3                                       train [e1, e3]
+    session 2            e1          e2        e3                train [e1, e3], though others began meanwhile
+    session 3                           e1 e2                    validation target e2
+    session 4                                         e1 e2 e3   test targets e2, e3
 
 A session belongs where its first event does, as a whole. Every event but the first of a held-out session is a
 target, with the events of the session before it as history. ``split.retrain()`` trains on the validation
