@@ -55,6 +55,7 @@ ADDED = {
     "repeats": True,
     "rows": "lanes",
     "seen": "keep",
+    "top": 0,
     "window": 1,
 }
 """Settings that were added since, with the value that says: as before."""
