@@ -30,7 +30,8 @@ sys.exit(status[0] if status else 1)
 
 @contextlib.contextmanager
 def warm_seqrec(folder: Path) -> Iterator[str]:
-    """A folder for the front of PATH, in which such a `seqrec` is, until the block ends."""
+    """A folder for the front of PATH, in which such a `seqrec` is, until the block ends. `seqrec worker` is
+    the worker of a benchmark, whose parent is then the process in the file ``pid``."""
     address, command = folder / "warm.sock", folder / "seqrec"
     command.write_text(COMMAND.format(python=sys.executable, address=address))
     command.chmod(0o755)
@@ -39,6 +40,7 @@ def warm_seqrec(folder: Path) -> Iterator[str]:
         stdout=subprocess.PIPE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
+        (folder / "pid").write_text(str(process.pid))
         assert process.stdout is not None
         assert process.stdout.readline() == b"warm\n"
         try:
@@ -48,7 +50,7 @@ def warm_seqrec(folder: Path) -> Iterator[str]:
 
 
 def _main(address: str) -> None:
-    import seqrec.benchmark
+    import seqrec.benchmark.worker
     import seqrec.cli
     import seqrec.experiment.train
     import seqrec.models.gru4rec
@@ -86,7 +88,10 @@ def _answer(asked: socket.socket) -> None:
     sys.argv = arguments
     status = 0
     try:
-        sys.modules["seqrec.cli"].main()
+        if arguments[1:] == ["worker"]:
+            status = sys.modules["seqrec.benchmark.worker"].main()
+        else:
+            sys.modules["seqrec.cli"].main()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:

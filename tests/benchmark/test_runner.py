@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
+from warm_seqrec import warm_seqrec
 
 from seqrec import benchmark, models, report
 from seqrec.benchmark import leaderboard, provenance, results, runner, worker
@@ -37,6 +39,21 @@ variants: {successive: {split: {targets: successive}}}
 filter_seen: false
 retrain: true
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workers(tmp_path_factory):
+    """The workers start at once, but for those of tests that end what they started themselves."""
+    with warm_seqrec(tmp_path_factory.mktemp("bin")) as place, pytest.MonkeyPatch.context() as patch:
+        parent = int((Path(place) / "pid").read_text())
+
+        def run(command, *, input, **more):
+            assert command == [sys.executable, "-m", "seqrec.benchmark.worker"]
+            request = json.dumps(json.loads(input) | {"parent": parent})
+            return subprocess.run([f"{place}/seqrec", "worker"], input=request, **more)
+
+        patch.setattr(runner, "subprocess", SimpleNamespace(run=run, PIPE=subprocess.PIPE))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
+from warm_seqrec import warm_seqrec
 
 import seqrec
 from seqrec import __version__
@@ -802,17 +803,19 @@ def test_two_runs_are_compared_and_reported(ring_csv, tmp_path):
 def test_quiet_prints_results_and_warnings_alone(ring_csv, tmp_path):
     """On stdout the table; on stderr warnings, and no progress."""
 
-    def run(*arguments):
-        command = [sys.executable, "-m", "seqrec", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=True)
+    with warm_seqrec(tmp_path) as place:
 
-    train = ["train", "--data", ring_csv, "--model", "gru4rec", "train.epochs=1", "model.width=8"]
-    loud, quiet = run(*train, "-o", tmp_path / "a"), run("-q", *train, "-o", tmp_path / "b")
-    assert "epoch 1" in loud.stderr
-    assert "epoch" not in quiet.stderr
-    assert "events" not in quiet.stderr
-    assert quiet.stdout == loud.stdout
-    assert "thrown away" in run("-q", *train).stderr
+        def run(*arguments):
+            command = [f"{place}/seqrec", *map(str, arguments)]
+            return subprocess.run(command, capture_output=True, text=True, check=True)
+
+        train = ["train", "--data", ring_csv, "--model", "gru4rec", "train.epochs=1", "model.width=8"]
+        loud, quiet = run(*train, "-o", tmp_path / "a"), run("-q", *train, "-o", tmp_path / "b")
+        assert "epoch 1" in loud.stderr
+        assert "epoch" not in quiet.stderr
+        assert "events" not in quiet.stderr
+        assert quiet.stdout == loud.stdout
+        assert "thrown away" in run("-q", *train).stderr
 
 
 FAULT = """

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from warm_seqrec import warm_seqrec
 
 import seqrec
 from seqrec import benchmark, models
@@ -241,7 +242,14 @@ def test_shipped_models_are_saved_by_their_names():
         assert models.get(name).reference() == name
 
 
-def test_a_run_of_parts_from_outside(outside, ring_csv, tmp_path):
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A `seqrec` that starts at once."""
+    with warm_seqrec(tmp_path_factory.mktemp("bin")) as place:
+        yield f"{place}/seqrec"
+
+
+def test_a_run_of_parts_from_outside(warm, outside, ring_csv, tmp_path):
     """Train, recommend and evaluate, each a process of its own."""
     (tmp_path / "run.yaml").write_text(
         textwrap.dedent(
@@ -258,7 +266,7 @@ def test_a_run_of_parts_from_outside(outside, ring_csv, tmp_path):
 
     def seqrec_says(*arguments: str, **changes: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "seqrec", "-q", *arguments],
+            [warm, "-q", *arguments],
             env=environment | changes,
             cwd=tmp_path,
             capture_output=True,
