@@ -222,8 +222,8 @@ class NeuralModel(Model):
             )
         if features is not None and not self.takes_features:
             raise SettingsError(
-                f"features: {self.name} reads no attributes. Leave the section out, or take hrm, gru4rec "
-                "or sasrec."
+                f"features: {self.name} reads no attributes. Leave the section out, or take another model, "
+                "such as hrm, gru4rec or sasrec."
             )
         if isinstance(features, str | Path):
             features = FeatureSchema.read(features)
