@@ -262,7 +262,8 @@ def test_where_a_schema_may_come_from(tmp_path):
     with pytest.raises(SettingsError, match=r"features\.usr: unknown setting\. Did you mean 'user'"):
         GRU4Rec(features={"usr": []})
     with pytest.raises(
-        SettingsError, match=r"features: fpmc reads no attributes\. Leave the section out, or take hrm"
+        SettingsError,
+        match=r"features: fpmc reads no attributes\. Leave the section out, or take another model",
     ):
         models.get("fpmc")(features={})
     with pytest.raises(

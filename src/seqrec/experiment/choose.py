@@ -52,6 +52,8 @@ HOPELESS = 0.6
 """A network is stopped that is, from its third validation on, below this share of the best value so far."""
 ALPHA = 0.05
 """A model is taken for better than a simpler one where the paired test gives less than this."""
+WHOLE = 50_000
+"""Items up to which networks compare a target with all of them, and not with a sample."""
 REPEATS = 0.1
 """Share of events with an item that its user had, above which the history is not filtered."""
 SESSION, SHORT = 86_400, 20
@@ -172,9 +174,11 @@ def plan(sequences: Sequences, split: SplitSettings | None = None, filter_seen: 
         filter_seen = repeats <= REPEATS
         verb = "are filtered" if filter_seen else "are not filtered"
         reasons.append(f"Seen items {verb}: {repeats:.0%} of the events are of an item that their user had.")
-    networks = ("gru4rec", "sasrec", "hrm") if sessions else ("sasrec", "gru4rec", "hrm")
+    networks = ["sasrec", "gru4rec", "hstu", "lrurec", "hrm"]
+    if sessions:
+        networks.sort(key=lambda name: name != "gru4rec")  # which was made for them
     simple = SIMPLE if sequences.baskets is None else (*SIMPLE, *OF_BASKETS)
-    return Plan(split, filter_seen, simple, networks, tuple(reasons))
+    return Plan(split, filter_seen, simple, tuple(networks), tuple(reasons))
 
 
 def _split_for(sequences: Sequences, sessions: bool) -> tuple[SplitSettings, str]:
@@ -203,13 +207,18 @@ def _split_for(sequences: Sequences, sessions: bool) -> tuple[SplitSettings, str
     ), f"Each user's last event tests, the one before validates: {why}."
 
 
-def recipe_for(name: str, planned: Plan, metric: str) -> dict[str, Any]:
-    """The sections of a run with which a model is tried first."""
+def recipe_for(name: str, planned: Plan, metric: str, items: int) -> dict[str, Any]:
+    """The sections of a run with which a model is tried first.
+
+    Args:
+        items: how many the catalogue has.
+    """
     content: dict[str, Any] = {"model": {"name": name}}
     if name in planned.networks:
         content |= {"prior": "markov", "train": {"metric": metric, "filter_seen": planned.filter_seen}}
+        content["loss"] = {"name": "softmax"} if items <= WHOLE else {"name": "sampled_softmax"}
         if planned.filter_seen and name != "hrm":
-            content["loss"] = {"seen": "mask"}
+            content["loss"]["seen"] = "mask"
     return content
 
 
@@ -277,17 +286,20 @@ class _Chooser:
     def choose(self) -> Choice:
         self._check_is_ours()
         for name in self.plan.simple:
-            self._once(name, recipe_for(name, self.plan, self.metric), None)
+            self._once(name, self._recipe_for(name), None)
         self._tune_simple()
         limit = self.seconds * TRYING * FIRST_ROUND / len(self.plan.networks)
         for name in self.plan.networks:
-            self._once(name, recipe_for(name, self.plan, self.metric), limit)
+            self._once(name, self._recipe_for(name), limit)
         self._tune()
         tried = self._tried()
         if not self.values:
             raise TrainingError(f"no model could be fitted: {tried[0].note}")
         taken, reference, words = self._decide(tried)
         return self._finish(tried, taken, reference, words)
+
+    def _recipe_for(self, name: str) -> dict[str, Any]:
+        return recipe_for(name, self.plan, self.metric, len(self.split.sequences.item_catalogue))
 
     def _check_is_ours(self) -> None:
         ours = {
