@@ -65,6 +65,23 @@ def test_after_nothing_it_is_the_popularity(split):
     torch.testing.assert_close(scores[0].exp(), torch.from_numpy(fitted.chain.popularity))
 
 
+def test_an_exported_model_has_it_too(split, tmp_path):
+    """And gives the popularity where nothing is known, as the model does."""
+    pytest.importorskip("onnxscript")
+    model = HRM(**SMALL, prior={"weight": 0.5}).fit(split)
+    agreement = model.export_onnx(tmp_path / "onnx")
+    assert agreement.same == 1
+    again = seqrec.load(tmp_path / "onnx")
+    assert again.prior is not None
+    asked = {"sequences": [["i1", "i2", "i3"], [], ["i9"]], "k": 7}
+    ours, theirs = model.recommend(**asked), again.recommend(**asked)
+    assert ours["item_id"].equals(theirs["item_id"])
+    assert ours["source"].equals(theirs["source"])
+    np.testing.assert_allclose(ours["score"], theirs["score"], atol=1e-4)
+    with pytest.raises(SettingsError, match="index: expected a model without a prior"):
+        index.build(again)
+
+
 def test_weights_are_tried_until_they_help_no_more():
     tried = prior.choose(lambda weight: -abs(weight - 0.05))
     assert list(tried) == [0.0, 0.025, 0.05, 0.1, 0.15, 0.2]
@@ -125,8 +142,6 @@ def test_where_nothing_validates_the_weight_is_the_usual_one(split):
 
 def test_what_knows_the_network_alone_refuses_it(split, tmp_path):
     model = HRM(**SMALL, prior={"weight": 0.3}).fit(split)
-    with pytest.raises(SettingsError, match="export: expected a model without a prior"):
-        model.export_onnx(tmp_path / "onnx")
     with pytest.raises(SettingsError, match="index: expected a model without a prior"):
         index.build(model)
     with pytest.raises(SettingsError, match=r"prior\.wieght: unknown setting. Did you mean 'weight'"):

@@ -516,11 +516,6 @@ class NeuralModel(Model):
             SettingsError: the network cannot be exported, or the extra ``export`` is not installed.
             SeqrecError: the model is not trained.
         """
-        if self._prior is not None:
-            raise SettingsError(
-                "export: expected a model without a prior, which the exported graph has no place for. Got "
-                f"prior: {self.prior}. Train it without, or serve it on torch."
-            )
         from seqrec.serving import onnx_export
 
         network, catalogue = self.network, self.item_catalogue
@@ -542,8 +537,9 @@ class NeuralModel(Model):
         about = artifact.Contents(
             self.reference(), {}, {}, catalogue, users, *kept, provenance=self.provenance
         )
+        prior = None if self._prior is None else self._prior.transitions
         return onnx_export.write(
-            folder, network, about, self.popularity, scorer.trained_users, self, int8, filter_seen
+            folder, network, about, self.popularity, scorer.trained_users, self, int8, filter_seen, prior
         )
 
     @torch.no_grad()

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from seqrec.data.query import Query
 from seqrec.models.markov import Markov
+from seqrec.serving.transitions import Transitions
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training.options import FitOptions
@@ -58,10 +59,14 @@ class Prior:
     def __init__(self, chain: Markov, weight: float):
         self.chain, self.weight = chain, weight
         popular = chain.popularity
-        self._log_popularity = torch.from_numpy(np.log(popular))
         # log p(j|i) above strength p_j / (n_i + strength), of which log n_i + strength is equal for all j
-        own = chain.settings.strength * popular[chain.successors]
-        self._above = torch.from_numpy(np.log1p(chain.counts / own).astype(np.float32))
+        above = np.log1p(chain.counts / (chain.settings.strength * popular[chain.successors]))
+        self.transitions = Transitions(
+            (weight * np.log(popular)).astype(np.float32),
+            chain.offsets,
+            chain.successors,
+            (weight * above).astype(np.float32),
+        )
 
     @classmethod
     def fit(cls, settings: PriorSettings, split: Split) -> Self:
@@ -79,20 +84,12 @@ class Prior:
         ``begin`` on."""
         if not self.weight:
             return
-        end, device = begin + scores.shape[1], scores.device
-        scores.add_(self._log_popularity[begin:end].to(device), alpha=self.weight)
-        events, known = query.recent(1)
-        last = query.items(events, known)[:, 0]
-        first = self.chain.offsets[last]
-        counts = (self.chain.offsets[last + 1] - first) * known[:, 0]
-        row = np.repeat(np.arange(len(last)), counts)
-        at = np.arange(len(row)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
-        column = self.chain.successors[at].astype(np.int64) - begin
-        inside = (column >= 0) & (column < end - begin)
-        where = row[inside] * scores.shape[1] + column[inside]
-        scores.view(-1).index_add_(
-            0, torch.from_numpy(where).to(device), self._above[at[inside]].to(device), alpha=self.weight
-        )
+        if scores.device.type == "cpu":
+            self.transitions.add(scores.numpy(), query, begin)
+        else:
+            added = np.zeros(tuple(scores.shape), dtype=np.float32)
+            self.transitions.add(added, query, begin)
+            scores.add_(torch.from_numpy(added).to(scores.device))
 
 
 def choose(validated: Callable[[float], float]) -> dict[float, float]:

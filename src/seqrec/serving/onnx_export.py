@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import safetensors.numpy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ from seqrec.nn.encoder import Encoder
 from seqrec.serving import artifact, onnx_model
 from seqrec.serving.artifact import Contents
 from seqrec.serving.similar import Embeds
+from seqrec.serving.transitions import Transitions
 from seqrec.storage import snapshot, version
 from seqrec.topk import Filter
 
@@ -266,6 +268,7 @@ def write(
     reference: Embeds,
     int8: bool = False,
     filter_seen: bool = True,
+    prior: Transitions | None = None,
 ) -> Agreement:
     """Writes an encoder as a folder that ``onnx_model.load`` opens.
 
@@ -276,6 +279,7 @@ def write(
         reference: who recommends by the network itself.
         int8: whether weights are rounded to 8 bits.
         filter_seen: whether items of the history are left out where nobody says.
+        prior: what is added to the graph's scores; None: nothing.
 
     Returns:
         how it recommends, compared with the reference.
@@ -317,6 +321,8 @@ def write(
         **{name: _npy(array) for name, array in arrays.items()},
         **artifact.histories(model.sequences, model.known_stops, model.known_times),
     }
+    if prior is not None:
+        parts["prior.safetensors"] = safetensors.numpy.save(prior.arrays())
     query, filter = asked(model, about.longest), Filter(seen=filter_seen)
     agreement = compare(reference, onnx_model.of(about, parts), query, popularity, filter)
     if not int8 and agreement.same < 1:

@@ -7,6 +7,8 @@
     items-*.parquet          raw item ids and their attributes
     items-*.json             the ids in the order of their indices, and titles if there are any
     trained_users-*.npy      (users,) bool, whose vectors were trained, where the network reads users
+    prior-*.safetensors      what usually comes next, where the model adds it to the graph's scores
+                             (``seqrec.serving.transitions``)
     histories-*.safetensors  the users' histories, and
     users-*.parquet          their raw ids (both are left out with ``histories=False``)
 
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import safetensors.numpy
 from pydantic import Field
 
 from seqrec import storage
@@ -35,6 +38,7 @@ from seqrec.errors import DataError, SeqrecError, SettingsError, shown
 from seqrec.serving import artifact, similar
 from seqrec.serving.by_ids import ByIds
 from seqrec.serving.similar import ItemVectors
+from seqrec.serving.transitions import Transitions
 from seqrec.storage import marker, snapshot
 from seqrec.topk import BestSoFar, Filter, TopK, distinct_seen
 
@@ -50,6 +54,7 @@ PARTS = (
     "items.parquet",
     "items.json",
     "trained_users.npy",
+    "prior.safetensors",
     "histories.safetensors",
     "users.parquet",
 )
@@ -74,6 +79,7 @@ class OnnxModel(ByIds):
         dtype: "float32", or "int8" where the weights of the network were rounded to 8 bits.
         popularity: (items,) float32 scores after nothing that is known.
         filter_seen: whether items of the history are left out where nobody says.
+        prior: what is added to the graph's scores, or None.
         provenance: on which data it was trained, as JSON values.
     """
 
@@ -86,6 +92,7 @@ class OnnxModel(ByIds):
         trained_users: np.ndarray | None,
         item_catalogue: Catalogue,
         kept: artifact.Kept = (None, None, None),
+        prior: Transitions | None = None,
     ):
         """Args: (items, width or width + 1) table, (items,) popularity, (users,) bool trained_users."""
         import onnxruntime
@@ -99,7 +106,7 @@ class OnnxModel(ByIds):
         self.sequences, self.known_stops, self.known_times = kept
         self._session, self._longest = session, about.longest
         self._vectors = ItemVectors.of(table, about.width)
-        self.popularity, self._trained_users = popularity, trained_users
+        self.popularity, self._trained_users, self.prior = popularity, trained_users, prior
         self._only_what_is_asked = onnxruntime.RunOptions()
         self._only_what_is_asked.only_execute_path_to_fetches = True
 
@@ -164,6 +171,8 @@ class OnnxModel(ByIds):
         top = BestSoFar(len(query), min(k, items))
         # The graph multiplies with the item vectors, too, by the threads that it was given; numpy takes all.
         for rows, scores in self._run(query, "scores", max(1, min(ROWS, CELLS // max(1, items)))):
+            if self.prior is not None:
+                self._add_prior(self.prior, scores, query.select(rows))
             if refused is not None:
                 scores[:, refused] = -np.inf
             if filter.seen:
@@ -172,6 +181,13 @@ class OnnxModel(ByIds):
             some.add(scores, 0)
             top.items[rows], top.scores[rows] = some.items, some.scores
         return top.found()
+
+    def _add_prior(self, prior: Transitions, scores: np.ndarray, query: Query) -> None:
+        """Adds it where something is known; elsewhere the scores are the popularity."""
+        unknown = np.flatnonzero(~self.knows(query))
+        kept = scores[unknown]
+        prior.add(scores, query)
+        scores[unknown] = kept
 
     def nearest(self, items: np.ndarray, k: int, by: str) -> TopK:
         """The k items nearest to each of (n,) items. See ``seqrec.serving.similar.nearest``."""
@@ -275,9 +291,11 @@ def of(about: About, parts: Mapping[str, bytes], threads: int | None = None) -> 
     ):
         raise DataError(f"its trained users are not {about.users:,} of yes or no.")
     kept = artifact.read_histories(parts, catalogue)
-    return OnnxModel(
-        about, _session(parts["model.onnx"], threads), table, popularity, trained, catalogue, kept
-    )
+    prior = None
+    if "prior.safetensors" in parts:
+        prior = Transitions.of(safetensors.numpy.load(parts["prior.safetensors"]), about.items)
+    session = _session(parts["model.onnx"], threads)
+    return OnnxModel(about, session, table, popularity, trained, catalogue, kept, prior)
 
 
 def _array(content: bytes) -> np.ndarray:
