@@ -14,6 +14,7 @@ from seqrec.errors import SettingsError
 from seqrec.experiment import choose as choosing
 from seqrec.experiment import fitting, judge
 from seqrec.experiment.choose import choose, plan
+from seqrec.experiment.recommend import filters_seen
 from seqrec.report import choice as page
 from seqrec.splitting import SplitSettings
 from seqrec.training.options import FitOptions
@@ -159,6 +160,23 @@ def test_it_goes_on_where_it_was_interrupted(fast, tmp_path, monkeypatch):
     # two simple models, a network and two trials each; again what was fitted and not kept when it stopped,
     # a network from its checkpoint
     assert len(fits) <= 7 + 4, fits
+
+
+def test_what_is_served_filters_as_it_was_judged(fast, tmp_path):
+    log = log_of(400, walks=True)
+    for filters in (False, True):
+        folder = str(tmp_path / str(filters))
+        choose(log, 10, folder, filter_seen=filters, on=ON)
+        for place in (folder, f"{folder}/serving", f"{folder}/model"):
+            assert filters_seen(place) is filters
+
+
+def test_a_few_basket_ids_are_no_log_of_baskets():
+    log = with_times().with_columns(basket_id=pl.int_range(pl.len()))
+    sequences = seqrec.Interactions.from_frame(log).sequences()
+    found = plan(sequences)
+    assert (found.split.name, found.baskets) == ("global_temporal", False)
+    assert "tifu_knn" not in found.simple
 
 
 def test_the_test_is_asked_once_for_two_models(fast, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 
@@ -16,7 +17,7 @@ from seqrec.experiment.spaces import SPACES, Range, parse, space_of
 from seqrec.models import MODELS, get
 from seqrec.report import trials
 from seqrec.splitting.leave_one_out import leave_one_out
-from seqrec.testing import small_log
+from seqrec.testing import sequences_of, small_log
 from seqrec.training.options import FitOptions
 
 ON = FitOptions(progress=False)
@@ -110,12 +111,54 @@ def test_what_fails_is_told_and_does_not_end_the_search(split, tmp_path, monkeyp
 
 
 def test_a_trial_below_the_others_is_stopped(split, tmp_path):
-    search = of(tmp_path, {"train.learning_rate": (1e-9, 1e-2)}, epochs=8, patience=8)
-    list(search.run(split, 10, ON, most=FIRST + 5))
+    search = of(tmp_path, {"train.learning_rate": Range(1e-9, 1e-1, log=True)}, epochs=8, patience=8)
+    list(search.run(split, 100, ON, most=FIRST + 6))
     stopped = [trial for trial in search.trials() if trial.state == "stopped"]
     assert stopped
-    assert {trial.settings["train.learning_rate"] for trial in stopped} == {1e-9}
     assert all(len(trial.curve) < 8 for trial in stopped)
+    assert search.best().state == "complete"
+
+
+def test_what_was_tried_is_not_tried_again(split, tmp_path):
+    search = of(tmp_path, {"model.width": (4, 8)})
+    list(search.run(split, 100, ON))  # of three trials at most it ends by itself
+    assert search.trials()[0].settings == {}
+    tried = [trial.settings["model.width"] for trial in search.trials()[1:]]
+    assert sorted(tried) == [4, 8]
+
+
+def test_any_error_of_a_trial_is_a_failure_of_that_trial(split, tmp_path, monkeypatch):
+    real = fitting.fit
+
+    def no_memory(recipe, *rest, **more):
+        if recipe.model.get("width") == 8:
+            raise RuntimeError("out of memory")
+        return real(recipe, *rest, **more)
+
+    monkeypatch.setattr(fitting, "fit", no_memory)
+    search = of(tmp_path, {"model.width": (4, 8)})
+    list(search.run(split, 100, ON))
+    assert {t.settings.get("model.width"): t.state for t in search.trials()} == {
+        None: "complete",
+        4: "complete",
+        8: "failed",
+    }
+
+
+def test_a_search_where_nothing_can_be_right_says_so(tmp_path):
+    """Everybody takes the same few items again, which the filter leaves out."""
+    log = leave_one_out(sequences_of([np.arange(12) % 3] * 40, 3))
+    search = Search(Recipe({"name": "markov"}), {"model.window": (1, 2)}, "ndcg@10", True, str(tmp_path))
+    with pytest.raises(SettingsError, match=r"say evaluate\.filter_seen=false"):
+        list(search.run(log, 10, ON))
+
+
+def test_a_prior_keeps_what_the_recipe_says_of_it():
+    recipe = Recipe({"name": "hrm"}, prior={"name": "markov", "strength": 5.0, "weight": 0.3})
+    assert with_settings(recipe, {"prior": "markov"}).prior == recipe.prior
+    assert with_settings(recipe, {"prior": None}).prior is None
+    changed = with_settings(recipe, {"prior.window": 2, "prior": "markov"})
+    assert changed.prior == {"name": "markov", "strength": 5.0, "weight": 0.3, "window": 2}
 
 
 def test_test_events_play_no_part(split, tmp_path):
@@ -146,17 +189,26 @@ def test_every_model_has_a_space_of_its_own_settings(name):
 def test_a_space_from_the_command_line():
     assert parse(["model.width=32,64", "model.dropout=0..0.5", "train.learning_rate=1e-4..1e-2"]) == {
         "model.width": (32, 64),
-        "model.dropout": Range(0, 0.5),
+        "model.dropout": Range(0.0, 0.5),
         "train.learning_rate": Range(1e-4, 1e-2, log=True),
     }
     assert parse(["prior=null,markov"]) == {"prior": (None, "markov")}
-    for wrong in ("width=3", "data.path=x", "model.width", "model.dropout=0.5..0", "model.dropout=a..b"):
+    assert isinstance(parse(["model.dropout=0..1"])["model.dropout"].high, float)
+    for wrong in (
+        "model=32",
+        "model.window=[1",
+        "width=3",
+        "data.path=x",
+        "model.width",
+        "model.dropout=0.5..0",
+        "model.dropout=a..b",
+    ):
         with pytest.raises(SettingsError, match="--search"):
             parse([wrong])
 
 
 def test_tuned_models_and_their_run_files(tmp_path, ring_csv):
-    run = RunSettings.of({"data": {"path": str(ring_csv)}}, "")
+    run = RunSettings.of({"data": {"path": str(ring_csv)}, "evaluate": {"filter_seen": False}}, "")
     found = tune.tune(run, ["markov", "item_knn"], 10, str(tmp_path / "tuned"), most=3, progress=False)
     table = tune.summary(found)
     assert {row["model"] for row in table.rows} == {"markov", "item_knn"}
@@ -166,6 +218,12 @@ def test_tuned_models_and_their_run_files(tmp_path, ring_csv):
         assert RunSettings.of(content, "").recipe().make().configuration() == (
             search.recipe_of(search.best()).make().configuration()
         )
+    with pytest.raises(SettingsError, match="models: there is nothing to try for popularity"):
+        tune.tune(run, ["markov", "popularity"], 10, str(tmp_path / "other"))
+    started = run.model_copy(update={"fit": run.fit.model_copy(update={"start": "x"})})
+    with pytest.raises(SettingsError, match=r"fit\.start: a search trains from random weights"):
+        tune.tune(started, ["hrm"], 10, str(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
     with pytest.raises(SettingsError, match="models: expected at least one"):
         tune.tune(run, [], 10, str(tmp_path / "tuned"))
     with pytest.raises(SettingsError, match="minutes: expected more than 0"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from seqrec.evaluation import metrics, ranking
 from seqrec.experiment import fitting
 from seqrec.experiment.recipe import Recipe
 from seqrec.models.ensemble import Ensemble
+from seqrec.splitting.last_basket import last_basket
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.training.options import FitOptions
 
@@ -103,6 +106,33 @@ def test_it_is_fitted_again_as_it_was(split, tmp_path):
     assert whole.members[1].prior.weight == chosen
 
 
+def test_members_are_validated_as_the_run_is():
+    selection = {"metric": "recall@20", "filter_seen": False}
+    made = Recipe({"name": "ensemble", "members": MEMBERS}, selection=selection).make()
+    assert {(m.train.metric, m.train.filter_seen) for m in made.members} == {("recall@20", False)}
+
+
+def test_weights_of_sets_are_chosen_by_the_metric_of_sets():
+    sequences = ring_sequences(users=60)
+    baskets = replace(sequences, baskets=np.arange(sequences.events) // 3)
+    whole = last_basket(baskets)
+    model = Ensemble(members=MEMBERS).fit(whole, ON)
+    found, chosen = {}, list(model.weights)
+    for tenth in range(11):
+        model.weights = [tenth / 10, 1 - tenth / 10]
+        found[tenth] = value_of_sets(model, whole)
+    model.weights = chosen
+    assert value_of_sets(model, whole) == pytest.approx(max(found.values()), abs=1e-9)
+    assert not model.reads_baskets  # no member does
+    assert len(model.recommend([["i1", "i2"]], k=2)) == 2
+
+
+def value_of_sets(model, split) -> float:
+    metric, k = metrics.parse("ndcg@10")
+    ranks = ranking.rank(model, split, split.validation, lists=False)
+    return float(metrics.values(metric, ranks.filtered, k, ranks.offsets).mean())
+
+
 def test_what_cannot_be_a_member_is_refused():
     with pytest.raises(
         SettingsError, match=r"members\.1: expected a model that is trained by gradient.*markov"
@@ -114,5 +144,10 @@ def test_what_cannot_be_a_member_is_refused():
         Ensemble(members=MEMBERS, weights=[1, 1, 1])
     with pytest.raises(SettingsError, match="weights"):
         Ensemble(members=MEMBERS, weights=[0, 0])
+    with pytest.raises(SettingsError, match="expected members that differ"):
+        Ensemble(members=[MEMBERS[0], MEMBERS[0]])
+    other = {**MEMBERS[1], "train": {**TRAIN, "metric": "recall@20"}}
+    with pytest.raises(SettingsError, match=r"expected one train\.metric and one train\.filter_seen"):
+        Ensemble(members=[MEMBERS[0], other])
     with pytest.raises(SettingsError, match="members"):
         Ensemble(members=MEMBERS[:1])

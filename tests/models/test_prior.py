@@ -144,5 +144,7 @@ def test_what_knows_the_network_alone_refuses_it(split, tmp_path):
     model = HRM(**SMALL, prior={"weight": 0.3}).fit(split)
     with pytest.raises(SettingsError, match="index: expected a model without a prior"):
         index.build(model)
+    with pytest.raises(SettingsError, match="prior: expected none where the model reads baskets"):
+        HRM(baskets=1, prior="markov")
     with pytest.raises(SettingsError, match=r"prior\.wieght: unknown setting. Did you mean 'weight'"):
         HRM(prior={"wieght": 1})

@@ -7,7 +7,7 @@ import pytest
 from seqrec.errors import SeqrecError, SettingsError
 from seqrec.models.hrm import HRM
 from seqrec.models.markov import Markov
-from seqrec.training.options import FitChanges, FitOptions
+from seqrec.training.options import FitChanges, FitOptions, FitReport
 
 
 def test_the_keywords_of_fit_are_the_fields_of_its_options():
@@ -44,3 +44,13 @@ def test_a_value_out_of_range_is_refused(ring):
 def test_a_model_that_is_not_trained_has_no_report():
     with pytest.raises(SeqrecError, match=r"markov is not trained\. Call fit"):
         _ = Markov().fit_report
+
+
+def test_an_epoch_that_was_cut_short_does_not_count_as_one():
+    curve = tuple({"epoch": n + 1, "positions": p} for n, p in enumerate([100, 100, 20]))
+    assert FitReport(1.0, best_epoch=3, curve=curve).whole_epochs == 2
+    assert FitReport(1.0, best_epoch=2, curve=curve).whole_epochs == 2
+    assert FitReport(1.0, best_epoch=3, curve=(*curve[:2], {"epoch": 3, "positions": 80})).whole_epochs == 3
+    assert FitReport(1.0, best_epoch=1, curve=({"epoch": 1, "positions": 7},)).whole_epochs == 1
+    assert FitReport(1.0, best_epoch=0, curve=curve).whole_epochs == 0  # the start was the best
+    assert FitReport(1.0, best_epoch=3, curve=({"epoch": 1}, {"epoch": 2}, {"epoch": 3})).whole_epochs == 3

@@ -268,7 +268,7 @@ def test_stop_after_validates_nothing_and_trains_as_long(ring):
     model = make("gru4rec")
     model.fit(leave_one_out(ring), progress=False, stop_after=3)
     assert [set(p) for p in model.fit_report.curve] == [
-        {"epoch", "loss", "positions_per_second", "seconds"}
+        {"epoch", "loss", "positions", "positions_per_second", "seconds"}
     ] * 3
 
 

@@ -44,7 +44,7 @@ def choose(
     seen: Annotated[
         bool | None,
         typer.Option(
-            "--seen/--no-seen",
+            "--seen/--unseen",
             help="Whether people may get again what they had. By default as the log has it.",
         ),
     ] = None,

@@ -145,6 +145,7 @@ class Plan:
         simple: models without training by gradient that are tried, the simplest first.
         networks: which are tried, in order of promise.
         reasons: a sentence for each decision.
+        baskets: whether most events were taken together with another one.
     """
 
     split: SplitSettings
@@ -152,6 +153,7 @@ class Plan:
     simple: tuple[str, ...]
     networks: tuple[str, ...]
     reasons: tuple[str, ...]
+    baskets: bool = False
 
 
 def plan(sequences: Sequences, split: SplitSettings | None = None, filter_seen: bool | None = None) -> Plan:
@@ -164,11 +166,9 @@ def plan(sequences: Sequences, split: SplitSettings | None = None, filter_seen: 
     found = {f.name: f.value for f in (*data_check.sizes(sequences), *data_check.repeats(sequences))}
     repeats, span = float(found["repeats"] or 0), found["spans_median"]
     sessions = span is not None and float(span) < SESSION and float(found["length_median"] or 0) <= SHORT
-    if split is None and sequences.baskets is not None:
-        split = SplitSettings(name="last_basket")
-        reasons.append("The log has baskets: each user's last one tests, the one before validates.")
+    baskets = _are_baskets(sequences)
     if split is None:
-        split, reason = _split_for(sequences, sessions)
+        split, reason = _split_for(sequences, sessions, baskets)
         reasons.append(reason)
     if filter_seen is None:
         filter_seen = repeats <= REPEATS
@@ -177,13 +177,28 @@ def plan(sequences: Sequences, split: SplitSettings | None = None, filter_seen: 
     networks = ["sasrec", "gru4rec", "hstu", "lrurec", "hrm"]
     if sessions:
         networks.sort(key=lambda name: name != "gru4rec")  # which was made for them
-    simple = SIMPLE if sequences.baskets is None else (*SIMPLE, *OF_BASKETS)
-    return Plan(split, filter_seen, simple, tuple(networks), tuple(reasons))
+    simple = (*SIMPLE, *OF_BASKETS) if baskets else SIMPLE
+    return Plan(split, filter_seen, simple, tuple(networks), tuple(reasons), baskets)
 
 
-def _split_for(sequences: Sequences, sessions: bool) -> tuple[SplitSettings, str]:
+def _are_baskets(sequences: Sequences) -> bool:
+    """Whether most events were taken together with another one."""
+    baskets = sequences.baskets
+    if baskets is None or not sequences.events:
+        return False
+    new = np.ones(sequences.events + 1, dtype=bool)
+    new[1:-1] = np.diff(baskets) != 0
+    new[sequences.offsets] = True
+    alone = new[:-1] & new[1:]
+    return bool(alone.mean() < 0.5)
+
+
+def _split_for(sequences: Sequences, sessions: bool, baskets: bool) -> tuple[SplitSettings, str]:
     """The first of these that gives enough queries to tell models apart."""
     candidates = []
+    if baskets:
+        reason = "The log has baskets: each user's last one tests, the one before validates."
+        candidates.append((SplitSettings(name="last_basket"), reason))
     if sequences.times is not None and sessions:
         reason = "Users are sessions: the last tenth of them tests, the tenth before validates."
         candidates.append((SplitSettings(name="last_sessions"), reason))
@@ -219,6 +234,9 @@ def recipe_for(name: str, planned: Plan, metric: str, items: int) -> dict[str, A
         content["loss"] = {"name": "softmax"} if items <= WHOLE else {"name": "sampled_softmax"}
         if planned.filter_seen and name != "hrm":
             content["loss"]["seen"] = "mask"
+        if planned.baskets and name == "hrm":
+            content["model"]["baskets"] = 1
+            del content["prior"]  # which goes from item to item
     return content
 
 
@@ -365,7 +383,7 @@ class _Chooser:
             )
             fitted = fitting.fit(recipe, self.known, on)
             found = fitted.validate([self.metric], self.plan.filter_seen)
-        except (SettingsError, TrainingError, SeqrecError) as error:
+        except (SeqrecError, RuntimeError, MemoryError) as error:
             tried = Tried(label, content, note=f"skipped: {error}")
         else:
             report = fitted.chosen.fit_report
@@ -452,6 +470,8 @@ class _Chooser:
         recipe = Recipe(**first.recipe)
         network = first.name in self.plan.networks
         space = space_of(first.name, network, self.plan.filter_seen)
+        if first.recipe["model"].get("baskets"):
+            space.pop("prior", None)
         search = Search(recipe, space, self.metric, self.plan.filter_seen, self._path(f"{label}-trials"))
         if not search.trials():  # the settings as they are were tried already
             known = Trial(

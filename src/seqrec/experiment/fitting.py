@@ -61,7 +61,7 @@ def fit_again(
 ) -> Model:
     """Fits a fresh model on more events, for as many epochs as an earlier fit chose, in batches of its size
     and at its rates, and validates nothing."""
-    chosen = {"stop_after": report.best_epoch, "schedule_epochs": report.schedule_epochs, "again": report}
+    chosen = {"stop_after": report.whole_epochs, "schedule_epochs": report.schedule_epochs, "again": report}
     again = on.model_copy(update={**chosen, "checkpoint": checkpoint, "earlier_epochs": None})
     return planned(recipe, report).make().fit(split.without_test(), again)
 

@@ -55,4 +55,12 @@ class Recipe:
                 )
         if self.selection and "train" in cls.sections:
             given["train"] = {**self.selection, **(self.train or {})}
+        if self.selection and isinstance(members := settings.get("members"), list):
+            # of an ensemble, each of which is trained by itself
+            settings["members"] = [
+                {**one, "train": {**self.selection, **(one.get("train") or {})}}
+                if isinstance(one, dict)
+                else one
+                for one in members
+            ]
         return cls(**given, **settings)

@@ -101,7 +101,8 @@ def _with_titles(frame: pl.DataFrame, catalogue: Catalogue, of: str, name: str) 
 
 def filters_seen(source: str) -> bool:
     """Whether a run's test leaves out what a user has seen, told from the run.json in its folder, or beside
-    its model, or from an exported model; True where there is none."""
+    its model, from the choice.json of `seqrec choose` there, or from an exported model; True where there is
+    none."""
     if onnx_model.is_folder(source):
         return onnx_model.filters_seen(source)
     beside = [storage.parent(source)] if Path(source).name in ("model", "serving") else []
@@ -112,6 +113,8 @@ def filters_seen(source: str) -> bool:
             if own is None and content.get("protocol") is not None:
                 own = protocols.read_protocol(content["protocol"]).filter_seen
             return True if own is None else bool(own)
+        if storage.exists(chosen := storage.join(folder, "choice.json")):
+            return bool(storage.read_json(chosen).get("filter_seen", True))
     return True
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from seqrec import storage
-from seqrec.errors import DataError, SettingsError, TrainingError, shown
+from seqrec.errors import DataError, SeqrecError, SettingsError, shown
 from seqrec.evaluation.evaluation import Evaluation
 from seqrec.experiment import fitting
 from seqrec.experiment.fitting import Fitted
@@ -33,8 +33,8 @@ AT_ONCE = 6
 """A trial gets at most one of so many parts of the time: so many trials there are at least."""
 FIRST = 4
 """Trials with random settings before any is proposed, and before any is stopped early."""
-FAILED = 20
-"""Failures in a row after which a search ends."""
+IN_VAIN = 20
+"""Failures, and proposals of what was tried, in a row after which a search ends."""
 
 
 @dataclass(frozen=True)
@@ -122,24 +122,42 @@ class Search:
             )
         known = split.without_test()
         self._check_is_ours(known, on.seed)
-        failures = 0
+        trials = self.trials()
+        ended = [trial for trial in trials if trial.state != "started"]
+        begun = next((trial for trial in trials if trial.state == "started"), None)
+        # what earlier parts of the search took, and from here on the clock: proposing takes time as well
+        before, begin = sum(trial.seconds for trial in ended), time.perf_counter()
+        in_vain = 0
         while True:
-            trials = self.trials()
-            ended = [trial for trial in trials if trial.state != "started"]
-            left = 60 * minutes - sum(trial.seconds for trial in ended)
+            left = 60 * minutes - before - (time.perf_counter() - begin)
             # the settings as they are count in any case
-            if ended and (left <= 0 or len(ended) >= (most or len(ended) + 1) or failures >= FAILED):
+            if ended and (left <= 0 or len(ended) >= (most or len(ended) + 1) or in_vain >= IN_VAIN):
                 return
-            trial = next((trial for trial in trials if trial.state == "started"), None)
-            proposal = self._proposal(ended, on.seed, None if trial is None else trial.settings)
+            proposal = self._proposal(ended, on.seed, None if begun is None else begun.settings, in_vain)
+            if begun is None and any(proposal.settings == trial.settings for trial in ended):
+                in_vain += 1  # tried already
+                continue
+            trial, begun = begun, None
             if trial is None:
                 limit = max(1.0, min(left, 60 * minutes / AT_ONCE)) / 60
-                trial = Trial(len(trials), proposal.settings, minutes=limit)
+                trial = Trial(len(ended), proposal.settings, minutes=limit)
                 self.write(trial)
             trial, fitted = self._try(trial, proposal, known, on)
             self.write(trial)
             storage.remove(self._checkpoint(trial))
-            failures = failures + 1 if trial.state == "failed" else 0
+            ended.append(trial)
+            in_vain = in_vain + 1 if trial.state == "failed" else 0
+            if not trial.settings and not trial.value:
+                raise SettingsError(
+                    f"search: expected some right answers on validation. Got a {self.metric} of 0 with the "
+                    "settings as they are, "
+                    + (
+                        "where the history is filtered: if people take things again, say "
+                        "evaluate.filter_seen=false."
+                        if self.filter_seen
+                        else "so that no trial could be told from another."
+                    )
+                )
             yield trial, fitted
 
     def _check_is_ours(self, split: Split, seed: int) -> None:
@@ -210,12 +228,13 @@ class Search:
             changes = {"watch": watch, "baselines": False, "checkpoint": self._checkpoint(trial)}
             fitted = fitting.fit(recipe, known, on.model_copy(update=changes))
             value = self.validated(fitted)[self.metric]
-        except (SettingsError, TrainingError) as error:
+        except (SeqrecError, RuntimeError, MemoryError) as error:
             if not trial.settings:
                 raise
             taken = time.perf_counter() - begin
             return replace(trial, state="failed", error=str(error), seconds=taken, curve=curve), None
         report = fitted.chosen.fit_report
+        curve = [[p["epoch"], p[self.metric]] for p in report.curve if self.metric in p] or curve
         # what an interrupted part of it took counts too
         taken = max(time.perf_counter() - begin, report.train_seconds)
         stopped = proposal.stopped
@@ -240,11 +259,14 @@ class Search:
         """Writes a trial, as it is so far."""
         storage.write_json(asdict(trial), storage.join(self.folder, f"trial-{trial.number:04}.json"))
 
-    def _proposal(self, ended: Sequence[Trial], seed: int, settings: dict[str, Any] | None) -> _Proposal:
+    def _proposal(
+        self, ended: Sequence[Trial], seed: int, settings: dict[str, Any] | None, again: int = 0
+    ) -> _Proposal:
         """The next trial, given the ones before.
 
         Args:
             settings: of one that was begun; None to propose some.
+            again: how many proposals were in vain: another one is drawn.
         """
         optuna = _optuna()
         number = len(ended)
@@ -252,7 +274,9 @@ class Search:
         study = optuna.create_study(
             direction="maximize",
             # a trial's own seed: what is proposed does not depend on whether the search was interrupted
-            sampler=optuna.samplers.TPESampler(seed=seed * 10_007 + number, n_startup_trials=FIRST),
+            sampler=optuna.samplers.TPESampler(
+                seed=seed * 10_007 + number + 1_000_003 * again, n_startup_trials=FIRST
+            ),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST, n_warmup_steps=1),
         )
         for trial in ended:
@@ -303,10 +327,12 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
         settings: key -> value, as ``{"model.width": 64, "prior": "markov"}``.
     """
     changed: dict[str, Any] = {}
-    for key, value in settings.items():
+    for key, value in sorted(settings.items(), key=lambda one: "." in one[0]):
         section, _, name = key.partition(".")
         if not name:
-            changed[section] = value
+            own = getattr(recipe, section)
+            same = isinstance(own, dict) and own.get("name", "markov") == value
+            changed[section] = own if same else value  # with all that the recipe says of it
             continue
         before = changed.get(section, getattr(recipe, section))
         before = {"name": before} if isinstance(before, str) else dict(before or {})

@@ -126,7 +126,9 @@ def parse(pairs: Iterable[str]) -> dict[str, Range | tuple[Any, ...]]:
     for pair in pairs:
         key, equals, values = pair.partition("=")
         section = key.partition(".")[0]
-        if not equals or not values or section not in ("model", "loss", "negatives", "train", "prior"):
+        name = key.partition(".")[2]
+        known = section in ("model", "loss", "negatives", "train", "prior") and (name or section == "prior")
+        if not equals or not values or not known:
             raise SettingsError(
                 "--search: expected KEY=VALUE,VALUE,... or KEY=LOW..HIGH, where KEY is a setting of model, "
                 f"loss, negatives, train or prior, as model.dropout=0..0.5. Got {pair!r}."
@@ -137,9 +139,16 @@ def parse(pairs: Iterable[str]) -> dict[str, Range | tuple[Any, ...]]:
                 raise SettingsError(
                     f"--search {key}: expected LOW..HIGH with LOW below HIGH. Got {values!r}."
                 )
+            if high - low <= 1:  # a share: its ends are whole numbers by chance
+                low, high = float(low), float(high)
             found[key] = Range(low, high, log=low > 0 and high > 10 * low)
         else:
-            found[key] = tuple(yaml.safe_load(value) for value in values.split(","))
+            try:
+                found[key] = tuple(yaml.safe_load(value) for value in values.split(","))
+            except yaml.YAMLError as error:
+                raise SettingsError(
+                    f"--search {key}: expected values with commas. Got {values!r}."
+                ) from error
     return found
 
 

@@ -52,9 +52,11 @@ def tune(
         raise SettingsError(f"trials: expected at least 1. Got {most}.")
     storage.check_folder(folder)
     run.check_data()
+    if run.fit.start is not None:
+        raise SettingsError("fit.start: a search trains from random weights. Got a start. Leave it out.")
     recipes = recipes_of(run, names)
-    for recipe in recipes.values():
-        recipe.make()
+    for name, recipe in recipes.items():
+        _check_space(name, recipe, space)
     split, source, filter_seen = read_split(run)
     selection = run.selection()
     metric = (run.train or {}).get("metric") or selection.get("metric", "ndcg@10")
@@ -72,6 +74,23 @@ def tune(
             found.append(search)
             write_best(run, search)
     return found
+
+
+def _check_space(name: str, recipe: Recipe, space: Mapping[str, Range | tuple[Any, ...]] | None) -> None:
+    """Makes a model with each value of the space, before anything is trained.
+
+    Raises:
+        SettingsError: a setting that it does not have, a value out of range, or nothing to try.
+    """
+    recipe.make()
+    own = space_of(name, bool(models.get(name).sections), True) if space is None else space
+    if not own:
+        raise SettingsError(
+            f"models: there is nothing to try for {name}. Leave it out, or say some with --search."
+        )
+    for key, values in own.items():
+        for value in values if isinstance(values, tuple) else (values.low, values.high):
+            with_settings(recipe, {key: value}).make()
 
 
 def recipes_of(run: RunSettings, names: Sequence[str]) -> dict[str, Recipe]:

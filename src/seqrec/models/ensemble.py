@@ -34,6 +34,7 @@ from seqrec.models.model import Model
 from seqrec.scoring import CELLS, Seen
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
+from seqrec.topk import Filter, TopK
 from seqrec.training.options import FitOptions, FitReport
 
 log = logging.getLogger("seqrec")
@@ -65,7 +66,6 @@ class EnsembleSettings(Settings):
 class Ensemble(Model):
     name = "ensemble"
     Settings = EnsembleSettings
-    reads_baskets = True  # members that do not read them say so themselves
 
     def __init__(self, **settings: Any):
         super().__init__(**settings)
@@ -76,6 +76,22 @@ class Ensemble(Model):
                 f"ensemble.weights: expected one for each of {len(self.members)} members. Got {len(weights)}."
             )
         self.weights = _shares([1.0] * len(self.members) if weights is None else weights)
+        self.reads_baskets = any(member.reads_baskets for member in self.members)
+        self._check_members()
+
+    def _check_members(self) -> None:
+        made = [{"name": m.reference(), **m.configuration()} for m in self.members]
+        if any(one == other for one, other in itertools.combinations(made, 2)):
+            raise SettingsError(
+                "ensemble.members: expected members that differ. Got two with the same settings, which would "
+                "become the same network. Give them other settings."
+            )
+        measures = {(m.train.metric, m.train.filter_seen) for m in self.members}
+        if len(measures) > 1:
+            raise SettingsError(
+                "ensemble.members: expected one train.metric and one train.filter_seen for all. Got "
+                f"{', '.join(f'{metric} with filter_seen {seen}' for metric, seen in sorted(measures))}."
+            )
 
     @staticmethod
     def _member(number: int, given: dict[str, Any]) -> Model:
@@ -112,7 +128,7 @@ class Ensemble(Model):
             own: dict[str, Any] = {"checkpoint": checkpoints[i], "baselines": False, "again": None}
             if again is not None:
                 report = FitReport.from_json(again[i])
-                own |= {"stop_after": report.best_epoch, "schedule_epochs": report.schedule_epochs}
+                own |= {"stop_after": report.whole_epochs, "schedule_epochs": report.schedule_epochs}
             member.fit(split, on.model_copy(update=own))
         if self.settings.weights is None and on.stop_after is None and len(split.validation):
             self.weights = self._chosen(split)
@@ -150,7 +166,7 @@ class Ensemble(Model):
         candidates = list(_on_simplex(len(self.members), 10 if len(self.members) <= 3 else 5))
         query, targets = split.query(queries), torch.from_numpy(split.targets(queries).astype(np.int64))
         first = queries.first_targets
-        values = np.zeros(len(candidates))
+        ranks = np.zeros((len(candidates), len(targets)), dtype=np.int64)
         for rows, logs in self._log_probabilities(query):
             of_row = np.repeat(np.arange(len(rows)), np.diff(first)[rows])
             at = np.concatenate([np.arange(first[row], first[row + 1]) for row in rows])
@@ -161,16 +177,20 @@ class Ensemble(Model):
                 if seen is not None:
                     scores[seen.row, seen.item] = -torch.inf
                 own = scores[row, target]
-                ranks = (scores[row] >= own[:, None]).sum(1)
+                found = (scores[row] >= own[:, None]).sum(1)
                 # a target that is filtered itself is a miss
-                ranks[torch.isneginf(own)] = metrics.rank_of_miss(scores.shape[1])
-                values[c] += measure(ranks.cpu().numpy(), k).sum()
+                found[torch.isneginf(own)] = metrics.rank_of_miss(scores.shape[1])
+                ranks[c, at] = found.cpu().numpy()
+        if split.cold_targets_miss:
+            cold = split.item_counts[targets.numpy()] == 0
+            ranks[:, cold] = metrics.rank_of_miss(len(split.item_counts))
+        values = np.array([metrics.values(measure, one, k, queries.offsets).mean() for one in ranks])
         best = list(candidates[int(values.argmax())])
         log.info(
             "ensemble: weights %s; validation %s %.4f",
             ", ".join(f"{m.name} {w:g}" for m, w in zip(self.members, best, strict=True)),
             s.metric,
-            values.max() / len(targets),
+            values.max(),
         )
         return best
 
@@ -208,6 +228,11 @@ class Ensemble(Model):
             if weight:
                 found |= member.knows(query)
         return found
+
+    def best(self, query: Query, k: int, filter: Filter) -> TopK:
+        for member in self.members:
+            member.warn_unless(filter)
+        return super().best(query, k, filter)
 
     def to(self, device: torch.device) -> None:
         for member in self.members:

@@ -120,7 +120,8 @@ class EncoderScorer:
         while begin < len(order):
             some = order[begin : begin + rows]
             longest = max(1, int(query.lengths[some[-1]]))
-            some = some[: max(16, most // longest)]
+            read = min(longest, self.network.window or longest)
+            some = some[: max(16, most // read)]
             yield some
             begin += len(some)
 
@@ -231,6 +232,11 @@ class NeuralModel(Model):
         prior = {"name": prior} if isinstance(prior, str) else prior
         self.prior = None if prior is None else PriorSettings.of(prior, "prior")
         self._prior: Prior | None = None
+        if self.prior is not None and self._of_baskets:
+            raise SettingsError(
+                "prior: expected none where the model reads baskets, since it goes from item to item in an "
+                f"order that baskets do not have. Got {self.prior.name} and baskets={self.settings.baskets}."
+            )
         self.feature_values: Features | None = None
         self._network: Encoder | None = None
         self._streamed: Streamed | None = None
@@ -575,7 +581,8 @@ class NeuralModel(Model):
                 found[torch.from_numpy(some.rows), begin:end] = some.block(begin, end).cpu()
         return found
 
-    def best(self, query: Query, k: int, filter: Filter) -> TopK:
+    def warn_unless(self, filter: Filter) -> None:
+        """Says, once, that without the seen filter its lists are of little use, where that is so."""
         if self.loss.seen == "mask" and not filter.seen and not self._warned:
             self._warned = True
             log.warning(
@@ -583,6 +590,9 @@ class NeuralModel(Model):
                 " the seen filter its lists are of little use. Filter, or train it with seen: keep.",
                 self.name,
             )
+
+    def best(self, query: Query, k: int, filter: Filter) -> TopK:
+        self.warn_unless(filter)
         return super().best(query, k, filter)
 
     def score_blocks(self, query: Query, rows: int = ROWS) -> Iterator[Scores]:

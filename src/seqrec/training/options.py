@@ -110,7 +110,8 @@ class FitReport:
         tables: the optimizer of the embedding tables, where they had one of their own: told, or chosen for
             their size.
         seed: of all that is random.
-        curve: a dictionary an epoch: epoch, loss, the validation metric, positions_per_second, seconds.
+        curve: a dictionary an epoch: epoch, loss, the validation metric, positions_per_second, positions,
+            seconds.
     """
 
     train_seconds: float
@@ -131,6 +132,15 @@ class FitReport:
     precision: str | None = None
     seed: int | None = None
     curve: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def whole_epochs(self) -> int | None:
+        """``best_epoch`` in epochs that were trained whole: a limit of minutes may have ended the last one
+        early. At least 1, unless no epoch was better than a start."""
+        positions: list[int] = [point.get("positions", 0) for point in self.curve]
+        if not self.best_epoch or not positions or not all(positions):
+            return self.best_epoch
+        return max(1, round(sum(positions[: self.best_epoch]) / max(positions)))
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it, without what is None."""

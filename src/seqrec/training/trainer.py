@@ -230,6 +230,7 @@ def fit(
                 "epoch": epoch,
                 "loss": float(loss_sum) / max(1, positions),
                 "positions_per_second": positions / seconds,
+                "positions": positions,
             }
             if validate is not None and (epoch % s.validate_every == 0 or epoch == epochs or out_of_time()):
                 asked = time.perf_counter()
