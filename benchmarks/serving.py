@@ -430,6 +430,9 @@ def servers(a: argparse.Namespace) -> None:
                 begin = time.perf_counter()
                 clients = run(ask(port, endless(requests), a.connections, a.seconds))
                 took = time.perf_counter() - begin
+            except ConnectionError as error:
+                print(f"{name}: {error}", flush=True)
+                continue
             finally:
                 process.kill()
                 process.wait()
@@ -439,6 +442,8 @@ def servers(a: argparse.Namespace) -> None:
             late[name].append(float(np.quantile(seconds, 0.99)) * 1000)
     reference = statistics.median(found["uvicorn"])
     for name, each in found.items():
+        if not each:
+            continue
         middle = statistics.median(each)
         print(
             f"{name}: {middle:,.0f} requests/s ({middle / reference:.2f} of uvicorn), p99 "
