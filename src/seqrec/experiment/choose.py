@@ -50,6 +50,8 @@ SIMPLE_TRIALS = 0.05
 """Share of the time for better settings of each of the two best simple models."""
 HOPELESS = 0.6
 """A network is stopped that is, from its third validation on, below this share of the best value so far."""
+CLOSE = 0.97
+"""A simple model is taken for as good as the best where it has at least this share of its value, too."""
 ALPHA = 0.05
 """A model is taken for better than a simpler one where the paired test gives less than this."""
 WHOLE = 50_000
@@ -521,7 +523,11 @@ class _Chooser:
         self._say(tried)
 
     def _decide(self, tried: Sequence[Tried]) -> tuple[Tried, Tried | None, list[str]]:
-        """The simplest model that no other beats on validation, what to test it against, and why."""
+        """Which model to take by validation, what to test it against, and why.
+
+        Where nothing is significantly better than the simplest model, that one: there is nothing to learn,
+        or too little to tell. Else the best; or a simple one that is not significantly worse, and close.
+        """
         found = comparison.compare(self.values, self.metric, ALPHA)
         like_best = {one.model for one in found if one.like_best}
         order = [*self.plan.simple, *self.plan.networks]
@@ -531,21 +537,34 @@ class _Chooser:
             return order.index(of_label[label].name), int(label.endswith("-tuned"))
 
         best = of_label[found[0].model]
-        # among networks, which cost alike, the best; a simpler kind of model only where it is as good
-        kinds = sorted(like_best, key=simplicity)
-        taken = of_label[kinds[0]] if kinds and of_label[kinds[0]].name in self.plan.simple else best
+        simplest = min(of_label, key=simplicity)
+        nothing = simplest in like_best
+        close = [
+            label
+            for label in like_best
+            if of_label[label].name in self.plan.simple
+            and (of_label[label].value or 0.0) >= CLOSE * (best.value or 0.0)
+        ]
+        taken = of_label[simplest if nothing else min(close, key=simplicity, default=best.label)]
         words = []
         if taken.name in self.plan.simple and taken is not best:
             p = next(one.p for one in found if one.model == taken.label)
+            why = "nothing is significantly better" if nothing else "it is simple, and as good"
             words.append(
-                f"Take {taken.label}: nothing is significantly better. On validation the best, {best.label}, "
-                f"has {self.metric} {best.value:.4f}, {taken.label} {taken.value:.4f} (paired test, "
-                f"p = {p:.2f})."
+                f"Take {taken.label}: {why}. On validation the best, {best.label}, has {self.metric} "
+                f"{best.value:.4f}, {taken.label} {taken.value:.4f} (paired test, p = {p:.2f})."
             )
         elif taken.name in self.plan.simple:
             words.append(f"Take {taken.label}: on validation nothing is better.")
         else:
             words.append(f"Take {taken.label}: on validation it is the best.")
+            unsure = [one for one in found if one.like_best and of_label[one.model].name in self.plan.simple]
+            if unsure:
+                words.append(
+                    f"How sure that is: {unsure[0].model}, which is simple, has {unsure[0].mean:.4f} against "
+                    f"{best.value:.4f}, and the paired test does not tell the two apart (p = "
+                    f"{unsure[0].p:.2f})."
+                )
         rest = [
             label for label in of_label if label != taken.label and of_label[label].name in self.plan.simple
         ]
