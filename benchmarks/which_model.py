@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from seqrec.benchmark.results import Group, Row, collect, groups
-from seqrec.evaluation import comparison
 from seqrec.tables import Table, fraction
 
 ROOT = Path(__file__).parent.parent
@@ -46,14 +45,9 @@ Generated from the files in `benchmarks/results/` by `python benchmarks/which_mo
 section is one log under one protocol; figures of two sections cannot be compared. For a log of your own,
 `seqrec choose LOG` measures this instead of guessing from here.
 
-"Simple" models are not trained by gradient and take seconds. *As good* means that a paired test over users
-does not tell the two apart (p of .05 or more).
+"Simple" models are not trained by gradient and take seconds. *As good* means that a paired test over users,
+corrected for all pairs of rows, does not tell it from the best (p of .05 or more).
 """
-
-
-def p_of(one: Row, other: Row, metric: str) -> float:
-    """Paired test of two rows."""
-    return float(comparison.paired_tests([one.headline, other.headline], metric)[0, 1])
 
 
 def said(row: Row, metric: str) -> str:
@@ -85,22 +79,21 @@ def section(group: Group) -> str:
     lines.append(f"- Best: **{best.model}**, {metric} {said(best, metric)}, trained in {seconds(best)}.")
     if best.model not in SIMPLE and simple:
         near = simple[0]
-        p = p_of(best, near, metric)
         share = near.headline.mean(metric) / best.headline.mean(metric)
-        verdict = "as good" if p >= 0.05 else f"{share:.0%} of it"
+        verdict = "as good" if group.compared[near.model].like_best else f"{share:.0%} of it"
         lines.append(
             f"- Best simple model: **{near.model}**, {said(near, metric)}: {verdict}, in {seconds(near)}."
         )
     elif networks:
         near = networks[0]
-        p = p_of(best, near, metric)
-        verdict = (
-            "as good" if p >= 0.05 else f"{near.headline.mean(metric) / best.headline.mean(metric):.0%} of it"
-        )
+        share = near.headline.mean(metric) / best.headline.mean(metric)
+        verdict = "as good" if group.compared[near.model].like_best else f"{share:.0%} of it"
         lines.append(
             f"- Best network: **{near.model}**, {said(near, metric)}: {verdict}, in {seconds(near)}. A "
             "simple model is enough here."
         )
+    if not networks:
+        lines.append("- No network was run here.")
     alike = [row.model for row in group.rows[1:] if group.compared[row.model].like_best]
     if alike:
         lines.append(f"- As good as the best: {', '.join(alike)}.")
@@ -109,7 +102,7 @@ def section(group: Group) -> str:
         times = best.headline.mean(metric) / max(1e-9, floor.headline.mean(metric))
         lines.append(f"- Popularity alone: {said(floor, metric)}; the best is {times:.1f} times that.")
     cold = cold_share(best)
-    if cold:
+    if cold >= 0.005:
         lines.append(f"- {cold:.0%} of the targets have no event in training; every model misses them.")
     return "\n".join(lines) + "\n"
 
@@ -132,7 +125,8 @@ def overview(found: list[Group]) -> Table:
             {
                 "log": KINDS[group.protocol],
                 "metric": metric,
-                "best": best.model,
+                "best": best.model
+                + ("" if any(row.model not in SIMPLE for row in group.rows) else " (no network was run)"),
                 "value": fraction(best.headline.mean(metric)),
                 "best simple": "–" if simple is None else simple.model,
                 "its value": "–" if simple is None else fraction(simple.headline.mean(metric)),
