@@ -26,7 +26,7 @@ SIMPLE = (
     "tifu_knn",
     "up_cf",
 )
-"""Labels of models that are not trained by gradient."""
+"""Models that are not trained by gradient."""
 KINDS = {
     "yoochoose-clicks-v1": "Short sessions of clicks, with repeats",
     "ml-1m-leave-one-out-v1": "People with many events each",
@@ -50,6 +50,11 @@ corrected for all pairs of rows, does not tell it from the best (p of .05 or mor
 """
 
 
+def is_simple(row: Row) -> bool:
+    """Whether a row's model is not trained by gradient."""
+    return row.runs[0]["settings"]["model"] in SIMPLE
+
+
 def said(row: Row, metric: str) -> str:
     """A row's value with its interval."""
     value = row.intervals([metric])[metric]
@@ -65,8 +70,8 @@ def seconds(row: Row) -> str:
 def section(group: Group) -> str:
     """One log."""
     metric = group.headline[0]
-    simple = [row for row in group.rows if row.model in SIMPLE]
-    networks = [row for row in group.rows if row.model not in SIMPLE]
+    simple = [row for row in group.rows if is_simple(row)]
+    networks = [row for row in group.rows if not is_simple(row)]
     run = group.runs[0]
     lines = [
         f"## {KINDS[group.protocol]}",
@@ -77,7 +82,7 @@ def section(group: Group) -> str:
     ]
     best = group.rows[0]
     lines.append(f"- Best: **{best.model}**, {metric} {said(best, metric)}, trained in {seconds(best)}.")
-    if best.model not in SIMPLE and simple:
+    if not is_simple(best) and simple:
         near = simple[0]
         share = near.headline.mean(metric) / best.headline.mean(metric)
         verdict = "as good" if group.compared[near.model].like_best else f"{share:.0%} of it"
@@ -120,13 +125,13 @@ def overview(found: list[Group]) -> Table:
     rows = []
     for group in found:
         metric, best = group.headline[0], group.rows[0]
-        simple = next((row for row in group.rows if row.model in SIMPLE), None)
+        simple = next((row for row in group.rows if is_simple(row)), None)
         rows.append(
             {
                 "log": KINDS[group.protocol],
                 "metric": metric,
                 "best": best.model
-                + ("" if any(row.model not in SIMPLE for row in group.rows) else " (no network was run)"),
+                + (" (no network was run)" if all(is_simple(row) for row in group.rows) else ""),
                 "value": fraction(best.headline.mean(metric)),
                 "best simple": "–" if simple is None else simple.model,
                 "its value": "–" if simple is None else fraction(simple.headline.mean(metric)),
