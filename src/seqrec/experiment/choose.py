@@ -28,7 +28,7 @@ from seqrec.evaluation.comparison import UserValues
 from seqrec.evaluation.evaluation import Evaluation
 from seqrec.experiment import data_check, fitting, judge
 from seqrec.experiment.recipe import SECTIONS, Recipe
-from seqrec.experiment.search import Search, Trial, with_settings
+from seqrec.experiment.search import Search, Trial, claim, with_settings
 from seqrec.experiment.spaces import space_of
 from seqrec.models.model import Model
 from seqrec.splitting import Split, SplitSettings
@@ -301,7 +301,6 @@ class _Chooser:
         self.seconds = seconds
         self.known = split.without_test()
         self.values: dict[str, UserValues] = {}
-        self.begin = time.perf_counter()
 
     def choose(self) -> Choice:
         self._check_is_ours()
@@ -331,15 +330,11 @@ class _Chooser:
             "minutes": self.seconds / 60,
             "seed": self.on.seed,
         }
-        path = storage.join(self.folder, "choice.json")
-        if not storage.exists(path):
-            storage.write_json(ours, path)
-            return
-        there = storage.read_json(path)
-        if changed := [key for key, value in ours.items() if there.get(key) != value]:
+        if other := claim(storage.join(self.folder, "choice.json"), ours):
+            key, there = other
             raise SettingsError(
-                f"{self.folder}: has another choice, with {changed[0]} {shown(there.get(changed[0]))}. Got "
-                f"{shown(ours[changed[0]])}. Name another folder, or remove it."
+                f"{self.folder}: has another choice, with {key} {shown(there)}. Got "
+                f"{shown(ours[key])}. Name another folder, or remove it."
             )
 
     def _path(self, *names: str) -> str:
@@ -417,13 +412,16 @@ class _Chooser:
 
     def _keep(self, label: str, model: Model, found: Evaluation) -> None:
         """Keeps what a model reached for each user, and the model itself."""
-        values = found.ranks.metrics(self.plan.filter_seen, more=[self.metric])[self.metric]
-        of_users = comparison.by_user({self.metric: values}, found.ranks.users)
-        self.values[label] = of_users
+        of_users = self.values[label] = self._by_user(found)
         columns = np.stack([of_users.users, of_users.counts, of_users.sums[self.metric]])
         storage.write_array(columns.astype(np.float64), self._path(f"{label}.npy"))
         if "train" in model.sections:
             model.save(self._path(label), histories=False)
+
+    def _by_user(self, found: Evaluation) -> UserValues:
+        """What each user got of the metric."""
+        values = found.ranks.metrics(self.plan.filter_seen, more=[self.metric])[self.metric]
+        return comparison.by_user({self.metric: values}, found.ranks.users)
 
     def _read_values(self, label: str) -> UserValues:
         users, counts, sums = storage.read_array(self._path(f"{label}.npy"))
@@ -610,13 +608,7 @@ class _Chooser:
             yield line + "."
             return
         other = test[reference.label].metrics[self.metric]
-        values = [
-            comparison.by_user(
-                {self.metric: one.ranks.metrics(self.plan.filter_seen, more=[self.metric])[self.metric]},
-                one.ranks.users,
-            )
-            for one in (test[taken.label], test[reference.label])
-        ]
+        values = [self._by_user(test[label]) for label in (taken.label, reference.label)]
         p = float(comparison.paired_tests(values, self.metric)[0, 1])
         more = f"{own['mean'] / other['mean'] - 1:+.0%}" if other["mean"] else "more than nothing"
         sure = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

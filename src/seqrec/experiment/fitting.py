@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from seqrec.evaluation import metrics
 from seqrec.evaluation.evaluation import Evaluation, evaluate
 from seqrec.experiment.recipe import Recipe
-from seqrec.models import ensemble
 from seqrec.models.model import Model
 from seqrec.splitting.split import Split
 from seqrec.training.options import FitOptions, FitReport
@@ -68,15 +67,11 @@ def fit_again(
 
 def planned(recipe: Recipe, report: FitReport) -> Recipe:
     """The recipe with what followed the log of an earlier fit as it was there, whatever the next log has."""
-    if report.plan:
-        recipe = replace(recipe, train={**(recipe.train or {}), **report.plan})
+    recipe = replace(recipe, **report.settled({"train": recipe.train, "prior": recipe.prior}))
     if report.members:
         reports = [FitReport.from_json(one) for one in report.members]
         members = recipe.make().configuration()["members"]
-        members = [ensemble.again(one, own) for one, own in zip(members, reports, strict=True)]
+        members = [own.settled(member) for own, member in zip(reports, members, strict=True)]
         weights = [one["weight"] for one in report.members]
         recipe = replace(recipe, model={**recipe.model, "members": members, "weights": weights})
-    if report.prior:
-        prior = {"name": recipe.prior} if isinstance(recipe.prior, str) else recipe.prior
-        recipe = replace(recipe, prior={**prior, "weight": report.prior["weight"]})
     return recipe

@@ -170,15 +170,11 @@ class Search:
             "split": split.hash,
             "seed": seed,
         }
-        path = storage.join(self.folder, "search.json")
-        if not storage.exists(path):
-            storage.write_json(ours, path)
-            return
-        there = storage.read_json(path)
-        if changed := [key for key, value in ours.items() if there.get(key) != value]:
+        if other := claim(storage.join(self.folder, "search.json"), ours):
+            key, there = other
             raise SettingsError(
-                f"{self.folder}: has a search with another {changed[0]}: {shown(there.get(changed[0]))}. Got "
-                f"{shown(ours[changed[0]])}. Name another folder, or remove it."
+                f"{self.folder}: has a search with another {key}: {shown(there)}. Got "
+                f"{shown(ours[key])}. Name another folder, or remove it."
             )
 
     def best(self) -> Trial | None:
@@ -318,6 +314,19 @@ class _Proposal:
         self.trial.report(value, epoch)
         self.stopped = bool(self.settings) and self.trial.should_prune()
         return not self.stopped
+
+
+def claim(path: str, ours: dict[str, Any]) -> tuple[str, Any] | None:
+    """Writes what a folder is for, unless that stands there.
+
+    Returns:
+        the first key in which what stands there differs, and its value there; None where nothing does.
+    """
+    if not storage.exists(path):
+        storage.write_json(ours, path)
+        return None
+    there = storage.read_json(path)
+    return next(((key, there.get(key)) for key, value in ours.items() if there.get(key) != value), None)
 
 
 def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:

@@ -80,7 +80,7 @@ class Ensemble(Model):
         self._check_members()
 
     def _check_members(self) -> None:
-        made = [{"name": m.reference(), **m.configuration()} for m in self.members]
+        made = self.configuration()["members"]
         if any(one == other for one, other in itertools.combinations(made, 2)):
             raise SettingsError(
                 "ensemble.members: expected members that differ. Got two with the same settings, which would "
@@ -253,20 +253,6 @@ class Ensemble(Model):
                 {k.removeprefix(own): v for k, v in state.items() if k.startswith(own)}, items, users
             )
             member.item_catalogue = self.item_catalogue
-
-
-def again(member: dict[str, Any], report: FitReport) -> dict[str, Any]:
-    """The settings of a member with what an earlier fit of it chose, for another one that repeats it."""
-    found = dict(member)
-    if report.plan:
-        found["train"] = {**(found.get("train") or {}), **report.plan}
-    if report.prior:
-        prior = found["prior"]
-        found["prior"] = {
-            **({"name": prior} if isinstance(prior, str) else prior),
-            "weight": report.prior["weight"],
-        }
-    return found
 
 
 def _shares(weights: list[float]) -> list[float]:

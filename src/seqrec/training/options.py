@@ -142,6 +142,18 @@ class FitReport:
             return self.best_epoch
         return max(1, round(sum(positions[: self.best_epoch]) / max(positions)))
 
+    def settled(self, sections: Mapping[str, Any]) -> dict[str, Any]:
+        """The sections of a model with what this fit chose: in ``train`` what followed the log, in ``prior``
+        the weight; for another fit, which is to repeat this one."""
+        found = dict(sections)
+        if self.plan:
+            found["train"] = {**(found.get("train") or {}), **self.plan}
+        if self.prior:
+            own = found["prior"]
+            own = {"name": own} if isinstance(own, str) else own
+            found["prior"] = {**own, "weight": self.prior["weight"]}
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """As JSON has it, without what is None."""
         content = {f.name: getattr(self, f.name) for f in fields(self)} | {"curve": list(self.curve)}
