@@ -129,7 +129,7 @@ class Choice:
                 else None,
                 "seconds": round(tried.seconds, 1),
                 "epochs": tried.epochs,
-                "note": tried.note + (" taken" if tried.label == self.taken.label else ""),
+                "note": f"{tried.note} taken".strip() if tried.label == self.taken.label else tried.note,
             }
             for tried in self.tried
         ]

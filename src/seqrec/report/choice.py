@@ -40,7 +40,9 @@ def drawing(choice: Choice) -> str:
         for tried in choice.tried
         if tried.value is not None
     ]
-    y = {"field": "model", "type": "nominal", "sort": [row["model"] for row in rows], "title": None}
+    names = [tried.label for tried in choice.tried if tried.value is not None]
+    axis = {"minExtent": 7 * max(map(len, names))}  # else long names are cut off
+    y = {"field": "model", "type": "nominal", "sort": names, "title": None, "axis": axis}
     x = charts.quantity("value", f"validation {choice.metric}, with 95% intervals over users")
     colour = {"condition": {"test": "datum.taken", "value": "var(--c1)"}, "value": "var(--c0)"}
     return standalone(
