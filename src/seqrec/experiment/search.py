@@ -129,6 +129,8 @@ class Search:
         before, begin = sum(trial.seconds for trial in ended), time.perf_counter()
         in_vain = 0
         while True:
+            if ended:
+                self._check_is_useful(ended[0])
             left = 60 * minutes - before - (time.perf_counter() - begin)
             # the settings as they are count in any case
             if ended and (left <= 0 or len(ended) >= (most or len(ended) + 1) or in_vain >= IN_VAIN):
@@ -147,18 +149,21 @@ class Search:
             storage.remove(self._checkpoint(trial))
             ended.append(trial)
             in_vain = in_vain + 1 if trial.state == "failed" else 0
-            if not trial.settings and not trial.value:
-                raise SettingsError(
-                    f"search: expected some right answers on validation. Got a {self.metric} of 0 with the "
-                    "settings as they are, "
-                    + (
-                        "where the history is filtered: if people take things again, say "
-                        "evaluate.filter_seen=false."
-                        if self.filter_seen
-                        else "so that no trial could be told from another."
-                    )
-                )
             yield trial, fitted
+
+    def _check_is_useful(self, first: Trial) -> None:
+        """Refuses to go on where the settings as they are give no right answer."""
+        if first.settings or first.value:
+            return
+        why = (
+            "where the history is filtered: if people take things again, say evaluate.filter_seen=false."
+            if self.filter_seen
+            else "so that no trial could be told from another."
+        )
+        raise SettingsError(
+            f"search: expected some right answers on validation. Got a {self.metric} of 0 with the settings "
+            f"as they are, {why}"
+        )
 
     def _check_is_ours(self, split: Split, seed: int) -> None:
         """Writes what the search is, or refuses a folder that has another one."""
