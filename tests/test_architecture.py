@@ -20,6 +20,7 @@ LAYERS = (
     "storage",
     "tables",
     "settings",
+    "processes",
     "data",
     "sources",
     "features",

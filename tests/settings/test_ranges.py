@@ -25,7 +25,7 @@ TINY = 1e-9
 # by kind: the names, values that are taken, values that are refused
 COUNTS = (
     "width hidden layers blocks heads steps longest length recent neighbours sample epochs batch_positions "
-    "validate_every patience most_items low groups window horizontal vertical"
+    "streams validate_every patience most_items low groups window horizontal vertical"
 )
 SHARES = (
     "dropout dropout_embedding dropout_hidden dropout_between dropout_item smoothing momentum warmup average "

@@ -20,7 +20,7 @@ from seqrec.models.gru4rec import GRU4Rec
 from seqrec.models.hrm import HRM
 from seqrec.models.sasrec import SASRec
 from seqrec.splitting import leave_one_out
-from seqrec.training import losses, settings, state, trainer
+from seqrec.training import losses, settings, state, streams, trainer
 from seqrec.training.negatives import Sampler
 from seqrec.training.options import FitOptions
 from seqrec.training.settings import TrainSettings
@@ -482,17 +482,17 @@ PAIRS = [(seed, epoch) for seed in range(20) for epoch in range(1, 50)]
 
 
 def test_an_epochs_seeds_are_no_other_epochs():
-    for seed_of in (trainer.dropout_seed, trainer.negatives_seed):
+    for seed_of in (streams.dropout_seed, streams.negatives_seed):
         # torch takes the low 32 bits
         assert len({seed_of(*pair) % 2**32 for pair in PAIRS}) == len(PAIRS)
-    assert len({trainer.dropout_seed(s, e) % 2**32 for s in (4292, 4293) for e in (1, 2, 1_000_000)}) == 6
-    assert not {trainer.negatives_seed(*pair) % 2**32 for pair in PAIRS} & {
-        trainer.dropout_seed(*pair) % 2**32 for pair in PAIRS
+    assert len({streams.dropout_seed(s, e) % 2**32 for s in (4292, 4293) for e in (1, 2, 1_000_000)}) == 6
+    assert not {streams.negatives_seed(*pair) % 2**32 for pair in PAIRS} & {
+        streams.dropout_seed(*pair) % 2**32 for pair in PAIRS
     }
 
 
 def test_published_rows_keep_their_dropout():
-    assert trainer.dropout_seed(2, 5) == 2_000_011
+    assert streams.dropout_seed(2, 5) == 2_000_011
 
 
 def test_negatives_are_independent_of_dropout():
@@ -500,9 +500,9 @@ def test_negatives_are_independent_of_dropout():
         dropout, negatives, later = (
             torch.rand(100_000, generator=torch.Generator().manual_seed(start))
             for start in (
-                trainer.dropout_seed(seed, epoch),
-                trainer.negatives_seed(seed, epoch),
-                trainer.negatives_seed(seed, epoch + 1),
+                streams.dropout_seed(seed, epoch),
+                streams.negatives_seed(seed, epoch),
+                streams.negatives_seed(seed, epoch + 1),
             )
         )
         correlations = torch.corrcoef(torch.stack([dropout, negatives, later])).fill_diagonal_(0)
@@ -521,7 +521,7 @@ def test_every_epoch_draws_its_negatives_with_its_own_seed(ring, monkeypatch):
         ),
     )
     model.fit(ring, seed=3, progress=False)
-    assert seeds == [trainer.negatives_seed(3, 1), trainer.negatives_seed(3, 2)]
+    assert seeds == [streams.negatives_seed(3, 1), streams.negatives_seed(3, 2)]
 
 
 def test_the_optimizer_of_large_tables_is_chosen_by_size():
@@ -573,7 +573,7 @@ def test_prefixes_from_a_point_on(ring):
     plan = model.train.plan(split.train_positions)
     of_epochs = []
     for epoch in (1, 2):
-        batches = trainer.batches_of(network, split, plan, epoch, np.random.default_rng(0))
+        batches = streams.batches_of(network, split, plan, epoch, np.random.default_rng(0))
         rows = [(len(batch.inputs.items), batch.positions, batch.inputs.items.shape[1]) for batch in batches]
         assert batches.positions == sum(positions for _, positions, _ in rows) == split.train_positions
         assert max(steps for *_, steps in rows) == 6

@@ -55,6 +55,7 @@ ADDED = {
     "repeats": True,
     "rows": "lanes",
     "seen": "keep",
+    "streams": 1,
     "top": 0,
     "window": 1,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from typing import Annotated
@@ -16,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from seqrec import __version__
+from seqrec import __version__, processes
 from seqrec.cli import (
     benchmark,
     choose,
@@ -36,11 +37,16 @@ from seqrec.cli import (
     tune,
 )
 from seqrec.cli.options import Command, Group
-from seqrec.errors import SeqrecError, masked, shown
+from seqrec.errors import SeqrecError, SettingsError, masked, shown
 
 PURPOSE = "Sequential recommendation: prepare logs, train models, compare them honestly, recommend."
 app = typer.Typer(help=PURPOSE, cls=Group, no_args_is_help=True, add_completion=False)
 
+
+SECONDS_LATER = 3.0
+"""How long the other processes of a run wait before they say what they died of."""
+TOGETHER = ("train", "evaluate")
+"""Commands that several processes can run as one."""
 
 _debug = False  # set by the option, and needed when the command has ended
 
@@ -76,6 +82,15 @@ def main() -> None:
 
 
 def _fail(message: str, code: int = 2) -> None:
+    try:
+        number, started = processes.launched()
+    except SettingsError:  # which is what is said then
+        number, started = 0, 1
+    if started > 1:
+        if number and not message.startswith(processes.LOST):
+            # The first process probably says the same, and torchrun then ends this one.
+            time.sleep(SECONDS_LATER)
+        message = f"process {number} of {started}: {message}"
     if _debug:
         print(masked(traceback.format_exc()), file=sys.stderr)
     Console(stderr=True).print(
@@ -96,6 +111,7 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _start(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -107,6 +123,12 @@ def _start(
 ) -> None:
     global _debug
     _debug = debug
+    number, started = processes.launched()
+    if started > 1 and context.invoked_subcommand not in TOGETHER:
+        raise SettingsError(
+            f"seqrec {context.invoked_subcommand}: expected to be started once. Got {started} processes, "
+            f"which would all do the same; torchrun is for seqrec {' and seqrec '.join(TOGETHER)}."
+        )
     handler: logging.Handler
     if sys.stderr.isatty():
         handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, markup=False)
@@ -115,7 +137,7 @@ def _start(
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("seqrec")
     logger.handlers[:] = [handler]
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.setLevel(logging.CRITICAL if number else logging.WARNING if quiet else logging.INFO)
 
 
 data_commands = typer.Typer(

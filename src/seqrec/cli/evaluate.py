@@ -27,7 +27,7 @@ def evaluate(
     write: Write = None,
 ) -> None:
     """Test a trained model again, or evaluate the top-k lists of another library under a protocol."""
-    from seqrec import storage
+    from seqrec import processes, storage
     from seqrec.experiment.protocol import read_protocol
     from seqrec.experiment.settings import read_run
 
@@ -44,6 +44,10 @@ def evaluate(
     from seqrec.experiment import judge
 
     if protocol is not None:
+        if processes.launched()[1] > 1:
+            raise SettingsError(
+                "--protocol: a file of lists is judged by one process. Start it without torchrun."
+            )
         for option, given in (("--write-topk", write_topk), ("--data", data)):
             if given is not None:
                 raise SettingsError(
@@ -53,6 +57,8 @@ def evaluate(
         table = judge.judge(folder, protocol, data_dir, False if unfiltered else None)
     else:
         table = judge.evaluate(folder, write_topk, data_dir, False if unfiltered else None, data)
+    if processes.launched()[0]:
+        return  # the first process prints
     table.print()
     if write:
         table.write(write)

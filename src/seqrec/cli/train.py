@@ -78,6 +78,7 @@ def train(
     and a table shows what each key became.
     """
     from seqrec import migrate as migrations
+    from seqrec import processes
     from seqrec.experiment import settings as experiment_settings
     from seqrec.experiment.settings import RunSettings
     from seqrec.settings import yaml_file
@@ -98,7 +99,8 @@ def train(
             content = experiment_settings.read(conf, overrides or ())
         else:
             migration = migrations.read(conf)
-            migration.table().print()
+            if not processes.launched()[0]:
+                migration.table().print()
             content = migration.filled(overrides or ())
     else:
         assert data is not None
@@ -130,4 +132,5 @@ def train(
     from seqrec.experiment import train as experiments  # torch, which takes a while, once all names are right
 
     _, table = experiments.train(settings, progress=not is_quiet(), restart=restart)
-    table.print()
+    if not processes.launched()[0]:  # the first process prints
+        table.print()

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqrec import processes
 from seqrec.data.catalogue import Catalogue
 from seqrec.errors import DataError
 from seqrec.evaluation import metrics
@@ -128,20 +129,23 @@ def rank(
             none of them is a miss. Both ranks are computed whatever its ``seen``.
         rows: queries scored at once, at most.
 
+    Several processes of one run rank a share of the queries each, in the pieces that one would score at once,
+    so that all have the same ranks, bit for bit.
+
     Raises:
         DataError: the model numbers items or users otherwise than the split does: it was trained on other
             ids.
-        TrainingError: the model gives a score that is not a number.
+        TrainingError: the model gives a score that is not a number, or another process is lost.
     """
     check_ids(scorer, split)
     query, targets, offsets = split.query(queries), split.targets(queries), queries.first_targets
     items = len(split.sequences.item_catalogue)
     refused = None if candidates is None else candidates.refused(items)
-    filtered, unfiltered, ties, ties_unfiltered = np.empty((4, len(targets)), dtype=np.int64)
-    top, top_unfiltered = np.empty(
+    filtered, unfiltered, ties, ties_unfiltered = np.zeros((4, len(targets)), dtype=np.int64)
+    top, top_unfiltered = np.zeros(
         (2, len(queries), min(LONGEST_LIST, items) if lists else 0), dtype=np.int32
     )
-    repeated = np.empty(len(targets), dtype=bool)
+    repeated = np.zeros(len(targets), dtype=bool)
     ranks = Ranks(
         filtered,
         unfiltered,
@@ -153,7 +157,9 @@ def rank(
         queries.offsets,
         repeated,
     )
-    for scores in scorer.score_blocks(query, rows):
+    for number, scores in enumerate(scorer.score_blocks(query, rows)):
+        if number % processes.count() != processes.rank():  # another process computes and ranks these
+            continue
         counts = np.diff(offsets)[scores.rows]
         of_row = np.repeat(np.arange(len(counts)), counts)
         place = np.arange(len(of_row)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -166,6 +172,7 @@ def rank(
         if ranks.lists.shape[1]:
             ranks.lists_unfiltered[scores.rows] = found.unfiltered.found()[0]
             ranks.lists[scores.rows] = found.filtered.found()[0]
+    processes.shared(filtered, unfiltered, ties, ties_unfiltered, top, top_unfiltered, repeated)
     if split.cold_targets_miss:
         cold = split.item_counts[targets] == 0
         ranks.filtered[cold] = ranks.unfiltered[cold] = metrics.rank_of_miss(items)

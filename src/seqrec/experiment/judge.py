@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from seqrec import models, storage
+from seqrec import models, processes, storage
 from seqrec.errors import SettingsError
 from seqrec.evaluation import comparison, lists, metrics
 from seqrec.evaluation import evaluation as asking
@@ -48,7 +48,8 @@ def evaluate(
     filter_seen: bool | None = None,
     data_path: str | None = None,
 ) -> Table:
-    """Tests the model of a run's output folder again, on the data and split of its run.json.
+    """Tests the model of a run's output folder again, on the data and split of its run.json. Processes that
+    torchrun starts rank a share of the queries each.
 
     Args:
         topk_path: also write the 20 best items of each test query.
@@ -62,9 +63,10 @@ def evaluate(
     """
     if topk_path is not None:
         storage.check_file(topk_path, lists.SUFFIXES)
-    _, split, tested = again(folder, data_folder, filter_seen, data_path)
-    if topk_path is not None:
-        lists.write(tested.ranks, split, topk_path, tested.filter_seen)
+    with processes.joined():
+        _, split, tested = again(folder, data_folder, filter_seen, data_path)
+        if topk_path is not None and processes.first():
+            lists.write(tested.ranks, split, topk_path, tested.filter_seen)
     return tested.table(RunSettings.of(read_run(folder), "").evaluate.metrics)
 
 

@@ -22,12 +22,14 @@ Everything is checked before any data is read.
 
 from __future__ import annotations
 
+import json
 import logging
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
-from seqrec import models, storage
+from seqrec import models, processes, storage
 from seqrec.errors import SeqrecError, SettingsError, masked
 from seqrec.evaluation import lists
 from seqrec.experiment import fitting, judge
@@ -37,10 +39,12 @@ from seqrec.experiment.protocol import read_protocol
 from seqrec.experiment.recipe import SECTIONS, Recipe
 from seqrec.experiment.settings import TRAINED, RunSettings, upgraded
 from seqrec.models.model import Model
+from seqrec.models.neural import NeuralModel
 from seqrec.models.warm_start import Start
 from seqrec.splitting import Split
 from seqrec.storage import lock, marker
 from seqrec.tables import Table
+from seqrec.training import streams
 from seqrec.training.options import FitOptions, FitReport, FitSettings
 
 log = logging.getLogger("seqrec")
@@ -54,6 +58,9 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
     same run, it goes on from there. A finished run goes on too if ``train.epochs`` is raised: the schedule of
     rates is then that of the new number, so that a rate that had fallen rises again.
 
+    Processes that torchrun starts are one run: they share the streams of training and the queries, and the
+    first one writes. All of them need the log; the output folder only the first.
+
     Args:
         restart: train anew, and replace what is in the output folder.
 
@@ -62,18 +69,45 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
     Raises:
         SettingsError: a setting is wrong, or the output folder has another run.
         StorageError: another process trains into the output folder.
+        TrainingError: training cannot go on; or another process of the run is lost.
     """
-    model, start = run.check(), None
+    model = run.check()
+    _check_shared(model, processes.launched()[1])
+    with processes.joined():
+        return _train_together(run, model, progress, restart)
+
+
+def _check_shared(model: Model, started: int) -> None:
+    """Checks, before any data is read, that so many processes can train a model.
+
+    Raises:
+        SettingsError: they cannot.
+    """
+    if isinstance(model, NeuralModel):
+        streams.check(model.train, started)
+    elif started > 1:
+        raise SettingsError(
+            f"model.name: expected a network with {started} processes, which share the streams of its "
+            f"training. Got {model.name}, which one process fits alone. Start it without torchrun."
+        )
+
+
+def _train_together(run: RunSettings, model: Model, progress: bool, restart: bool) -> tuple[Model, Table]:
+    start = None
     if run.fit.start is not None:
         start = Start.of(run.fit.start, type(model))
         start.check(model)
     folder = run.output.folder
     if folder is None:
         return _train(run, progress, restart, start)
-    earlier_epochs = None if restart else _check_is_ours(run, folder)
+
+    def earlier() -> bytes:
+        return json.dumps(None if restart else _check_is_ours(run, folder)).encode()
+
+    earlier_epochs = json.loads(processes.from_first(earlier))
     if storage.is_remote(folder):
         log.info("%s: a remote folder cannot be locked; see that nothing else writes into it", folder)
-    with lock.held(folder):
+    with lock.held(folder) if processes.first() else nullcontext():
         try:
             return _train(run, progress, restart, start, earlier_epochs)
         except KeyboardInterrupt:
@@ -103,7 +137,7 @@ def _train(
     )
     folder = run.output.folder
     checkpoint = None if folder is None else storage.join(folder, "checkpoint.safetensors")
-    if checkpoint is not None and restart:
+    if checkpoint is not None and restart and processes.first():
         storage.remove(checkpoint)
     on = FitOptions(
         **run.fit.model_dump() | {"start": start},
@@ -124,7 +158,7 @@ def _train(
             len(known.test),
         )
     tested = judge.ask(model, known, run.evaluate.metrics, filter_seen)
-    if folder is not None:
+    if folder is not None and processes.first():
         described = storage.join(folder, "run.json")
         if not _is_there(model, folder):
             # gone first and back last: where it is, model and metrics are its own
@@ -133,7 +167,7 @@ def _train(
             storage.remove(storage.join(folder, "serving", "model.json"))  # of the model that was replaced
         tested.table().write(storage.join(folder, "metrics.json"))
         storage.write_json(_described(run) | _trained(fitted.chosen.fit_report), described)
-    if run.evaluate.topk is not None:
+    if run.evaluate.topk is not None and processes.first():
         lists.write(tested.ranks, known, run.evaluate.topk, filter_seen)
     if folder is not None and run.output.refit:
         refit(run.recipe(), fitted.chosen.fit_report, split.refit(), folder, on)
@@ -258,6 +292,8 @@ def refit(recipe: Recipe, report: FitReport, whole: Split, folder: str, on: FitO
     kept = f"refit-{report.best_epoch}-{whole_fit}.safetensors"
     log.info("refit: %d events train, for %s", whole.train_events.sum(), storage.join(folder, "serving"))
     fresh = fitting.fit_again(recipe, whole, report, on, storage.join(folder, kept))
+    if not processes.first():
+        return
     fresh.save(storage.join(folder, "serving"))
     for name in storage.names(folder):
         if name.startswith("refit-") and name.endswith(".safetensors") and name != kept:

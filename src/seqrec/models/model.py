@@ -220,6 +220,8 @@ class Model(ByIds, ABC):
         settings = self.configuration()
         settings.pop("prior", None)  # which is added when the network is trained
         settings["train"] = settings.get("train", {}) | {"seed": on.seed, "precision": on.precision}
+        if settings["train"].get("streams") == 1:  # as checkpoints of earlier versions say
+            del settings["train"]["streams"]
         data = [split.hash, split.train_positions, split.sequences.ids_digest]
         if on.start is not None:
             data.append(warm_start.Start.of(on.start, type(self)).digest)

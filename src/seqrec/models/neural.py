@@ -9,6 +9,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -133,13 +134,16 @@ class EncoderScorer:
         return self.network.item_vectors() if len(self.popularity) * width <= CELLS else None
 
     def _scores(self, query: Query, rows: np.ndarray, table: torch.Tensor | None, alone: bool) -> Scores:
-        with torch.no_grad():
-            states = self.states(query)
         unknown = torch.from_numpy(np.flatnonzero(~self.knows(query)))
         items = len(self.popularity)
 
+        @cache  # when the first block is asked for: of several processes each asks for some
+        def states_of_all() -> torch.Tensor:
+            return self.states(query)
+
         def block(begin: int, end: int) -> torch.Tensor:
             with torch.no_grad():
+                states = states_of_all()
                 vectors = self.network.item_vectors(slice(begin, end)) if table is None else table[begin:end]
                 if alone and table is None:
                     scores = losses.scores_of_one(states, vectors)
@@ -369,8 +373,10 @@ class NeuralModel(Model):
 
         own = OwnItems(split, device) if self.negatives.of_users or self.loss.seen == "mask" else None
 
+        sampler = Sampler(self.negatives, counts, on.seed, device, own)
+
         def objective(seed: int) -> Objective:
-            return self.objective(network, Sampler(self.negatives, counts, seed, device, own), bfloat16)
+            return self.objective(network, sampler.again(seed), bfloat16)
 
         metric, k = metrics.parse(s.metric)
         warned = False

@@ -324,6 +324,12 @@ class Split:
                 digest.update(np.diff(queries.offsets).astype("<i8").tobytes())
         return digest.hexdigest()[:16]
 
+    def of_users(self, first: int, stop: int) -> Split:
+        """The same with training on the users ``[first, stop)`` alone, as one of several streams does."""
+        stops = self.train_starts.copy()
+        stops[first:stop] = self.train_stops[first:stop]
+        return replace(self, train_stops=stops)
+
     def not_empty(self, advice: str) -> Split:
         """Itself, if there is something to train on and something to ask.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from seqrec import processes
 from seqrec.errors import SettingsError
 
 
@@ -15,6 +16,8 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda" and processes.count() > 1:
+        name = f"cuda:{processes.local_rank()}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

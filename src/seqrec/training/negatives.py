@@ -6,6 +6,7 @@ Counts come from training events only, and nothing else of the data is ever look
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -154,6 +155,13 @@ class Sampler:
             torch.zeros(0, dtype=torch.int64, device=device),
         )
         self.block, self.used = torch.empty(0, dtype=torch.int64, device=device), 0
+
+    def again(self, seed: int) -> Sampler:
+        """Another one of the same items, whose tables are not made again, with a generator of its own."""
+        other = copy.copy(self)
+        other.generator = torch.Generator(self.device).manual_seed(seed)
+        other.block, other.used = self.block[:0], 0
+        return other
 
     def _found_once(self, cells: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """The distinct ones of (m,) numbers below ``count``, ascending, and (m,) where each is among them."""

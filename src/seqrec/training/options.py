@@ -23,8 +23,9 @@ class FitSettings(Settings):
     """What matrices are multiplied in: auto takes bfloat16 on a GPU that has it, and float32 elsewhere."""
     threads: int | None = Field(None, ge=1, le=4096)
     """Of torch, on a CPU. None: as many as torch has, or fewer where updates tried at the start are clearly
-    faster so, since other work keeps cores busy (a training of less than a minute is not tried). A resumed
-    training takes the number that it began with. Another number can change the last digits."""
+    faster so, since other work keeps cores busy (a training of less than a minute is not tried); one with
+    ``train.streams``. A resumed training takes the number that it began with. Another number can change the
+    last digits."""
     start: str | None = None
     """The folder of an earlier model, or of the run that has it, with whose weights training begins instead
     of random ones: of the same kind and settings, and trained on a part of the log, say. Items and users that

@@ -91,6 +91,10 @@ class TrainSettings(Settings):
     patience: int | None = Field(None, ge=1)
     """Validations without a better value after which training stops. None follows the epochs: 3 of 20, and so
     on in proportion, so that the rate falls before training stops."""
+    streams: int = Field(1, ge=1, le=100_000)
+    """Parts of the users that make an update together, each with its own batches, negatives and dropout, of
+    ``batch_positions`` all together. Several processes (torchrun, ``seqrec train --engine spark``) share the
+    streams: the numbers are those of as many streams in one process."""
     objective: Literal["positions", "prefixes"] = "positions"
     """What a row of a batch asks, in models that read windows of a sequence: the next item at every position
     of the window; or only the one after its last item, as when recommending. Then every training event has a

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from seqrec import __version__, storage
+from seqrec import __version__, processes, storage
 from seqrec.errors import SeqrecError, TrainingError
 from seqrec.nn.encoder import Encoder
 from seqrec.storage import version
@@ -168,8 +168,12 @@ class TrainingState:
             TrainingError: no checkpoint, one of another model, settings, data or version, or one that does
                 not fit the model.
         """
-        with storage.open_read(path) as stream:
-            content = stream.read()
+
+        def read() -> bytes:
+            with storage.open_read(path) as stream:
+                return stream.read()
+
+        content = processes.from_first(read)  # the others may not see the folder
         try:
             header, body = _parts(content)
             about = json.loads(header["__metadata__"]["run"])

@@ -2,9 +2,11 @@
 
 The same settings, data and number of threads give the same numbers, whether or not the run was interrupted:
 everything random in an epoch is seeded by (seed, epoch), and a checkpoint is written after each epoch under a
-temporary name, then renamed. The order of the batches, dropout and the negatives have generators of their
-own: numpy's, torch's global one, and one with ``negatives_seed``. Initial weights are drawn after
+temporary name, then renamed. What an update learns from is drawn in ``seqrec.training.streams``: the order of
+the batches, dropout and the negatives have generators of their own. Initial weights are drawn after
 ``torch.manual_seed(seed)``.
+
+Several processes run this loop in step, each with the same weights. The first one writes and shows.
 """
 
 from __future__ import annotations
@@ -19,59 +21,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqrec import storage
+from seqrec import processes, storage
 from seqrec.errors import SettingsError, TrainingError
-from seqrec.nn.batch import Batches
 from seqrec.nn.encoder import Encoder
 from seqrec.splitting.split import Split
-from seqrec.training import batching, threads
+from seqrec.training import threads
 from seqrec.training.memory import keep_freed_memory
 from seqrec.training.objective import Objective
 from seqrec.training.options import FitOptions, FitReport
 from seqrec.training.progress import TrainingProgress
 from seqrec.training.settings import TrainPlan, schedule
 from seqrec.training.state import TrainingState
+from seqrec.training.streams import Streams, batches_of
 
 log = logging.getLogger("seqrec")
 
 
 UPDATES_BETWEEN_CHECKS = 50  # of the loss, which costs a synchronisation on a GPU
-NEGATIVES = 1  # the branch of numpy's seed sequence of an epoch from which negatives are drawn
-
-
-def dropout_seed(seed: int, epoch: int) -> int:
-    """What torch's global generator starts an epoch with.
-
-    On a CPU torch takes the low 32 bits of a seed: these are distinct for seeds below 4,294 and epochs from
-    1 to 1,000,000. The initial weights of a seed (``torch.manual_seed(seed)``) come from the words of seed
-    0's dropout in the epoch of that number, never from those of the same run.
-    """
-    return seed * 1_000_003 + epoch
-
-
-def negatives_seed(seed: int, epoch: int) -> int:
-    """The seed of an epoch's negatives, independent of every other stream of the run."""
-    of_epoch = np.random.SeedSequence((seed, epoch), spawn_key=(NEGATIVES,))
-    return int(of_epoch.generate_state(1, np.uint64)[0])
-
-
-def batches_of(network: Encoder, split: Split, s: TrainPlan, epoch: int, rng: np.random.Generator) -> Batches:
-    """The batches of an epoch (1, 2, ...): as the network has them, or prefixes where they are asked for.
-
-    Raises:
-        SettingsError: prefixes are asked for, and the network does not read windows.
-    """
-    if s.objective == "positions":
-        return network.batches(split, s.batch_positions, rng)
-    if not network.window:
-        raise SettingsError(
-            "train.objective: expected 'positions' for a model that does not train on windows, as "
-            f"{type(network).__name__}. Got 'prefixes'. Leave it out, or take sasrec or another that attends "
-            "to windows; gru4rec has rows: prefixes."
-        )
-    if epoch <= s.prefixes_from * s.epochs:
-        return network.batches(split, s.batch_positions, rng)
-    return batching.prefixes(split, network.window, s.batch_positions, rng, network.reads)
 
 
 def fit(
@@ -99,9 +65,9 @@ def fit(
         the report of the training.
     Raises:
         SettingsError: ``stop_after`` is not from 1 (with a start 0) to ``train.epochs``, or
-            ``schedule_epochs`` is not above 0.
-        TrainingError: the loss is not finite (the last checkpoint, if any, is good), or the checkpoint
-            belongs to another run.
+            ``schedule_epochs`` is not above 0; or ``train.streams`` does not suit the log or the processes.
+        TrainingError: the loss is not finite (the last checkpoint, if any, is good), the checkpoint belongs
+            to another run, or another process of this run is lost.
     """
     checkpoint, stop_after = on.checkpoint, on.stop_after
     fewest = 1 if on.start is None else 0
@@ -121,12 +87,13 @@ def fit(
     parameters: list[Tensor] = list(network.parameters())
     run = TrainingState(network, s, device)
     averaged: list[Tensor] = list(run.averaged.parameters())
-    if checkpoint is not None and storage.exists(checkpoint):
+    processes.agree("model, settings and data", fingerprint)
+    streams = Streams(network, split, s, objective, on.seed)
+    if checkpoint is not None and processes.from_first(lambda: b"there" * storage.exists(checkpoint)):
         run.load(checkpoint, fingerprint, earlier)
     validate = validate if stop_after is None else None
     epochs = s.epochs if stop_after is None else stop_after
-    # Counted, not made: the batches of an epoch are made one by one.
-    of_an_epoch = batches_of(network, split, s, 1, np.random.default_rng(0)).positions
+    of_an_epoch = streams.positions
     total = schedule_epochs * of_an_epoch
     begin = time.perf_counter() - run.seconds
 
@@ -176,13 +143,18 @@ def fit(
         )
     if on.threads is not None:
         run.threads = on.threads
+    elif not run.threads and s.streams > 1:
+        run.threads = 1  # as many as processes have that share a machine, so that these repeat its numbers
     elif not run.threads:
         run.threads = torch.get_num_threads()
         if run.threads > 1 and device.type == "cpu" and of_an_epoch and not finished():
             run.threads = _fastest_threads(
                 network, split, s, objective(on.seed), epochs * of_an_epoch, run.threads, name
             )
-    with threads.use(run.threads), TrainingProgress(name, epochs * of_an_epoch, on.progress) as shown:
+    with (
+        threads.use(run.threads),
+        TrainingProgress(name, epochs * of_an_epoch, on.progress and processes.first()) as shown,
+    ):
         shown.resume(run.done)
         if on.start is not None and validate is not None and run.start_value is None:
             asked = time.perf_counter()
@@ -192,17 +164,9 @@ def fit(
             shown.line(f"{name} at the start: validation {s.metric} {run.start_value:.4f}")
         while not finished():
             epoch = run.epoch + 1
-            torch.manual_seed(dropout_seed(on.seed, epoch))
-            of_epoch = objective(negatives_seed(on.seed, epoch))
-            network.train()
             start, positions, loss_sum = time.perf_counter(), 0, torch.zeros((), device=device)
-            batches = batches_of(network, split, s, epoch, np.random.default_rng((on.seed, epoch)))
-            for batch, negatives in of_epoch.drawn(batches):
+            for loss, read in streams.updates(epoch):  # the parameters have their gradients
                 run.set_rates(schedule(s, point_of_schedule()))
-                loss = of_epoch.loss(batch, negatives)
-                for p in parameters:
-                    p.grad = None
-                torch.autograd.backward(loss)
                 if s.clip:
                     torch.nn.utils.clip_grad_norm_(parameters, s.clip)
                 for optimizer in run.optimizers.values():
@@ -213,9 +177,9 @@ def fit(
                     forget = 1 - min(s.average, (1 + run.updates) / (10 + run.updates))
                     with torch.no_grad():
                         torch._foreach_lerp_(averaged, parameters, forget)
-                run.done += batch.positions
-                positions += batch.positions
-                loss_sum.add_(loss.detach(), alpha=batch.positions)
+                run.done += read
+                positions += read
+                loss_sum.add_(loss, alpha=read)
                 if run.updates % UPDATES_BETWEEN_CHECKS == 0:
                     _check(loss_sum, epoch, s, checkpoint)
                     shown.update(run.done, epoch, float(loss_sum) / positions)
@@ -252,7 +216,7 @@ def fit(
                 f"{name} epoch {epoch}: loss {point_of_curve['loss']:.4f}{measured}, {speed}, "
                 f"{run.seconds:.0f} s"
             )
-            if checkpoint is not None:
+            if checkpoint is not None and processes.first():
                 run.save(checkpoint, fingerprint)
     network.load_state_dict(run.best if validate is not None and run.best else run.averaged.state_dict())
     network.eval()
