@@ -15,7 +15,7 @@ from seqrec.errors import DataError, SettingsError
 from seqrec.models.hrm import HRM, HRMNetwork
 from seqrec.models.model import Model
 from seqrec.splitting import last_basket, leave_one_out
-from seqrec.testing import ModelContract, awkward_query, small_log
+from seqrec.testing import ModelContract, awkward_query, sequences_of, small_log
 from seqrec.training.options import FitOptions
 
 FAST = {"train": {"epochs": 8, "batch_positions": 256, "learning_rate": 0.01, "patience": 8}}
@@ -148,15 +148,23 @@ def test_baskets_change_nothing_and_that_is_said(name: str, caplog):
     assert torch.equal(fitted[0].score(query), fitted[1].score(query))
 
 
-@pytest.mark.parametrize("name", [*OF_BASKETS, "hrm", "fpmc"])
-def test_the_order_within_a_basket_means_nothing(name: str, caplog):
+READS_BASKETS: list[tuple[str, dict[str, Any]]] = [
+    ("hrm", {"baskets": 1}),
+    ("fpmc", {"baskets": 1}),
+    *((name, {"pool_baskets": how}) for name in ("gru4rec", "sasrec") for how in ("average", "max")),
+]
+"""Models that read them by a setting."""
+
+
+@pytest.mark.parametrize(("name", "setting"), [*((name, {}) for name in OF_BASKETS), *READS_BASKETS])
+def test_the_order_within_a_basket_means_nothing(name: str, setting: dict[str, Any], caplog):
     """What is learned by gradient is learned in another order, and so to other last digits; fpmc draws
     negatives for each item."""
     log = with_baskets()
     rng = np.random.default_rng(0)
     mixed = np.lexsort((rng.random(log.events), log.baskets))
     assert (mixed != np.arange(log.events)).any()
-    more = {} if name in OF_BASKETS else {"baskets": 1, "train": {"epochs": 2}}
+    more = {} if name in OF_BASKETS else {**setting, "train": {"epochs": 2}}
     splits = [last_basket(s) for s in (log, replace(log, items=log.items[mixed]))]
     fitted = [models.get(name)(**more).fit(split, device="cpu", progress=False) for split in splits]
     scores = [model.score(split.query(split.test)) for model, split in zip(fitted, splits)]
@@ -167,10 +175,36 @@ def test_the_order_within_a_basket_means_nothing(name: str, caplog):
     assert "baskets" not in caplog.text
 
 
-@pytest.mark.parametrize("name", ["hrm", "fpmc"])
-def test_whoever_reads_baskets_needs_some(name: str):
+@pytest.mark.parametrize(("name", "setting"), READS_BASKETS)
+def test_whoever_reads_baskets_needs_some(name: str, setting: dict[str, Any]):
     with pytest.raises(DataError, match="baskets: the model reads the baskets of events"):
-        models.get(name)(baskets=1).fit(small_log(), progress=False)
+        models.get(name)(**setting).fit(small_log(), progress=False)
+
+
+@pytest.mark.parametrize(("name", "setting"), READS_BASKETS)
+@pytest.mark.parametrize("more", [{}, {"loss": "bpr", "negatives": {"count": 4, "shared": False}}])
+def test_which_basket_follows_which_is_learned(name: str, setting: dict[str, Any], more: dict[str, Any]):
+    """Of eight kinds of baskets each has two items of its own, and a kind that always comes after it."""
+    rng = np.random.default_rng(0)
+    follows = rng.permutation(8)
+    lists = []
+    for start in rng.integers(0, 8, 200):
+        kinds = [int(start)]
+        for _ in range(5):
+            kinds.append(int(follows[kinds[-1]]))
+        lists.append(np.concatenate([rng.permutation([2 * kind, 2 * kind + 1]) for kind in kinds]))
+    log = sequences_of(lists, 16)
+    split = last_basket(replace(log, baskets=np.arange(log.events) // 2))
+    small = {k: v for k, v in SETTINGS[name].items() if k not in ("recent", "negatives", "train")}
+    train = {"epochs": 12, "batch_positions": 64, "learning_rate": 0.02, "filter_seen": False}
+    model = models.get(name)(**{**small, **setting, **more, "train": train})
+    model.fit(split, device="cpu", progress=False)
+    assert model.evaluate(split, filter_seen=False).metrics["recall@5"]["mean"] > 0.9
+
+
+def test_rows_of_baskets_are_whole_histories():
+    with pytest.raises(SettingsError, match="pool_baskets: expected none with rows: prefixes"):
+        models.get("gru4rec")(pool_baskets="max", rows="prefixes")
 
 
 def test_of_baskets_is_warned_only_where_nobody_reads_them(caplog):

@@ -188,6 +188,30 @@ def test_softmax_gradients_numerically():
     assert torch.autograd.gradcheck(lambda s, v: losses.softmax(s, v, targets, 0.2), (states, vectors))
 
 
+@pytest.mark.parametrize("states", [1, losses.CHUNK - 1, losses.CHUNK, 2 * losses.CHUNK + 88])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_softmax_of_sets_is_the_mean_of_their_means(states: int, bias: bool, smoothing: float):
+    """Also where a state has the same target twice, or none."""
+    s, vectors, _ = random_softmax(states)
+    of = torch.randint(0, states, (3 * states,)).sort().values
+    targets = torch.randint(0, 3, (len(of),))
+    if bias:
+        vectors = torch.cat([vectors, vectors.mean(1, keepdim=True)], 1).detach().requires_grad_()
+    loss = losses.softmax_of_sets(s, vectors, targets, of, smoothing)
+    got = torch.autograd.grad(3 * loss, (s, vectors))
+    each = F.cross_entropy(
+        losses.scores(s, vectors)[of], targets, reduction="none", label_smoothing=smoothing
+    )
+    expected_loss = torch.stack([each[of == row].mean() for row in of.unique()]).mean()
+    expected = torch.autograd.grad(3 * expected_loss, (s, vectors))
+    assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-12)
+    for a, b in zip(got, expected):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-13)
+    near = losses.softmax_of_sets(s.float(), vectors.float(), targets, of, smoothing, bfloat16=True)
+    assert near.item() == pytest.approx(loss.item(), rel=1e-2)
+
+
 def test_softmax_by_hand():
     # scores 1, 2, 0 of three items, the target is the first: log(e + e^2 + 1) - 1
     loss = losses.softmax(torch.tensor([[1.0]]), torch.tensor([[1.0], [2.0], [0.0]]), torch.tensor([0]))

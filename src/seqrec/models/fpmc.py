@@ -11,7 +11,7 @@ WWW 2010.
 Training is S-BPR (section 5.2): ``bpr`` with negatives of each position's own.
 
 With ``baskets: 1`` B is the last basket, as in the paper, and training asks for each item of a basket after
-the basket before it.
+the basket before it (with ``softmax``, a basket's loss is the mean over its items).
 
 Differences from the paper: B is the last ``recent`` items (1 by default, the plain Markov chain), whatever
 baskets the log has, unless ``baskets`` is given; AdamW for plain stochastic gradient descent; a user

@@ -6,7 +6,7 @@ Recommendations, CIKM 2018 (arXiv 1706.03847).
 
     h_t = GRU(e(i_t), h_(t-1))        score(j | history) = o(j) . P h_t + b(j)
 
-Three ways to train it:
+Ways to train it:
 
 - as its authors do (``steps=1``): session-parallel mini-batches. Every lane reads one session, one item an
   update; the hidden state is carried over and reset where a new session begins; gradients do not flow back
@@ -15,7 +15,10 @@ Three ways to train it:
   carried from one window to the next, so that the network always knows the whole history;
 - by prefixes (``rows="prefixes"``): every training event is a row of its own, with the last ``steps`` items
   before it, read from a zero state, and one loss (Tan, Xu, Liu, 2016, arXiv 1606.08117, section 3.1). Rows
-  are in random order, so that a batch holds targets of many users. Histories are cut likewise to recommend.
+  are in random order, so that a batch holds targets of many users. Histories are cut likewise to recommend;
+- over baskets (``pool_baskets``), as DREAM does (``seqrec.nn.baskets``): a step reads a basket, the mean or
+  the largest of its items' vectors, and its targets are the items of the next, whose softmax losses are
+  averaged. A row is a user's history from a zero state, of at most ``longest`` baskets.
 
 With a feature schema e and o are sums of vectors: the id's own, where the schema names it, and those of the
 attributes' values. What it names of the user is a vector u, added to the state as it leaves the network, P
@@ -38,13 +41,14 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from seqrec.data.query import Query
 from seqrec.features.encoding import Features
 from seqrec.models.gru4rec_fused import one_pass
 from seqrec.models.neural import NeuralModel
+from seqrec.nn.baskets import PoolBaskets, pooled
 from seqrec.nn.batch import Batch, Batches, Inputs
 from seqrec.nn.dropout import dropout
 from seqrec.nn.embedding import add_users, embedding, rows_of
@@ -52,7 +56,7 @@ from seqrec.nn.encoder import Encoder, ItemRows
 from seqrec.nn.recurrence import GRULayer, exported
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
-from seqrec.training import batching
+from seqrec.training import basket_batching, batching
 from seqrec.training.loss import SampledSoftmax
 from seqrec.training.negatives import Distinct, Sampler
 from seqrec.training.objective import Objective
@@ -96,7 +100,12 @@ class GRU4RecSettings(Settings):
     """Sequences enter the lanes in random order, or by the time of their first event, as the authors have
     it."""
     longest: int = Field(1000, ge=1, le=1_000_000)
-    """Events of a history that are read to recommend, from its end; with prefixes, at most ``steps``."""
+    """Events of a history that are read to recommend, from its end; with prefixes, at most ``steps``. With
+    ``pool_baskets`` baskets, also of a row in training."""
+    pool_baskets: PoolBaskets | None = None
+    """How a basket of the log becomes one step: the ``average`` of its items' vectors or the largest
+    (``max``). ``steps`` and ``order`` say nothing then. None reads item after item, whatever baskets there
+    are."""
     normalise: bool = False
     """States and item vectors have length 1 (the origin's form)."""
     temperature: float = Field(1.0, gt=0)
@@ -104,6 +113,13 @@ class GRU4RecSettings(Settings):
     initial_std: float | None = Field(None, gt=0)
     """Standard deviation of the vectors before training; None: uniform, within sqrt(6 / (items + width))
     (with ``embedding: none`` the input weights within sqrt(6 / (items + hidden)))."""
+
+    @field_validator("pool_baskets")
+    @classmethod
+    def _in_whole_histories(cls, how: PoolBaskets | None, info: ValidationInfo) -> PoolBaskets | None:
+        if how is not None and info.data.get("rows") == "prefixes":
+            raise ValueError("none with rows: prefixes, since rows of baskets are whole histories")
+        return how
 
 
 class OneHotGRULayer(nn.Module):
@@ -201,16 +217,21 @@ class GRU4RecNetwork(ReadsItems):
         if self.users is not None:
             for vectors in self.users.parameters():
                 start(vectors)
-        self.reads = frozenset({"users"} if self.users is not None else ())
+        self.reads = frozenset(
+            {*(["users"] if self.users is not None else []), *(["baskets"] if s.pool_baskets else [])}
+        )
         self.input_width = s.width
 
     @property
     def one_table(self) -> bool:
         """Whether a history is read by the very vectors with which states are compared."""
-        return self.input_items is None and not self.settings.normalise and not self.settings.dropout_item
+        s = self.settings
+        return self.input_items is None and not s.normalise and not s.dropout_item and not s.pool_baskets
 
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
         s = self.settings
+        if s.pool_baskets:
+            return basket_batching.basket_windows(split, s.longest, positions, rng)
         if s.rows == "prefixes":
             return batching.prefixes(split, s.steps, positions, rng, self.reads)
         return batching.lanes(split, max(1, positions // s.steps), s.steps, s.order, rng, self.reads)
@@ -223,16 +244,21 @@ class GRU4RecNetwork(ReadsItems):
 
     @property
     def longest(self) -> int:
-        """See ``seqrec.nn.encoder.Streaming``: a step knows no user."""
-        return 0 if self.users is not None else self.reads_last
+        """See ``seqrec.nn.encoder.Streaming``: a step knows no user, and reads one item."""
+        return 0 if self.users is not None or self.settings.pool_baskets else self.reads_last
 
     def query_inputs(self, query: Query) -> Inputs:
+        if self.settings.pool_baskets:
+            return basket_batching.last_baskets_in_order(query, self.settings.longest)
         return batching.last_states(query, self.reads_last)
 
     def padded_inputs(self, items: Tensor, lengths: Tensor, users: Tensor | None) -> Inputs:
         return batching.last_states_of(items, lengths, users, self.reads_last)
 
     def encode(self, inputs: Inputs) -> Tensor:
+        if self.settings.pool_baskets:
+            x, inputs = pooled(self.input_vectors(inputs.items), inputs, self.settings.pool_baskets)
+            return self.read(x.transpose(0, 1), inputs)
         return self.read(self.input_vectors(inputs.items.T), inputs)
 
     def input_vectors(self, items: Tensor) -> Tensor:
@@ -259,7 +285,7 @@ class GRU4RecNetwork(ReadsItems):
             if n + 1 < s.layers:
                 x = dropout(x, s.dropout_between, self.training)
         x = x.reshape(rows * steps, -1)
-        if steps > 1 or inputs.at.shape[0] < rows:
+        if steps > 1 or inputs.at.shape[0] != rows:
             # at counts rows first, x is time first
             row = inputs.at // steps
             x = x.index_select(0, (inputs.at - row * steps) * rows + row)

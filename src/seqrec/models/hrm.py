@@ -13,7 +13,8 @@ so, too). By default here v' is a table of its own. Poolings are ``max`` or ``av
 training has no vector, and the second layer pools t alone.
 
 With ``baskets: 1`` the transaction is the last basket, as in the paper, or the last few: training asks for
-each item of a basket after the basket before it, and the order within baskets means nothing. By default
+each item of a basket after the basket before it, and the order within baskets means nothing. The softmax loss
+of a basket is the mean over its items, so that a small basket counts as much as a large one. By default
 baskets are not read: with or without them in the log, the last ``recent`` items stand for the transaction,
 and training asks for each event after the items right before it, of the same basket or not.
 

@@ -199,8 +199,9 @@ class NeuralModel(Model):
         **settings: Any,
     ):
         super().__init__(**settings)
-        # how many baskets stand for the last transaction, of models that have such a setting
-        self._of_baskets = getattr(self.settings, "baskets", 0) > 0
+        # of models that have such settings
+        of_steps = getattr(self.settings, "pool_baskets", None) is not None
+        self._of_baskets = getattr(self.settings, "baskets", 0) > 0 or of_steps
         self.reads_baskets = type(self).reads_baskets or self._of_baskets
         if isinstance(loss, str):
             loss = {"name": loss}
@@ -239,7 +240,7 @@ class NeuralModel(Model):
         if self.prior is not None and self._of_baskets:
             raise SettingsError(
                 "prior: expected none where the model reads baskets, since it goes from item to item in an "
-                f"order that baskets do not have. Got {self.prior.name} and baskets={self.settings.baskets}."
+                f"order that baskets do not have. Got {self.prior.name}; leave it out."
             )
         self.feature_values: Features | None = None
         self._network: Encoder | None = None

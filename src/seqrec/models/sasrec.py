@@ -12,6 +12,10 @@ with one negative); windows are padded on the right, so the position of an item 
 window and no padding is ever attended to; no dropout on attention weights; drawn negatives may be other items
 of the history; ``gated`` feed-forward layers, their width and ``rotary`` positions are options.
 
+With ``pool_baskets`` it reads baskets (``seqrec.nn.baskets``): x_t is the mean or the largest of the vectors
+of the items of basket t, and after each basket the items of the next are the targets, whose softmax losses
+are averaged.
+
 With a feature schema e(i) is a sum of vectors: the id's own, where the schema names it, and those of the
 attributes' values. What it names of the user is a vector added to the state, norm(x_t) + u.
 """
@@ -30,13 +34,14 @@ from torch import Tensor, nn
 from seqrec.data.query import Query
 from seqrec.features.encoding import Features
 from seqrec.models.neural import NeuralModel
+from seqrec.nn.baskets import PoolBaskets, pooled
 from seqrec.nn.batch import Batches, Inputs
 from seqrec.nn.dropout import dropout
 from seqrec.nn.embedding import add_users, embedding, rows_of
 from seqrec.nn.encoder import Encoder, ItemRows
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
-from seqrec.training import batching
+from seqrec.training import basket_batching, batching
 
 
 class SASRecSettings(Settings):
@@ -49,7 +54,7 @@ class SASRecSettings(Settings):
     heads: int = Field(1, ge=1)
     """Attention heads a block; divides the width."""
     length: int = Field(200, ge=1, le=1_000_000)
-    """Events that are attended to, from the end of the history."""
+    """Events that are attended to, from the end of the history; with ``pool_baskets`` baskets."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Dropout on inputs and on what each block adds."""
     feedforward: float = Field(1.0, gt=0, le=64)
@@ -59,6 +64,9 @@ class SASRecSettings(Settings):
     positions: Literal["learned", "rotary"] = "learned"
     """A learned vector a position (the paper), or queries and keys rotated by their position, so that
     attention sees distances (Su et al., 2021)."""
+    pool_baskets: PoolBaskets | None = None
+    """How a basket of the log becomes one step: the ``average`` of its items' vectors or the largest
+    (``max``). None reads item after item, whatever baskets there are."""
 
     @field_validator("heads")
     @classmethod
@@ -163,7 +171,9 @@ class SASRecNetwork(Encoder):
         self.input_items = None if f.item_is_sequence else embedding(items, s.width, f.sequence, self.items)
         self.places = nn.Embedding(s.length, s.width) if s.positions == "learned" else None
         self.users = embedding(users, s.width, f.user) if f.user else None
-        self.reads = frozenset({"users"} if self.users is not None else ())
+        self.reads = frozenset(
+            {*(["users"] if self.users is not None else []), *(["baskets"] if s.pool_baskets else [])}
+        )
         for table in (self.items, self.input_items, self.places, self.users):
             if table is not None:
                 for vectors in table.parameters():
@@ -179,20 +189,27 @@ class SASRecNetwork(Encoder):
     @property
     def window(self) -> int:
         """See ``seqrec.nn.encoder.Encoder``."""
-        return self.settings.length
+        return 0 if self.settings.pool_baskets else self.settings.length
 
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
+        if self.settings.pool_baskets:
+            return basket_batching.basket_windows(split, self.settings.length, positions, rng)
         return batching.windows(split, self.settings.length, positions, rng)
 
     def query_inputs(self, query: Query) -> Inputs:
+        if self.settings.pool_baskets:
+            return basket_batching.last_baskets_in_order(query, self.settings.length)
         return batching.last_states(query, self.settings.length)
 
     def padded_inputs(self, items: Tensor, lengths: Tensor, users: Tensor | None) -> Inputs:
         return batching.last_states_of(items, lengths, users, self.settings.length)
 
     def encode(self, inputs: Inputs) -> Tensor:
+        x = (self.input_items or self.items)(inputs.items)
+        if self.settings.pool_baskets:
+            x, inputs = pooled(x, inputs, self.settings.pool_baskets)
         rows, steps = inputs.items.shape
-        x = (self.input_items or self.items)(inputs.items) * math.sqrt(self.settings.width)
+        x = x * math.sqrt(self.settings.width)
         if self.places is not None:
             x = x + self.places.weight[:steps]
         turns = None if self.places is not None else self.turns[:, :steps]

@@ -11,6 +11,8 @@ Ways to walk through the training events, for the kinds of encoders:
     recent    pooling: the same rows, latest item first
     baskets   pooling: every basket, in random order, with the baskets before it
 
+Those whose steps are baskets are in ``seqrec.training.basket_batching``.
+
 The batch size is set in positions (targets in the loss), not in users: 128 users of 200 events are 25,000
 positions an update, and that many learn almost nothing in minutes.
 """
@@ -37,8 +39,8 @@ LAID_AT_ONCE = 1 << 20
 """Events laid in lanes at a time, which bounds the memory that it takes beside the lanes."""
 
 
-def _targets(split: Split, events: np.ndarray) -> Targets:
-    """The items of (positions,) events."""
+def targets_of(split: Split, events: np.ndarray) -> Targets:
+    """The items of (positions,) events as targets."""
     return Targets(
         torch.from_numpy(split.sequences.items[events].astype(np.int64)),
         None if split.positive is None else torch.from_numpy(split.positive[events]),
@@ -114,7 +116,7 @@ def windows(
 def _windows(
     split: Split, inputs: np.ndarray, steps: int, batch_positions: int, rng: np.random.Generator, reads: Reads
 ) -> Iterator[Batch]:
-    for users, event, mask in _pieces(split, inputs, steps, batch_positions, rng):
+    for users, event, mask in pieces(split.train_starts, inputs, steps, batch_positions, rng):
         at = np.flatnonzero(mask)
         target = event.ravel()[at] + 1
         inputs_of_rows = Inputs(
@@ -124,26 +126,27 @@ def _windows(
             users=torch.from_numpy(users),
             **_of_events(split, reads, event, target),
         )
-        yield Batch(inputs_of_rows, _targets(split, target))
+        yield Batch(inputs_of_rows, targets_of(split, target))
 
 
-def _pieces(
-    split: Split, lengths: np.ndarray, steps: int, at_once: int, rng: np.random.Generator
+def pieces(
+    starts: np.ndarray, lengths: np.ndarray, steps: int, at_once: int, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The first so many training events of each user, (users,), cut at a random offset into pieces of at most
-    ``steps``; about ``at_once`` events at a time, in pieces of like length.
+    """So many events (or baskets) of each user from the first that trains on, (users,) lengths and starts,
+    cut at a random offset into pieces of at most ``steps``; about ``at_once`` at a time, in pieces of like
+    length.
 
     Returns:
         (rows,) users of these pieces, (rows, steps) their events, and a mask of these.
     """
     user = np.flatnonzero(lengths)
     first = np.where(lengths[user] > steps, rng.integers(1, steps + 1, len(user)), lengths[user])
-    pieces = 1 + -(-(lengths[user] - first) // steps)
-    row_user = np.repeat(user, pieces)
-    number = np.arange(len(row_user)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    begin = np.where(number == 0, 0, np.repeat(first, pieces) + (number - 1) * steps)
-    length = np.minimum(np.where(number == 0, np.repeat(first, pieces), steps), lengths[row_user] - begin)
-    begin = begin + split.train_starts[row_user]
+    count = 1 + -(-(lengths[user] - first) // steps)
+    row_user = np.repeat(user, count)
+    number = np.arange(len(row_user)) - np.repeat(np.cumsum(count) - count, count)
+    begin = np.where(number == 0, 0, np.repeat(first, count) + (number - 1) * steps)
+    length = np.minimum(np.where(number == 0, np.repeat(first, count), steps), lengths[row_user] - begin)
+    begin = begin + starts[row_user]
 
     # Sort by length with a little noise, so that neighbours are alike but not the same in every epoch.
     order = np.argsort(length * rng.uniform(0.9, 1.1, len(length)), kind="stable")
@@ -181,7 +184,7 @@ def hidden(
     at_once = max(1, round(batch_positions / share))
 
     def batches() -> Iterator[Batch]:
-        for users, event, mask in _pieces(split, lengths, steps, at_once, rng):
+        for users, event, mask in pieces(split.train_starts, lengths, steps, at_once, rng):
             drawn = np.where(mask, rng.random(mask.shape), 1.0)
             asked = drawn < np.maximum(share, drawn.min(1, keepdims=True) * (1 + 1e-9))
             at = np.flatnonzero(asked)
@@ -194,7 +197,7 @@ def hidden(
                 users=torch.from_numpy(users),
                 **_of_events(split, reads, event, target),
             )
-            yield Batch(inputs, _targets(split, target))
+            yield Batch(inputs, targets_of(split, target))
 
     return Batches(round(float(np.maximum(share * lengths, lengths > 0).sum())), batches())
 
@@ -275,7 +278,7 @@ def _lanes(
                 memory=memory,
                 **beside,
             ),
-            _targets(split, targets),
+            targets_of(split, targets),
             # Session-parallel losses are summed and divided by the number of lanes: the few that are left at
             # the end weigh no more.
             weight=lanes_left / count if steps == 1 else 1.0,
@@ -458,7 +461,7 @@ def _rows(
         users=torch.from_numpy(user),
         **_of_events(split, reads, event, target),
     )
-    return Batch(inputs, _targets(split, target))
+    return Batch(inputs, targets_of(split, target))
 
 
 def _of_query(query: Query, reads: Reads, events: np.ndarray) -> dict[str, Any]:

@@ -70,6 +70,14 @@ class Loss(Settings, ABC):
         """
         raise AssertionError(f"{self.name} compares with drawn negatives")
 
+    def of_sets(
+        self, states: Tensor, item_vectors: Tensor, targets: Tensor, of: Tensor, bfloat16: bool = False
+    ) -> Tensor:
+        """``of_catalogue`` where a state may have several targets, such as the items of a basket: (R, D)
+        states, (N,) targets and (N,) the state of each, ascending. A loss that does not override it counts
+        each target the same."""
+        return self.of_catalogue(states[of], item_vectors, targets, bfloat16)
+
     def of_draws(self, positive: Tensor, negative: Tensor, labels: Tensor | None, items: int) -> Tensor:
         """The loss of scores.
 
@@ -118,6 +126,11 @@ class Softmax(Loss):
         seen: Seen | None = None,
     ) -> Tensor:
         return losses.softmax(states, item_vectors, targets, self.smoothing, bfloat16, seen)
+
+    def of_sets(
+        self, states: Tensor, item_vectors: Tensor, targets: Tensor, of: Tensor, bfloat16: bool = False
+    ) -> Tensor:
+        return losses.softmax_of_sets(states, item_vectors, targets, of, self.smoothing, bfloat16)
 
 
 class SampledSoftmax(Loss):

@@ -175,6 +175,89 @@ def softmax(
     return _softmax(states, item_vectors, targets, smoothing, bfloat16, None, seen)
 
 
+class _SoftmaxOfSets(torch.autograd.Function):
+    """Loss and both gradients in chunks of rows, as ``softmax_with_gradients``; each state is compared with
+    the catalogue once, however many targets it has."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states: Tensor,
+        item_vectors: Tensor,
+        targets: Tensor,
+        of: Tensor,
+        smoothing: float,
+        bfloat16: bool,
+    ) -> Tensor:
+        (n, width), c = states.shape, len(item_vectors)
+        s, (v, bias) = states.detach(), _with_bias(item_vectors.detach(), width)
+        if bfloat16:
+            s, v = s.bfloat16(), v.bfloat16()
+        rows = CHUNK if s.device.type == "cpu" else 8 * CHUNK
+        logits = states.new_empty(min(rows, n), c)
+        d_states, gradient = torch.empty_like(states), torch.zeros_like(item_vectors)
+        counts = torch.bincount(of, minlength=n)
+        share = counts.clamp(min=1).to(states.dtype).reciprocal()[of]
+        first = [0, *counts.cumsum(0)[rows - 1 :: rows].tolist(), len(of)]
+        loss = logits.new_zeros(())
+        for chunk, i in enumerate(range(0, n, rows)):
+            a, x, some = s[i : i + rows], logits[: n - i], slice(first[chunk], first[chunk + 1])
+            at, each = (of[some] - i, targets[some]), share[some]
+            if bfloat16:
+                x.copy_(torch.mm(a, v.T))
+                x += 0 if bias is None else bias
+            else:
+                _into(x, a, v, bias)
+            asked = (counts[i : i + rows] > 0).to(x.dtype)
+            loss -= (1 - smoothing) * (each * x[at]).sum()
+            if smoothing:
+                loss -= smoothing * (asked * x.mean(1)).sum()
+            top = x.amax(1)
+            torch.softmax(x, 1, out=x)
+            loss += (asked * (top - x.amax(1).log())).sum()
+            if smoothing:
+                x -= smoothing / c
+            x *= asked[:, None]
+            x.index_put_(at, (smoothing - 1) * each, accumulate=True)
+            if bias is not None:
+                gradient[:, width] += x.sum(0)
+            x = x.to(a.dtype)
+            d_states[i : i + rows] = torch.mm(x, v)
+            gradient[:, :width] += torch.mm(x.T, a)
+        sets = (counts > 0).sum()
+        ctx.save_for_backward(d_states.div_(sets), gradient.div_(sets))
+        return loss / sets
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        d_states, d_vectors = ctx.saved_tensors
+        return d_states * grad, d_vectors * grad, None, None, None, None
+
+
+_softmax_of_sets: Callable[..., Tensor] = _SoftmaxOfSets.apply
+
+
+def softmax_of_sets(
+    states: Tensor,
+    item_vectors: Tensor,
+    targets: Tensor,
+    of: Tensor,
+    smoothing: float = 0.0,
+    bfloat16: bool = False,
+) -> Tensor:
+    """``softmax`` where a state has several targets, such as the items of a basket: the mean over them, then
+    over the states that have any. Each state is compared with the catalogue once.
+
+    ``L = mean_r [ logsumexp_c(s_r . v_c) - mean_(i of r) s_r . v_t(i) ]``
+
+    Args:
+        states: (R, D).  item_vectors: (C, D or D + 1).
+        targets: (N,) int64.  of: (N,) int64, the state of each, ascending.
+        smoothing, bfloat16: as of ``softmax``.
+    """
+    return _softmax_of_sets(states, item_vectors, targets, of, smoothing, bfloat16)
+
+
 def shared_sampled_softmax(
     states: Tensor,
     item_vectors: Tensor,

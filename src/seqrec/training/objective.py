@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -55,6 +56,8 @@ class Objective:
         return loss if batch.weight == 1 else loss * batch.weight
 
     def _loss(self, batch: Batch, drawn: Distinct | None) -> Tensor:
+        if self.of_baskets and batch.inputs.asked_at is None:
+            return self._of_sets(batch)
         states = self.encode(batch.inputs)
         if drawn is not None:
             return self.compare(states, self.encoder.item_vectors(drawn.items), batch, drawn)
@@ -69,6 +72,20 @@ class Objective:
         return self.of_scores.of_catalogue(
             states, self.encoder.item_vectors(), targets, self.bfloat16, **({"seen": seen} if seen else {})
         )
+
+    @property
+    def of_baskets(self) -> bool:
+        """Whether targets that were taken together, which have one state, are compared with the whole
+        catalogue at once."""
+        return "baskets" in self.encoder.reads and not self.of_scores.draws and self.of_scores.seen == "keep"
+
+    def _of_sets(self, batch: Batch) -> Tensor:
+        at, of = torch.unique_consecutive(batch.inputs.at, return_inverse=True)
+        states = self.encode(replace(batch.inputs, at=at))
+        targets, of = self.wanted(batch.targets.items, batch), self.wanted(of, batch)
+        if not len(targets):
+            return states.sum() * 0.0
+        return self.of_scores.of_sets(states, self.encoder.item_vectors(), targets, of, self.bfloat16)
 
     def seen(self, batch: Batch, distinct: Tensor | None = None) -> Seen | None:
         """The histories of the positions, where the loss leaves out what they have seen.
