@@ -7,14 +7,15 @@ import pytest
 
 import seqrec
 from seqrec import Interactions
-from seqrec.errors import SettingsError, UnknownIdError
+from seqrec.errors import DataError, SettingsError, UnknownIdError
 from seqrec.experiment import recommend as of_shell
 from seqrec.experiment.recommend import Choice
 from seqrec.models.hrm import HRM
 from seqrec.models.markov import Markov
 from seqrec.models.personal_top import PersonalTop
 from seqrec.models.tifu_knn import TIFUKNN
-from seqrec.serving import batch
+from seqrec.serving import batch, histories
+from seqrec.serving.histories import Reading
 
 FRAME = pl.DataFrame(
     {
@@ -92,13 +93,90 @@ def test_a_network_over_baskets(log, tmp_path):
         loaded.recommend([["a"]])
 
 
+HISTORIES = {"z": [["d", "c"], ["d"]], "y": [], "x": [["b"], ["c", "a"], ["c"], []]}
+
+
+def file_of(path, kind: str) -> str:
+    """These histories, as lists or a row an event, whose rows are not in the order of the baskets."""
+    lists = pl.DataFrame({"user_id": list(HISTORIES), "taken": list(HISTORIES.values())})
+    rows = [(u, f"{u}{n}", i, 10 + n) for u, h in HISTORIES.items() for n, b in enumerate(h) for i in b]
+    events = pl.DataFrame(rows, ["user_id", "order", "item_id", "timestamp"], orient="row")
+    target = str(path / f"h-{kind}")
+    match kind:
+        case "lists.jsonl":
+            lists.write_ndjson(target)
+        case "lists.parquet":
+            lists.write_parquet(target)
+        case "events.csv":
+            events.sort("user_id", "item_id").write_csv(target)
+        case "events.parquet":  # no times: the order of the file
+            mixed = pl.concat([events[[0, 2, 1]], events[3:]])
+            mixed.drop("timestamp").write_parquet(target)
+    return target
+
+
+@pytest.mark.parametrize("kind", ["lists.jsonl", "lists.parquet", "events.csv", "events.parquet"])
+@pytest.mark.parametrize("pieces", [False, True])
+def test_a_file_of_baskets(log, tmp_path, monkeypatch, kind: str, pieces: bool):
+    if pieces:
+        for name, most in {"HISTORIES": 1, "EVENTS": 2, "BLOCK": 10}.items():
+            monkeypatch.setattr(histories, name, most)
+    for model in (TIFUKNN(neighbours=1, groups=2), HRM(baskets=1, width=4, train={"epochs": 1})):
+        model.fit(log, progress=False, device="cpu")
+        source, target = file_of(tmp_path, kind), str(tmp_path / "out.jsonl")
+        reading = Reading(columns={"basket_id": "order"} if "events" in kind else {})
+        more = {"k": 4, "filter_seen": False}
+        batch.recommend(model, source, target, reading=reading, progress=False, **more)
+        told = HISTORIES if "lists" in kind else {u: HISTORIES[u] for u in HISTORIES if HISTORIES[u]}
+        expected = model.recommend(told, **more)
+        found = {row["user_id"]: row for row in pl.read_ndjson(target).to_dicts()}
+        assert set(found) == set(told)
+        for (user,), group in expected.group_by("user_id", maintain_order=True):
+            assert found[user]["item_id"] == best(group)
+            assert found[user]["score"] == pytest.approx(group["score"].to_list(), rel=1e-5)
+
+
+def test_what_a_file_of_baskets_must_say(log, model, tmp_path):
+    markov, target = Markov().fit(log, stop_after=1), str(tmp_path / "out.jsonl")
+
+    def ask(model, line: str, **reading) -> None:
+        (tmp_path / "h.jsonl").write_text(line)
+        batch.recommend(model, str(tmp_path / "h.jsonl"), target, progress=False, reading=Reading(**reading))
+
+    with pytest.raises(SettingsError, match=r"h.jsonl: expected a list of item ids, since markov reads no b"):
+        ask(markov, '{"h": [["a"], ["b"]]}\n')
+    with pytest.raises(SettingsError, match=r"h.jsonl: expected a list of baskets, .* Got a list of items"):
+        ask(model, '{"h": ["a", "b"]}\n')
+    with pytest.raises(DataError, match=r"h.jsonl, row 2, column 'h': expected baskets, lists. Got none."):
+        ask(model, '{"h": [["a"], []]}\n{"h": [["a"], null]}\n')
+    with pytest.raises(DataError, match=r"h.jsonl, row 2, column 'h': expected item ids. Got one that is m"):
+        ask(model, '{"h": [["a"], []]}\n{"h": [["a", null]]}\n')
+    event = '{"user_id": "u", "item_id": "a", "order": 1}\n'
+    with pytest.raises(SettingsError, match=r"expected a column basket_id, since personal_top was trained"):
+        ask(model, event)
+    ask(model, event, columns={"basket_id": "order"})
+    ask(markov, event, columns={"basket_id": "order"})  # which reads none, and takes item after item
+    ask(model, '{"h": []}\n')
+    batch.recommend(model, file_of(tmp_path, "lists.jsonl"), target, progress=False, on_unknown="ignore", k=1)
+
+
+def test_what_users_took_since_in_a_file(log, tmp_path):
+    model = TIFUKNN(neighbours=1, groups=2).fit(log)
+    (tmp_path / "since.jsonl").write_text(
+        '{"user_id": "u", "h": [["d"], ["d"]]}\n{"user_id": "w", "h": []}\n'
+    )
+    target = str(tmp_path / "out.jsonl")
+    batch.recommend(
+        model, str(tmp_path / "since.jsonl"), target, since=True, k=4, filter_seen=False, progress=False
+    )
+    expected = model.recommend([[["d"], ["d"]], []], users=["u", "w"], k=4, filter_seen=False)
+    assert [i for row in pl.read_ndjson(target).to_dicts() for i in row["item_id"]] == best(expected)
+
+
 def test_in_the_shell_a_semicolon_ends_a_basket(model, tmp_path):
     choice = Choice(k=2, filter_seen=False)
     frame = of_shell.recommend(model, ["d,c;d"], None, choice, "raise")
     assert best(frame) == ["d", "c"]
-    (tmp_path / "histories.jsonl").write_text('{"item_id": ["a", "b"]}\n')
-    with pytest.raises(SettingsError, match="expected a file of users alone, since personal_top was trained"):
-        batch.recommend(model, str(tmp_path / "histories.jsonl"), str(tmp_path / "out.jsonl"), progress=False)
     (tmp_path / "users.csv").write_text("user_id\nw\nu\n")
     batch.recommend(
         model,

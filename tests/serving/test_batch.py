@@ -191,7 +191,7 @@ def test_ids_of_another_type_are_the_same_ids(tmp_path):
         ("h.jsonl", '{"items": ["i1"]}\n{"items": ["i2", null]}', "row 2, column 'items': expected item ids"),
         ("h.jsonl", '{"items": ["i1"]}\n{"items": "i2"}', r"h\.jsonl"),
         ("h.jsonl", '{"items": ["i1"]}\n{"items": ["i2"', "row 2: not valid JSON"),
-        ("h.jsonl", '{"items": [["i1"]]}', "expected ids, texts or whole numbers"),
+        ("h.jsonl", '{"items": [[["i1"]]]}', "expected ids, texts or whole numbers"),
         ("h.jsonl", '{"user_id": null, "items": ["i1"]}', "row 1, column 'user_id': expected a user's id"),
         ("h.jsonl", '{"a": ["i1"], "b": ["i2"]}', r"expected one column of lists, the histories. Got a, b"),
         ("h.jsonl", '{"what": 1}', "expected histories. Got the columns what"),

@@ -96,8 +96,8 @@ def recommend(
         DataError: a row that is none, or no item of the file is known; nothing is written then, save to
             standard output.
         UnknownIdError: an unknown id, with on_unknown="raise".
-        SettingsError: a setting out of range, a file of a kind that cannot be had, or histories for a model
-            that was trained on baskets.
+        SettingsError: a setting out of range, a file of a kind that cannot be had, baskets for a model that
+            reads none, or items alone for one that was trained on baskets.
         SeqrecError: the model is not trained, or asked for users whose histories it has not kept.
     """
     catalogue = recommender.checked(model, k, on_unknown)
@@ -108,7 +108,7 @@ def recommend(
     with ExitStack() as stack:
         show = stack.enter_context(_progress(source, progress))
         writer = stack.enter_context(_Writer.to(target, rows, catalogue))
-        reader = histories.read(source, reading or Reading())
+        reader = histories.read(source, reading or Reading(), model.reads_baskets)
         for found, query in _ahead(_encoded(model, reader, since, on_unknown, counts, name)):
             top, known = model.best(query, int(k), filter), model.knows(query)
             writer.write(found.users, counts.histories, top, known)
@@ -151,6 +151,7 @@ def _encoded(
     assert model.item_catalogue is not None
     for some in found:
         items, stops, people = np.zeros(1, dtype=np.int32), some.stops, None
+        baskets: np.ndarray | None = np.zeros(1, dtype=np.int64) if model.needs_baskets else None
         if some.items is not None:
             index = model.item_catalogue.encode(asking.column(some.items, model.item_catalogue))
             counts.events += len(index)
@@ -158,14 +159,9 @@ def _encoded(
             counts.unknown_items += len(index) - int(known.sum())
             stops = np.concatenate([[0], np.cumsum(known)])[stops]
             items = np.append(index[known], np.int32(0))  # what padding points at
+            baskets = _baskets_of(model, some, known, name)
         starts = np.concatenate([[0], stops[:-1]]) if len(stops) else stops
-        if some.items is not None and model.needs_baskets:
-            raise SettingsError(
-                f"{name}: expected a file of users alone, since {model.name} was trained on baskets, which a "
-                "file of histories does not tell. Give users, or ask with sequences in Python or over HTTP."
-            )
-        nothing = np.zeros(1, dtype=np.int64) if model.needs_baskets else None
-        query = Query(Events(items, baskets=nothing), starts, stops)
+        query = Query(Events(items, baskets=baskets), starts, stops)
         if since or some.items is None:
             users = recommender.known_users(model)
             if some.users is None:
@@ -175,6 +171,25 @@ def _encoded(
             counts.unknown_users += len(people) - int(known.sum())
             query = recommender.continued(recommender.kept_histories(model, people), query)
         yield some, query
+
+
+def _baskets_of(model: Known, some: Histories, known: np.ndarray, name: str) -> np.ndarray | None:
+    """(known events + 1,) the numbers of their baskets, as far as the model reads any.
+
+    Raises:
+        SettingsError: histories are not as deep as the model reads them.
+    """
+    if some.event_rows is None:
+        recommender.refuse_depth(model, 0 if some.baskets is None else len(known), len(known), name)
+    elif model.needs_baskets and some.baskets is None:
+        raise SettingsError(
+            f"{name}: expected a column basket_id, since {model.name} was trained on baskets. Got none. Say "
+            "which column tells them: columns={'basket_id': ...} (--column basket_id=COLUMN), or give lists "
+            "of lists."
+        )
+    if some.baskets is not None:
+        return np.append(some.baskets[known], 0)
+    return np.zeros(len(known) + 1, dtype=np.int64) if model.needs_baskets else None
 
 
 def _known(

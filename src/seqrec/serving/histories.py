@@ -1,8 +1,8 @@
 """Histories in a file, read some at a time:
 
-    a column of lists   user_id (or nothing), and the items, oldest first
+    a column of lists   user_id (or nothing), and the items, oldest first; or lists of them, the baskets
     a row an event      user_id, item_id, timestamp (or nothing): in order of time, or of the file. The rows
-                        of a user stand together
+                        of a user stand together. With basket_id where baskets are read
     users alone         user_id
 
 Parquet and JSON Lines, and with a row an event or a user CSV and TSV.
@@ -22,6 +22,8 @@ import pyarrow as pa
 
 from seqrec.data import columns as log_columns
 from seqrec.data import files
+from seqrec.data.baskets import gathered
+from seqrec.data.frames import groups
 from seqrec.errors import DataError, SettingsError, some_of
 
 log = logging.getLogger("seqrec")
@@ -63,6 +65,8 @@ class Histories:
         rows: (n,) int64, the row of the file where each begins.
         read: rows of the file read so far.
         event_rows: (events,) int64, the row of each item; None where a history is a row.
+        baskets: (events,) int64, the number of each item's basket, which neighbours in one share; None where
+            none are told.
     """
 
     users: pl.Series | None
@@ -71,6 +75,7 @@ class Histories:
     rows: np.ndarray
     read: int
     event_rows: np.ndarray | None = None
+    baskets: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.stops)
@@ -97,8 +102,11 @@ def kind_of(path: str) -> str:
     return kind
 
 
-def read(path: str, reading: Reading) -> Iterator[Histories]:
+def read(path: str, reading: Reading, baskets: bool = False) -> Iterator[Histories]:
     """The histories of a file, in its order.
+
+    Args:
+        baskets: whether a column of baskets is read, where a row is an event.
 
     Raises:
         DataError: a row without an id, or of another form; a user whose rows do not stand together; a file
@@ -112,7 +120,8 @@ def read(path: str, reading: Reading) -> Iterator[Histories]:
         yield from _of_lists(frames, users, items, name)
     elif items is not None:
         mapping = log_columns.resolve(first.columns, reading.columns, name, sample=lambda: first, say=False)
-        mapping = {key: mapping[key] for key in ("user_id", "item_id", "timestamp") if key in mapping}
+        keys = ("user_id", "item_id", "timestamp", *(["basket_id"] if baskets else []))
+        mapping = {key: mapping[key] for key in keys if key in mapping}
         yield from _of_events(frames, mapping, kind_of(path) in ("csv", "tsv"), reading.time_format, name)
     else:
         if others := [column for column in first.columns if column != users]:
@@ -177,22 +186,38 @@ def _of_lists(
             raise DataError(f"{name}, row {read + 1}, column {items!r}: expected lists, as in earlier rows.")
         lists = frame[items].cast(pl.List(frame[items].dtype.inner))  # type: ignore[attr-defined]
         _refuse_missing(lists, name, items, read, "a list (an empty one where there is no history)")
-        array = lists.to_arrow()
-        array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
         lengths = lists.list.len().to_numpy().astype(np.int64)
-        ids = _ids(pl.Series(pl.from_arrow(array.flatten())), name, items)
+        ids, baskets = _flat(lists), None
+        if isinstance(ids.dtype, pl.List | pl.Array):
+            ids = ids.cast(pl.List(ids.dtype.inner))
+            if ids.null_count():
+                row = read + 1 + np.searchsorted(np.cumsum(lengths), ids.is_null().arg_max() or 0, "right")
+                raise DataError(f"{name}, row {row}, column {items!r}: expected baskets, lists. Got none.")
+            sizes = ids.list.len().to_numpy().astype(np.int64)
+            baskets = np.repeat(np.arange(len(sizes)), sizes)
+            held = np.concatenate([[0], np.cumsum(sizes)])
+            stops = np.cumsum(lengths)
+            lengths, ids = np.diff(held[stops], prepend=0), _flat(ids)
+        ids = _ids(ids, name, items)
         people = None if users is None else _ids(frame[users], name, users)
         if people is not None:
             _refuse_missing(people, name, users or "", read, "a user's id")
         rows = np.arange(read + 1, read + 1 + len(frame))
         read += len(frame)
-        found = Histories(people, ids, np.cumsum(lengths), rows, read)
+        found = Histories(people, ids, np.cumsum(lengths), rows, read, None, baskets)
         if ids.null_count():
             raise DataError(
                 f"{name}, row {found.row_of(ids.is_null().arg_max() or 0)}, column {items!r}: expected item "
                 "ids. Got one that is missing."
             )
         yield found
+
+
+def _flat(lists: pl.Series) -> pl.Series:
+    """What lists hold, one after another."""
+    array = lists.to_arrow()
+    array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    return pl.Series(pl.from_arrow(array.flatten()))
 
 
 def _of_users(frames: Iterator[pl.DataFrame], users: str, name: str) -> Iterator[Histories]:
@@ -238,14 +263,16 @@ def _grouped(part: pl.DataFrame, starts: np.ndarray, earlier: _Earlier, read: in
     begins = rows[starts]
     earlier.add(users, begins)
     stops = np.append(starts[1:], len(part)).astype(np.int64)
-    items = part["item_id"]
     if "timestamp" in part.columns:
         moments = part["timestamp"].to_physical().to_numpy()
         group = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(part)))
         if ((np.diff(moments) < 0) & (np.diff(group) == 0)).any():
             order = np.lexsort((moments, group))
-            items, rows = items[order], rows[order]
-    return Histories(users, items, stops, begins, read, rows)
+            part, rows = part[order], rows[order]
+    baskets = groups(part["basket_id"]) if "basket_id" in part.columns else None
+    if baskets is not None and (together := gathered(np.append(0, stops), baskets)) is not None:
+        part, rows, baskets = part[together], rows[together], baskets[together]
+    return Histories(users, part["item_id"], stops, begins, read, rows, baskets)
 
 
 class _Earlier:
