@@ -134,7 +134,7 @@ def recipe_of(protocol: Protocol, label: str, config: Config) -> Recipe:
 
 def settings_of(model: Model, fit: FitSettings) -> dict[str, Any]:
     """All settings of a run but the seed, as JSON values: the same for all seeds of a row."""
-    own = {"fit": fit.model_dump(exclude={"seed", "start"})} if "train" in model.sections else {}
+    own = {"fit": fit.model_dump(exclude={"seed", "start", "track"})} if "train" in model.sections else {}
     settings: dict[str, Any] = json.loads(
         json.dumps({"model": model.reference(), **model.configuration(), **own})
     )

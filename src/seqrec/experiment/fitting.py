@@ -61,7 +61,8 @@ def fit_again(
     """Fits a fresh model on more events, for as many epochs as an earlier fit chose, in batches of its size
     and at its rates, and validates nothing."""
     chosen = {"stop_after": report.whole_epochs, "schedule_epochs": report.schedule_epochs, "again": report}
-    again = on.model_copy(update={**chosen, "checkpoint": checkpoint, "earlier_epochs": None})
+    changes = {**chosen, "checkpoint": checkpoint, "earlier_epochs": None, "track": None}
+    again = on.model_copy(update=changes)
     return planned(recipe, report).make().fit(split.without_test(), again)
 
 

@@ -46,6 +46,7 @@ from seqrec.training.objective import Objective
 from seqrec.training.options import FitOptions, FitSettings
 from seqrec.training.own_items import OwnItems
 from seqrec.training.settings import TrainSettings
+from seqrec.training.tracking import Tracking
 
 if TYPE_CHECKING:
     from seqrec.serving.onnx_export import Agreement
@@ -390,6 +391,9 @@ class NeuralModel(Model):
                 warned = _warn_of_repeats(ranks, split, queries)
             return float(metrics.values(metric, ranks, k, found.offsets).mean())
 
+        fingerprint = as_trained.fingerprint(split, on)
+        told = as_trained.configuration() | {"fit": {"seed": on.seed, "device": str(device)}}
+        tracking = Tracking(on.track, self.name, told, fingerprint, on.checkpoint)
         report = trainer.fit(
             network,
             split,
@@ -397,9 +401,10 @@ class NeuralModel(Model):
             objective,
             validate if len(queries) else None,
             self.name,
-            as_trained.fingerprint(split, on),
+            fingerprint,
             on,
             self._earlier_fingerprint(split, on, network),
+            tracking,
         )
         if self.prior is not None:
             self._prior = Prior.fit(self.prior, split)

@@ -31,6 +31,10 @@ class FitSettings(Settings):
     of random ones: of the same kind and settings, and trained on a part of the log, say. Items and users that
     it does not know get fresh vectors, the others keep theirs, by their ids. With a validation the start
     itself is a candidate, so that the result is never worse on it than what it began with."""
+    track: Literal["tensorboard", "mlflow"] | None = None
+    """Where a training can be followed besides the log: event files for TensorBoard in the folder
+    ``tensorboard`` beside the checkpoint, or a run in MLflow, whose server ``MLFLOW_TRACKING_URI`` names.
+    Needs the extra ``track``."""
 
 
 class FitOptions(FitSettings):
@@ -75,6 +79,7 @@ class FitChanges(TypedDict, total=False):
     precision: Literal["auto", "float32", "bfloat16"]
     threads: int | None
     start: Any
+    track: Literal["tensorboard", "mlflow"] | None
     checkpoint: str | Path | None
     earlier_epochs: int | None
     progress: bool

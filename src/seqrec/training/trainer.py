@@ -15,6 +15,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from seqrec.training.progress import TrainingProgress
 from seqrec.training.settings import TrainPlan, schedule
 from seqrec.training.state import TrainingState
 from seqrec.training.streams import Streams, batches_of
+from seqrec.training.tracking import Tracking, Untracked
 
 log = logging.getLogger("seqrec")
 
@@ -50,6 +52,7 @@ def fit(
     fingerprint: str,
     on: FitOptions,
     earlier: str | None = None,
+    tracking: Tracking | None = None,
 ) -> FitReport:
     """Trains a network, which is where it shall be trained and as it starts. It ends with its best weights.
 
@@ -60,6 +63,7 @@ def fit(
         fingerprint: what must be the same for a checkpoint to go on from.
         on: all but the device, which is where the network is.
         earlier: the fingerprint of the same with ``on.earlier_epochs``, whose checkpoint will do too.
+        tracking: where else to tell how it gets on.
 
     Returns:
         the report of the training.
@@ -151,9 +155,11 @@ def fit(
             run.threads = _fastest_threads(
                 network, split, s, objective(on.seed), epochs * of_an_epoch, run.threads, name
             )
+    tracked = tracking is not None and processes.first() and not finished()
     with (
         threads.use(run.threads),
         TrainingProgress(name, epochs * of_an_epoch, on.progress and processes.first()) as shown,
+        tracking.begin(run.updates) if tracking and tracked else nullcontext(Untracked()) as tracker,
     ):
         shown.resume(run.done)
         if on.start is not None and validate is not None and run.start_value is None:
@@ -182,7 +188,10 @@ def fit(
                 loss_sum.add_(loss, alpha=read)
                 if run.updates % UPDATES_BETWEEN_CHECKS == 0:
                     _check(loss_sum, epoch, s, checkpoint)
-                    shown.update(run.done, epoch, float(loss_sum) / positions)
+                    mean = float(loss_sum) / positions
+                    shown.update(run.done, epoch, mean)
+                    rate = schedule(s, point_of_schedule()) * s.learning_rate
+                    tracker.values(run.updates, {"loss": mean, "learning_rate": rate})
                 if out_of_time():
                     break
             _check(loss_sum, epoch, s, checkpoint)
@@ -206,6 +215,10 @@ def fit(
             run.seconds = time.perf_counter() - begin
             point_of_curve["seconds"] = run.seconds
             run.curve.append(point_of_curve)
+            told = {k: point_of_curve[k] for k in ("loss", "positions_per_second")}
+            if s.metric in point_of_curve:
+                told[f"validation/{s.metric}"] = point_of_curve[s.metric]
+            tracker.values(run.updates, told)
             measured = (
                 f", validation {s.metric} {point_of_curve[s.metric]:.4f}"
                 if s.metric in point_of_curve
