@@ -25,6 +25,7 @@ SIMPLE = (
     "personal_top",
     "tifu_knn",
     "up_cf",
+    "taiw",
 )
 """Models that are not trained by gradient."""
 KINDS = {
@@ -38,6 +39,7 @@ KINDS = {
     "ml-1m-time-v1": "People with many events each, the moment of the question known",
     "ta-feng-next-basket-v1": "Next baskets of groceries",
     "complete-journey-next-basket-v1": "Next baskets of households over a year",
+    "complete-journey-temporal-v1": "Next baskets of households, cut in time",
 }
 HEAD = """# Which model
 

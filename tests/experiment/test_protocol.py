@@ -13,6 +13,7 @@ from seqrec.experiment.protocol import Protocol, names, read_protocol, read_sequ
 NAMES = (
     "beauty-leave-one-out-v1",
     "complete-journey-next-basket-v1",
+    "complete-journey-temporal-v1",
     "games-global-temporal-v1",
     "ml-100k-global-temporal-v1",
     "ml-100k-leave-one-out-v1",
@@ -26,6 +27,7 @@ NAMES = (
 )
 SHAPES = {  # users, candidates, events, test queries
     "complete-journey-next-basket-v1": (2469, 68_509, 1_469_307, 2406),
+    "complete-journey-temporal-v1": (2469, 68_509, 1_469_307, 2090),
     "beauty-leave-one-out-v1": (22_363, 12_101, 198_502, 22_363),
     "games-global-temporal-v1": (50_597, 16_874, 453_637, 11_957),
     "ml-1m-global-temporal-v1": (6040, 3416, 999_611, 1180),

@@ -50,7 +50,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 SETTINGS["ensemble"] = {"members": [{"name": name, **SETTINGS[name]} for name in ("hrm", "sasrec")]}
 
 
-WITHOUT_ORDER = ("popularity", "recent_popularity", "personal_top", "tifu_knn", "up_cf")
+WITHOUT_ORDER = ("popularity", "recent_popularity", "personal_top", "tifu_knn", "up_cf", "taiw")
 """Models that cannot learn what follows what."""
 FEATURES = {
     "user": ["user_id", "group"],
@@ -129,7 +129,7 @@ def with_baskets() -> Sequences:
     return replace(log, baskets=np.cumsum(np.diff(np.arange(log.events) // 3 + 100 * user, prepend=0) != 0))
 
 
-OF_BASKETS = ("personal_top", "tifu_knn", "up_cf")
+OF_BASKETS = ("personal_top", "tifu_knn", "up_cf", "taiw")
 """Models that read them whatever their settings."""
 
 

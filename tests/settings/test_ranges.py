@@ -43,7 +43,7 @@ KINDS: dict[str, tuple[str, list[float], list[float]]] = {
         [-TINY, math.inf, math.nan],
     ),
     "above 0": (
-        "temperature initial_std learning_rate strength days minutes feedforward expansion locality",
+        "temperature initial_std learning_rate strength days minutes feedforward expansion locality weeks",
         [TINY, 1.0, 10.0],
         [0.0, -1.0, math.inf, math.nan],
     ),

@@ -61,6 +61,42 @@ def test_worked_example():
     assert plain(global_temporal(EXAMPLE, 10, 20, "all"))[0]["test"] == [(5, 5), (6, 5)]
 
 
+@given(busy_logs, st.integers(2, 10), st.integers(1, 10), st.integers(0, 2), st.booleans())
+def test_baskets_against_the_obvious(log, cut, more, same, every):
+    """Baskets of neighbours, some of which reach over a cut, where they belong to what comes before it."""
+    log = [*log, [(0, t, 1) for t in [1] * 6 + [cut] * 3 + [cut + more] * 3]]  # so that no part is empty
+    sequences = build(log)
+    number = np.concatenate([np.arange(len(events)) // (same + 1) for events in log]).astype(np.int64)
+    sequences = replace(sequences, baskets=number)
+
+    def obvious(begin: float, end: float) -> list[tuple[list[int], int]]:
+        found = []
+        for user, (a, b) in enumerate(zip(sequences.offsets, sequences.offsets[1:])):
+            times, of = sequences.times[a:b], number[a:b]
+            baskets = [np.flatnonzero(of == n) for n in range(int(of.max(initial=-1)) + 1)]
+            inside = [e[times[e] < end] for e in baskets if begin <= times[e[0]] < end]
+            if (times < begin).any():
+                found += [(sorted(set(sequences.items[a + e])), user) for e in inside[: None if every else 1]]
+        return found
+
+    targets = "baskets" if every else "next_basket"
+    split = global_temporal(sequences, cut, cut + more, targets)
+    for queries, (begin, end) in (
+        (split.validation, (cut, cut + more)),
+        (split.test, (cut + more, np.inf)),
+    ):
+        answers = np.split(sequences.items[queries.targets], queries.offsets[1:-1])
+        found = [(sorted(one), user) for one, user in zip(map(list, answers), queries.users)]
+        assert found == obvious(begin, end)
+        assert (queries.history_stops == queries.targets[queries.offsets[:-1]]).all()
+    assert split.without_test().validation.users.tolist() == split.validation.users.tolist()
+
+
+def test_baskets_of_a_log_without_any():
+    with pytest.raises(DataError, match=r"expected a log with baskets, since its targets are. Got none"):
+        global_temporal(EXAMPLE, 10, 20, "next_basket")
+
+
 def test_last_targets_are_the_last_of_the_successive_ones():
     assert (
         global_temporal(EXAMPLE, 10, 20, "successive").test.last().targets.tolist()

@@ -45,9 +45,9 @@ def recommend(
             "--input",
             "-i",
             help="A file of histories (.parquet, .jsonl, .csv; - is JSON Lines on standard input): a column "
-            "of lists of items (or of baskets, which are lists of items), or user_id and item_id (and "
-            "basket_id) a row an event, or user_id alone. With a model the "
-            "options of reading a log (--column ...) are about this file.",
+            "of lists of items (or of baskets, lists of lists), or user_id, item_id (and basket_id) a row an "
+            "event, or user_id alone. With a model the options of reading a log (--column ...) are about "
+            "this file.",
         ),
     ] = None,
     output: Annotated[

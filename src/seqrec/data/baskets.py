@@ -84,12 +84,14 @@ class Entries:
         basket: (entries,) int64 number of the basket in its history: 0 is the first.
         item: (entries,) int64, ascending within a basket.
         counts: (rows,) int64 baskets of each history.
+        times: (entries,) seconds since 1970, or None where they are not known.
     """
 
     row: np.ndarray
     basket: np.ndarray
     item: np.ndarray
     counts: np.ndarray
+    times: np.ndarray | None = None
 
     @property
     def age(self) -> np.ndarray:
@@ -102,7 +104,8 @@ class Entries:
         counts = np.minimum(self.counts, baskets)
         kept = self.age < baskets
         left_out = self.counts[self.row] - counts[self.row]
-        return Entries(self.row[kept], (self.basket - left_out)[kept], self.item[kept], counts)
+        times = None if self.times is None else self.times[kept]
+        return Entries(self.row[kept], (self.basket - left_out)[kept], self.item[kept], counts, times)
 
 
 def _laid_out(query: Query) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -129,7 +132,8 @@ def entries_of(query: Query) -> Entries:
     row, basket, item = row[order], basket[order], item[order]
     once = np.ones(len(row), dtype=bool)
     once[1:] = (np.diff(row) != 0) | (np.diff(basket) != 0) | (np.diff(item) != 0)
-    return Entries(row[once], basket[once], item[once], counts)
+    times = None if query.events.times is None else query.events.times[event[order][once]]
+    return Entries(row[once], basket[once], item[once], counts, times)
 
 
 def begin_of_last(query: Query, baskets: int) -> np.ndarray:

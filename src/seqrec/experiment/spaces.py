@@ -60,6 +60,12 @@ SPACES: dict[str, Space] = {
         "model.asymmetry": (0.0, 0.25, 0.5, 0.75, 1.0),
         "model.locality": (1.0, 5.0, 10.0, 30.0),
     },
+    "taiw": {
+        "model.neighbours": (30, 100, 300),
+        "model.personal": Range(0.0, 1.0),
+        "model.learning_rate": Range(1e-3, 1e-1, log=True),
+        "model.weeks": (1, 3, 10),
+    },
     "fpmc": {**WIDTH, **RATE},
     "hrm": {
         **WIDTH,

@@ -24,6 +24,7 @@ MODELS: dict[str, str] = {
     "personal_top": "seqrec.models.personal_top:PersonalTop",
     "tifu_knn": "seqrec.models.tifu_knn:TIFUKNN",
     "up_cf": "seqrec.models.up_cf:UPCF",
+    "taiw": "seqrec.models.taiw:TAIW",
     "fpmc": "seqrec.models.fpmc:FPMC",
     "hrm": "seqrec.models.hrm:HRM",
     "gru4rec": "seqrec.models.gru4rec:GRU4Rec",

@@ -46,8 +46,8 @@ log = logging.getLogger("seqrec")
 BASKETS = (
     "%s: this model does not read the log's baskets. The items of a basket have no order, but splits and "
     "models take them one after another, in the file's. Compare with a random order of ties "
-    "(tie_order=random), or take a model that reads baskets: tifu_knn, up_cf, personal_top; hrm or fpmc with "
-    "baskets=1, gru4rec or sasrec with pool_baskets=average."
+    "(tie_order=random), or take a model that reads baskets: tifu_knn, up_cf, taiw, personal_top; hrm or "
+    "fpmc with baskets=1, gru4rec or sasrec with pool_baskets=average."
 )
 
 

@@ -59,9 +59,9 @@ def training_histories(split: Split) -> Query:
     """The training events of each user, without those that are disliked, as histories."""
     s, liked = split.sequences, liked_events(split)
     running = np.concatenate([[0], np.cumsum(liked)])
-    baskets = None if s.baskets is None else s.baskets[liked]
+    times, baskets = (None if column is None else column[liked] for column in (s.times, s.baskets))
     return Query(
-        Events(s.items[liked], baskets=baskets), running[split.train_starts], running[split.train_stops]
+        Events(s.items[liked], times, baskets), running[split.train_starts], running[split.train_stops]
     )
 
 

@@ -23,6 +23,10 @@ the cut; their targets:
     all          each event of the window, knowing only      [e1, e5] -> e6    [e1, e5] -> e7
                  what was before the window
 
+    next_basket  the first basket that begins in the window, knowing all before it: one query, which asks
+                 for a set
+    baskets      each basket that begins in the window, knowing all before it
+
 With ``all`` each event is still a query of its own, with one right answer, though the user's queries all know
 the same.
 
@@ -50,13 +54,14 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from seqrec.data.baskets import starts_of
 from seqrec.data.sequences import Sequences
 from seqrec.data.times import utc
 from seqrec.errors import DataError, SettingsError
 from seqrec.splitting.arguments import Cut, Share, how_many, readable, splitter
 from seqrec.splitting.split import Queries, Split
 
-Targets = Literal["last", "successive", "all"]
+Targets = Literal["last", "successive", "all", "next_basket", "baskets"]
 
 
 @splitter
@@ -79,7 +84,8 @@ def global_temporal(
         seed: of the draw of validation users.
 
     Raises:
-        DataError: the log has no times, or nothing falls on one side of a cut.
+        DataError: the log has no times, or no baskets where these are asked for; or nothing falls on one
+            side of a cut.
         SettingsError: the cuts are not in order, or both or neither of validation_cut and validation_users
             are given.
     """
@@ -137,7 +143,12 @@ def window(sequences: Sequences, begins: np.ndarray, ends: np.ndarray, targets: 
 
     Args:
         begins, ends: (users,) event indices.
+
+    Raises:
+        DataError: baskets are asked for, and the log has none.
     """
+    if targets in ("next_basket", "baskets"):
+        return _of_baskets(sequences, begins, ends, targets == "next_basket")
     asked = np.flatnonzero((begins > sequences.offsets[:-1]) & (ends > begins))
     if targets == "last":
         return Queries.at(sequences, ends[asked] - 1)
@@ -148,6 +159,25 @@ def window(sequences: Sequences, begins: np.ndarray, ends: np.ndarray, targets: 
         - np.repeat(np.cumsum(lengths) - lengths, lengths)
     )
     return Queries.until(sequences, events, begins) if targets == "all" else Queries.at(sequences, events)
+
+
+def _of_baskets(sequences: Sequences, begins: np.ndarray, ends: np.ndarray, only_first: bool) -> Queries:
+    """The baskets that begin in a window, each cut where that ends; or the first of each user."""
+    if sequences.baskets is None:
+        raise DataError(
+            "split 'global_temporal': expected a log with baskets, since its targets are. Got none. Name the "
+            "column that has them (columns={'basket_id': ...}), make some (data.basket=same_time or "
+            "same_day), or take other targets."
+        )
+    start = starts_of(sequences.offsets, sequences.baskets)
+    user = np.searchsorted(sequences.offsets, start, side="right") - 1
+    stop = np.minimum(np.append(start[1:], sequences.events), ends[user])
+    inside = (start >= begins[user]) & (start < stop) & (begins > sequences.offsets[:-1])[user]
+    start, stop, user = start[inside], stop[inside], user[inside]
+    if only_first:
+        first = np.append(True, user[1:] != user[:-1])[: len(user)]
+        start, stop = start[first], stop[first]
+    return Queries.sets(sequences, start, stop)
 
 
 def times_in_order(sequences: Sequences, name: str) -> np.ndarray:
