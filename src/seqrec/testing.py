@@ -261,13 +261,16 @@ class ModelContract:
         )
 
     def test_recommend_more_than_there_is(self) -> None:
-        """A k beyond the catalogue gives every item that may be recommended."""
+        """A k beyond the catalogue gives every item that may be recommended: all but those of which the model
+        says that it has learned nothing (``Model.unlearned``)."""
         model, split = self._fitted()
-        ids = set(split.sequences.item_catalogue.ids)
-        found = model.recommend(sequences=[["i1", "i2", "i1"]], k=len(ids) + 5)
+        catalogue = split.sequences.item_catalogue
+        assert not split.item_counts[model.unlearned].any(), "nothing was learned of an item of the log"
+        ids = set(catalogue.ids) - set(catalogue.decode(model.unlearned))
+        found = model.recommend(sequences=[["i1", "i2", "i1"]], k=len(catalogue) + 5)
         assert len(found) == len(ids) - 2, "expected every item but the seen ones"
         assert set(found["item_id"]) == ids - {"i1", "i2"}
-        everything = model.recommend(sequences=[["i1", "i2", "i1"]], k=len(ids) + 5, filter_seen=False)
+        everything = model.recommend(sequences=[["i1", "i2", "i1"]], k=len(catalogue) + 5, filter_seen=False)
         assert sorted(everything["item_id"]) == sorted(ids)
 
     def test_recommend_for_unknown_items(self) -> None:

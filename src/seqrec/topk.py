@@ -6,7 +6,7 @@ torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +29,12 @@ class Filter:
     seen: bool = True
     allow: np.ndarray | None = None
     deny: np.ndarray | None = None
+
+    def without(self, items: np.ndarray) -> Filter:
+        """The same, and none of these either, (n,) indices."""
+        if not len(items):
+            return self
+        return replace(self, deny=items if self.deny is None else np.concatenate([self.deny, items]))
 
     def refused(self, items: int) -> np.ndarray | None:
         """(items,) bool, True for items that nobody may get, whatever the history; None: there are none."""
@@ -81,6 +87,11 @@ class Known(Protocol):
     @property
     def needs_baskets(self) -> bool:
         """Whether it was trained on baskets and reads them, so that items alone do not say enough."""
+        ...
+
+    @property
+    def unlearned(self) -> np.ndarray:
+        """(n,) int64 items of which it has learned nothing, and which it never recommends."""
         ...
 
     def knows(self, query: Query) -> np.ndarray:

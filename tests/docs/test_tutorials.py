@@ -55,6 +55,7 @@ def test_your_own_csv(tmp_path: Path) -> None:
     printed = run_page("your-own-csv.md", tmp_path)
     ids, colours = metrics(tmp_path / "runs/ids"), metrics(tmp_path / "runs/colours")
     assert colours["recall@20"] > ids["recall@20"]
+    assert re.search(r"a6[01] .*thing", printed), "no item without an event was recommended"
     assert "thing" in printed.splitlines()[-1]
 
 

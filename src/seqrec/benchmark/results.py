@@ -44,6 +44,7 @@ REQUIRED = (*WHAT, *MEASURED, *WHENCE)
 BINS = 5
 ADDED = {
     "baskets": 0,
+    "drop_ids": 0.0,
     "dropout_at": "pooled",
     "dropout_between": 0.0,
     "dropout_item": 0.0,

@@ -23,6 +23,7 @@ from seqrec.cli import (
     choose,
     compare,
     data,
+    embed,
     evaluate,
     export,
     index,
@@ -148,6 +149,7 @@ data_commands.command("download", cls=Command)(data.download)
 app.add_typer(data_commands, name="data")
 for command in (
     choose.choose,
+    embed.embed,
     prepare.prepare,
     train.train,
     tune.tune,

@@ -125,6 +125,26 @@ def aligned(table: pl.DataFrame | None, key: str, ids: pl.Series) -> pl.DataFram
     return pl.DataFrame({key: ids}).join(table, on=key, how="left", maintain_order="left").drop(key)
 
 
+def with_cold(ids: pl.Series, table: pl.DataFrame | None, source: str) -> pl.Series:
+    """(n,) ids of items in ascending order, those of the attribute table that have no event among them.
+
+    Args:
+        ids: of the items that have one, ascending.
+        source: what to call the log in messages.
+
+    Raises:
+        DataError: there is no table.
+    """
+    if table is None:
+        raise DataError(
+            f"{source}: cold_items: expected a table of items (data.items), which tells of items without an "
+            "event. Got none. Give it, or leave cold_items out."
+        )
+    found = pl.concat([ids, table["item_id"].alias(ids.name)]).unique().sort()
+    logger.info("%s: %s items without an event.", source, f"{len(found) - len(ids):,}")
+    return found
+
+
 def attributes(
     table: pl.DataFrame, key: str, dtype: pl.DataType, usual: str | int | None, name: str
 ) -> pl.DataFrame:

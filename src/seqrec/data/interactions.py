@@ -27,6 +27,7 @@ from seqrec.data.frames import (
     report_duplicates,
     to_polars,
     whole_column,
+    with_cold,
 )
 from seqrec.data.sequences import Sequences, TieOrder
 from seqrec.errors import DataError
@@ -178,6 +179,7 @@ class Interactions:
         seed: int = 0,
         item_catalogue: Catalogue | None = None,
         basket: Derived | None = None,
+        cold_items: bool = False,
     ) -> Sequences:
         """Every user's events in order: by time, else by position, else as in the file.
 
@@ -191,14 +193,18 @@ class Interactions:
                 part of it).
             basket: what makes a user's events a basket: ``same_time``, or ``same_day`` (UTC); None: the log's
                 own column ``basket_id``, if it has one.
+            cold_items: number the items of the attribute table that have no event, too.
         Raises:
-            DataError: an item is not in ``item_catalogue``; ``basket`` of a log without times.
+            DataError: an item is not in ``item_catalogue``; ``basket`` of a log without times; ``cold_items``
+                of a log without a table of items.
         """
         frame = self.frame
         user_catalogue = Catalogue(frame["user_id"].unique(maintain_order=True))
         user_catalogue = Catalogue(user_catalogue.ids, aligned(self.users, "user_id", user_catalogue.ids))
         if item_catalogue is None:
             ids = frame["item_id"].unique().sort()
+            if cold_items:
+                ids = with_cold(ids, self.items, self.source)
             item_catalogue = Catalogue(ids, aligned(self.items, "item_id", ids))
         items = item_catalogue.encode(frame["item_id"])
         if (items == UNKNOWN).any():

@@ -45,7 +45,9 @@ def read_sequences(data: DataSettings) -> tuple[Sequences, str]:
             min_user_count=data.min_user_count,
             until_stable=data.until_stable,
         )
-    sequences = interactions.sequences(tie_order=data.tie_order, seed=data.tie_seed, basket=data.basket)
+    sequences = interactions.sequences(
+        tie_order=data.tie_order, seed=data.tie_seed, basket=data.basket, cold_items=data.cold_items
+    )
     return sequences, interactions.source
 
 
@@ -62,7 +64,7 @@ def read_files(data: DataSettings, split: SplitSettings) -> tuple[Sequences, str
         for part in PARTS
         if (path := split.arguments.get(part)) is not None
     }
-    sequences = in_parts(**logs, tie_order=data.tie_order, seed=data.tie_seed)
+    sequences = in_parts(**logs, tie_order=data.tie_order, seed=data.tie_seed, cold_items=data.cold_items)
     return sequences, ", ".join(log.source for log in logs.values())
 
 
@@ -78,6 +80,7 @@ OF_READING = (
     "tie_order",
     "tie_seed",
     "basket",
+    "cold_items",
 )
 
 

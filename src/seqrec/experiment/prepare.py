@@ -29,6 +29,7 @@ def prepare(data: DataSettings, folder: str | Path) -> Sequences:
             min_item_count=data.min_item_count,
             min_user_count=data.min_user_count,
             until_stable=data.until_stable,
+            cold_items=data.cold_items,
         )
     read_sequences(data)[0].save(folder)
     return Sequences.load(folder)

@@ -60,6 +60,9 @@ class DataSettings(ReadOptions):
     until_stable: bool = False
     """Whether both minima are asked again until nothing changes (the k-core); by default once, items
     first."""
+    cold_items: bool = False
+    """Whether items of the table ``items`` that have no event are items, too: to be recommended by models
+    that read their attributes (``features.item``)."""
     tie_order: Literal["file", "random"] = "file"
     """Order of a user's events of the same second."""
     tie_seed: int = Field(0, ge=0, lt=2**42)

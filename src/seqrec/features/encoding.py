@@ -9,13 +9,16 @@ The values of a side are numbered from 1, feature by feature; 0 marks an empty s
 feature's values add up to one, so that the weighted sum of their vectors is the sum over features of the mean
 over a cell's values; unknown values add nothing. Values are compared as text. A cell has several values if it
 is a list, or text with ``|`` or ``\\x01`` between them; a cross has every combination.
+
+A column of lists of floats is an embedding (of a title, say), and is no index: see
+``seqrec.features.embeddings``.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 
 import numpy as np
@@ -23,6 +26,7 @@ import polars as pl
 
 from seqrec.data.catalogue import Catalogue
 from seqrec.errors import SettingsError, did_you_mean
+from seqrec.features import embeddings
 from seqrec.features.schema import CROSS, ITEM_ID, USER_ID, FeatureSchema
 
 MANY_NUMBERS = 1000
@@ -32,6 +36,7 @@ OWN_VALUES = 0.9
 FEW_ROWS = 100
 """Up to this many rows, ``OWN_VALUES`` is not applied."""
 SEPARATORS = ("\x01", "|")
+KINDS = ("users", "items")
 
 
 @dataclass(frozen=True)
@@ -43,21 +48,38 @@ class Side:
         index: (rows, slots) int64, the values of each row; None where the schema names no column.
         weight: (rows, slots) float32, 0 where there is no value.
         values: how many values there are, with 0 for none. The two sides of the items number theirs alike.
+        embeddings: (rows, numbers) float32 by column, of length 1 or zeros where nothing is known.
+        drop_ids: share of looked up rows of which training leaves the vector of their own out.
     """
 
     ids: bool
     index: np.ndarray | None = None
     weight: np.ndarray | None = None
     values: int = 1
+    embeddings: Mapping[str, np.ndarray] = field(default_factory=dict)
+    drop_ids: float = 0.0
 
     def __bool__(self) -> bool:
-        return self.ids or self.index is not None
+        return self.ids or self.has_attributes
+
+    @property
+    def has_attributes(self) -> bool:
+        """Whether it has more than ids."""
+        return self.index is not None or bool(self.embeddings)
+
+    def tells_of(self, rows: int) -> np.ndarray:
+        """(rows,) bool, True for those of which an attribute says something."""
+        known = np.zeros(rows, dtype=bool)
+        for array in (self.weight, *self.embeddings.values()):
+            if array is not None:
+                known |= (array != 0).any(1)
+        return known
 
     @property
     def digest(self) -> int:
         """A number that tells these values from others."""
         content = hashlib.sha256()
-        for array in (self.index, self.weight):
+        for array in (self.index, self.weight, *self.embeddings.values()):
             content.update(
                 b"" if array is None else str(array.shape).encode() + np.ascontiguousarray(array).tobytes()
             )
@@ -83,16 +105,18 @@ class Features:
         """The features that a schema names, from the catalogues' attributes.
 
         Raises:
-            SettingsError: a column that the attributes do not have, or one that is not categorical; names
-                the side.
+            SettingsError: a column that the attributes do not have, or one that holds neither categories nor
+                embeddings; names the side.
         """
-        of_user = {name: _cells(users, name, "user") for name in schema.user if name != USER_ID}
-        of_item = {
-            name: _cells(items, name, side)
-            for side in ("item", "sequence")
-            for name in getattr(schema, side)
-            if name != ITEM_ID
-        }
+        found = _embeddings(schema, users, items)
+        of_user, of_item = (
+            {
+                name: _cells(catalogue, name, side)
+                for name, side in _named(schema, kind).items()
+                if (kind, name) not in found
+            }
+            for kind, catalogue in (("users", users), ("items", items))
+        )
         user_first, item_first = _numbered(of_user), _numbered(of_item)
         return cls._from_tables(
             schema,
@@ -101,21 +125,31 @@ class Features:
                 "sequence": _table(of_item, schema.sequence, item_first, len(items)),
                 "item": _table(of_item, schema.item, item_first, len(items)),
             },
+            found,
         )
 
     @classmethod
     def from_arrays(cls, schema: FeatureSchema, arrays: dict[str, np.ndarray]) -> Features:
-        """The inverse of ``arrays``, from its (rows, slots) arrays by name."""
+        """The inverse of ``arrays``, from its (rows, ...) arrays by name."""
         sides = ("user", "sequence", "item")
         tables = {
             side: (arrays[f"{side}.index"], arrays[f"{side}.weight"]) if f"{side}.index" in arrays else None
             for side in sides
         }
-        return cls._from_tables(schema, tables)
+        found = {
+            (kind, name): arrays[key]
+            for kind in KINDS
+            for name in _named(schema, kind)
+            if (key := f"{kind}.embeddings.{name}") in arrays
+        }
+        return cls._from_tables(schema, tables, found)
 
     @classmethod
     def _from_tables(
-        cls, schema: FeatureSchema, tables: dict[str, tuple[np.ndarray, np.ndarray] | None]
+        cls,
+        schema: FeatureSchema,
+        tables: dict[str, tuple[np.ndarray, np.ndarray] | None],
+        found: dict[tuple[str, str], np.ndarray],
     ) -> Features:
         def values(*sides: str) -> int:
             return 1 + max(
@@ -125,7 +159,9 @@ class Features:
 
         def side(name: str, id_name: str, count: int) -> Side:
             index, weight = tables[name] or (None, None)
-            return Side(id_name in getattr(schema, name), index, weight, count)
+            kind = "users" if name == "user" else "items"
+            own = {column: found[kind, column] for column in getattr(schema, name) if (kind, column) in found}
+            return Side(id_name in getattr(schema, name), index, weight, count, own, schema.drop_ids)
 
         items = values("sequence", "item")
         alike = set(schema.item) == set(schema.sequence)
@@ -142,12 +178,15 @@ class Features:
         return cls(Side(users), Side(True), Side(True), item_is_sequence=True)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The values and weights of every side, (rows, slots) arrays by name."""
+        """The values and weights of every side, and the embeddings of users and items, (rows, ...) arrays by
+        name."""
         found: dict[str, np.ndarray] = {}
         for name in ("user", "sequence", "item"):
             side: Side = getattr(self, name)
             if side.index is not None and side.weight is not None:
                 found |= {f"{name}.index": side.index, f"{name}.weight": side.weight}
+            kind = "users" if name == "user" else "items"  # the same on both sides of the items: once
+            found |= {f"{kind}.embeddings.{column}": array for column, array in side.embeddings.items()}
         return found
 
 
@@ -160,13 +199,51 @@ def values_of(schema: FeatureSchema, side: str, catalogue: Catalogue) -> list[tu
     Raises:
         SettingsError: as ``Features.of``.
     """
-    sides, own = (("user",), USER_ID) if side == "users" else (("item", "sequence"), ITEM_ID)
-    names = {name: of for of in sides for name in getattr(schema, of) if name != own}
     return [
         (name, value)
-        for name, of in names.items()
+        for name, of in _named(schema, side).items()
+        if not _is_embedding(catalogue, name, of)
         for value in _cells(catalogue, name, of)["value"].unique().sort()
     ]
+
+
+def _named(schema: FeatureSchema, kind: str) -> dict[str, str]:
+    """The features of the users or of the items, in their order, and the first side that names each."""
+    sides, own = (("user",), USER_ID) if kind == "users" else (("item", "sequence"), ITEM_ID)
+    found: dict[str, str] = {}
+    for side in sides:
+        for name in getattr(schema, side):
+            if name != own:
+                found.setdefault(name, side)
+    return found
+
+
+def _embeddings(
+    schema: FeatureSchema, users: Catalogue, items: Catalogue
+) -> dict[tuple[str, str], np.ndarray]:
+    """Which features are columns of embeddings, ("users" or "items", name), and their vectors."""
+    return {
+        (kind, name): embeddings.vectors_of(_series(catalogue, name, side), catalogue, f"features.{side}")
+        for kind, catalogue in (("users", users), ("items", items))
+        for name, side in _named(schema, kind).items()
+        if _is_embedding(catalogue, name, side)
+    }
+
+
+def _is_embedding(catalogue: Catalogue, name: str, side: str) -> bool:
+    """Whether a feature is a column of embeddings.
+
+    Raises:
+        SettingsError: it crosses one with another.
+    """
+    parts = name.split(CROSS)
+    of = [part for part in parts if embeddings.is_embedding(_series(catalogue, part, side))]
+    if of and len(parts) > 1:
+        raise SettingsError(
+            f"features.{side}: {name!r}: expected columns of categories in a cross. Got {of[0]!r}, which "
+            "holds embeddings. Name it by itself."
+        )
+    return bool(of)
 
 
 def _cells(catalogue: Catalogue, name: str, side: str) -> pl.DataFrame:
@@ -184,7 +261,12 @@ def _cells(catalogue: Catalogue, name: str, side: str) -> pl.DataFrame:
     return pairs.select("row", "value")
 
 
-def _column(catalogue: Catalogue, column: str, side: str) -> pl.DataFrame:
+def _series(catalogue: Catalogue, column: str, side: str) -> pl.Series:
+    """A column of the attributes.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
     where, of = f"features.{side}", "user" if side == "user" else "item"
     attributes = catalogue.attributes
     if attributes is None:
@@ -196,7 +278,12 @@ def _column(catalogue: Catalogue, column: str, side: str) -> pl.DataFrame:
         near = did_you_mean(column, attributes.columns)
         known = "" if near.startswith(" Known") else f" Known: {', '.join(sorted(attributes.columns))}."
         raise SettingsError(f"{where}: the {of} attributes have no column {column!r}.{near}{known}")
-    series = attributes[column]
+    return attributes[column]
+
+
+def _column(catalogue: Catalogue, column: str, side: str) -> pl.DataFrame:
+    where, of = f"features.{side}", "user" if side == "user" else "item"
+    series = _series(catalogue, column, side)
     frame = pl.DataFrame(
         {"row": pl.int_range(len(series), dtype=pl.UInt32, eager=True), "value": _as_lists(series, where)}
     )

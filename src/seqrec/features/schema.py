@@ -43,6 +43,9 @@ class FeatureSchema(Settings):
     """What is known of each item of the history: columns of the item attributes, and ``item_id``."""
     item: list[str] = Field(default_factory=lambda: [ITEM_ID], min_length=1)
     """What is known of the item that is scored: columns of the item attributes, and ``item_id``."""
+    drop_ids: float = Field(0.0, ge=0, lt=1)
+    """Share of the looked up rows of which training leaves the own vector out, so that attributes learn to
+    tell what they can without it: for items without events (DropoutNet: Volkovs et al., NIPS 2017)."""
 
     @field_validator("user", "sequence", "item")
     @classmethod

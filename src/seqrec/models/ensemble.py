@@ -229,6 +229,11 @@ class Ensemble(Model):
                 found |= member.knows(query)
         return found
 
+    @property
+    def unlearned(self) -> np.ndarray:
+        counting = (m.unlearned for m, w in zip(self.members, self.weights, strict=True) if w)
+        return np.unique(np.concatenate([np.empty(0, np.int64), *counting]))
+
     def best(self, query: Query, k: int, filter: Filter) -> TopK:
         for member in self.members:
             member.warn_unless(filter)

@@ -273,6 +273,12 @@ class Model(ByIds, ABC):
         found = evaluation.evaluate(self, split, split.test, names or (), filter_seen)
         return found if names is None else found.of(names)
 
+    @property
+    def unlearned(self) -> np.ndarray:
+        """(n,) int64 items of which nothing was learned, and which ``recommend`` leaves out. By default none;
+        a model to which an item without a training event is as good as any says here which they are."""
+        return np.empty(0, dtype=np.int64)
+
     def vectors(self) -> ItemVectors:
         """What states are compared with, of all items.
 
@@ -301,7 +307,7 @@ class Model(ByIds, ABC):
         Raises:
             SettingsError: an unknown measure, or this model does not know which items are alike.
         """
-        return similar.nearest(self.vectors().vectors, items, k, by)
+        return similar.nearest(self.vectors().vectors, items, k, by, self.unlearned)
 
     def save(self, folder: str | Path, histories: bool = True) -> None:
         """Writes the model as a folder of safetensors, Parquet and JSON. See ``seqrec.serving.artifact``.
@@ -397,7 +403,7 @@ class Model(ByIds, ABC):
         Raises:
             TrainingError: a score is not a number.
         """
-        return scoring.best(self, query, k, filter)
+        return scoring.best(self, query, k, filter.without(self.unlearned))
 
     def score_blocks(self, query: Query, rows: int = ROWS) -> Iterator[Scores]:
         """The scores of a few histories at a time, fewer where the catalogue is large: see

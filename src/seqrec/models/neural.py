@@ -244,11 +244,13 @@ class NeuralModel(Model):
                 f"order that baskets do not have. Got {self.prior.name}; leave it out."
             )
         self.feature_values: Features | None = None
+        self._unlearned: np.ndarray | None = None  # looked for once
         self._network: Encoder | None = None
         self._streamed: Streamed | None = None
         self._warned = False
         self.popularity: np.ndarray | None = None
         self.trained_users: np.ndarray | None = None
+        self.trained_items: np.ndarray | None = None
 
     def __init_subclass__(cls, **more: Any):
         super().__init_subclass__(**more)
@@ -280,6 +282,11 @@ class NeuralModel(Model):
         else:
             network = self.Network(self.settings, items, users, self.feature_values)
         own = getattr(network, "users", None)
+        if self.trained_items is not None:  # of items without an event, attributes tell in the same way
+            for table in network.modules():
+                if isinstance(table, FeatureEmbedding) and table is not own and table.ids is not None:
+                    with torch.no_grad():
+                        table.ids.weight[torch.from_numpy(~self.trained_items)] = 0
         if isinstance(own, FeatureEmbedding) and own.ids is not None and self.trained_users is not None:
             with torch.no_grad():  # of users without a target attributes tell, and no random start
                 own.ids.weight[torch.from_numpy(~self.trained_users)] = 0
@@ -293,6 +300,15 @@ class NeuralModel(Model):
         return settings.by_size(
             self.train, max((m.num_embeddings for m in tables), default=0), self.loss.draws
         )
+
+    @property
+    def unlearned(self) -> np.ndarray:
+        if self._unlearned is None:
+            lost = np.zeros(0, dtype=bool) if self.trained_items is None else ~self.trained_items
+            if self.feature_values is not None:
+                lost = lost & ~self.feature_values.item.tells_of(len(lost))
+            self._unlearned = np.flatnonzero(lost)
+        return self._unlearned
 
     @property
     def network(self) -> Encoder:
@@ -346,14 +362,18 @@ class NeuralModel(Model):
             split.sequences.items[liked_events(split)], minlength=len(split.sequences.item_catalogue)
         )
         self.trained_users = split.trained_users(self.loss.uses_disliked, self._of_baskets)
+        self.trained_items = split.item_counts > 0
         self._prior = None  # the network is trained without
         start: Start | None = on.start
         if start is not None:
             self.trained_users |= start.trained_users(split.sequences.user_catalogue)
+            self.trained_items |= start.trained_items(split.sequences.item_catalogue)
         if self.features is not None:
             self.feature_values = Features.of(
                 self.features, split.sequences.user_catalogue, split.sequences.item_catalogue
             )
+        self._unlearned = None
+        among = self._compared()
         counts = torch.from_numpy(split.item_counts)
         device = devices.choose_device(on.device)
         bfloat16 = devices.in_bfloat16(on.precision, device)
@@ -375,7 +395,7 @@ class NeuralModel(Model):
 
         own = OwnItems(split, device) if self.negatives.of_users or self.loss.seen == "mask" else None
 
-        sampler = Sampler(self.negatives, counts, on.seed, device, own)
+        sampler = Sampler(self.negatives, counts, on.seed, device, own, among)
 
         def objective(seed: int) -> Objective:
             return self.objective(network, sampler.again(seed), bfloat16)
@@ -432,6 +452,25 @@ class NeuralModel(Model):
             compared = baselines.compare(self.name, reached, asked, s.metric, s.filter_seen)
             self.fit_report = replace(self.fit_report, validation=compared)
 
+    def _compared(self) -> torch.Tensor | None:
+        """(n,) the items that targets are compared with, None for all: without those that no event trains
+        where attributes tell of items, or training would teach that what they have is never taken."""
+        assert self.trained_items is not None
+        missing = int((~self.trained_items).sum())
+        if not missing:
+            return None
+        informed = self.feature_values is not None and self.feature_values.item.has_attributes
+        log.info(
+            "%s: %s of %s items have no training event: %s.",
+            self.name,
+            f"{missing:,}",
+            f"{len(self.trained_items):,}",
+            f"{missing - len(self.unlearned):,} of them are known by their attributes"
+            if informed
+            else "it learns nothing of them, and does not recommend them",
+        )
+        return torch.from_numpy(np.flatnonzero(self.trained_items)) if informed else None
+
     def _choose_prior(self, validate: Callable[[Encoder], float], metric: str) -> dict[str, Any]:
         """Takes the weight that is best on validation, and tells which were tried."""
         assert self._prior is not None
@@ -461,6 +500,8 @@ class NeuralModel(Model):
         assert self.popularity is not None
         values = {} if self.feature_values is None else self.feature_values.arrays()
         users = {} if self.trained_users is None else {"trained_users": self.trained_users}
+        if self.trained_items is not None:
+            users["trained_items"] = self.trained_items
         return (
             {"popularity": self.popularity}
             | users
@@ -478,13 +519,19 @@ class NeuralModel(Model):
         """As ``Model.load_state``.
 
         Raises:
-            DataError: the popularity is not a number for each item.
+            DataError: the popularity is not a number for each item, or the items that were trained are not
+                told for each.
         """
         self.popularity = state["popularity"]
         if self.popularity.shape != (items,) or self.popularity.dtype.kind not in "fiu":
             raise DataError(f"its popularity is not {items:,} numbers.")
         # models saved before it was kept count all as trained
         self.trained_users = state.get("trained_users")
+        self.trained_items, self._unlearned = state.get("trained_items"), None
+        if self.trained_items is not None and (
+            self.trained_items.shape != (items,) or self.trained_items.dtype != bool
+        ):
+            raise DataError(f"its trained items are not {items:,} of yes or no.")
         if self.features is not None:
             values = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
             self.feature_values = Features.from_arrays(self.features, values)
@@ -557,7 +604,8 @@ class NeuralModel(Model):
         )
         prior = None if self._prior is None else self._prior.transitions
         return onnx_export.write(
-            folder, network, about, self.popularity, scorer.trained_users, self, int8, filter_seen, prior
+            *(folder, network, about, self.popularity, scorer.trained_users, self),
+            *(int8, filter_seen, prior, self.unlearned),
         )
 
     @torch.no_grad()

@@ -35,6 +35,7 @@ log = logging.getLogger("seqrec")
 
 Rows = dict[str, tuple[np.ndarray, np.ndarray]]
 """Kind of row -> (n,) rows of the earlier table, and (n,) where they are in the grown one."""
+SAME = 0.99  # cosine above which an embedding is what it was
 FEW = 3  # rows of the networks whose shapes are compared, and ids that messages show
 
 
@@ -50,6 +51,7 @@ class Trained(Protocol):
     sequences: Sequences | None
     known_stops: np.ndarray | None
     trained_users: np.ndarray | None
+    trained_items: np.ndarray | None
     provenance: dict[str, Any]
 
     @property
@@ -177,6 +179,15 @@ class Start:
             found[after] = True if trained is None else trained[before]
         return found
 
+    def trained_items(self, items: Catalogue) -> np.ndarray:
+        """(items,) bool, those of a log that the earlier training has seen taken."""
+        found = np.zeros(len(items), dtype=bool)
+        assert self.model.item_catalogue is not None
+        before, after = matched(self.model.item_catalogue, items)
+        trained = self.model.trained_items
+        found[after] = True if trained is None else trained[before]
+        return found
+
     @cached_property
     def trained_stops(self) -> np.ndarray | None:
         """(users,) where the events of each earlier user end that the earlier model was trained on, before
@@ -246,7 +257,7 @@ class Start:
             rows) how many were ``kept``, are ``new`` and are ``gone``.
         Raises:
             SettingsError: the rows of users, or of attribute values, cannot be told any more, no item of the
-                earlier model is in the log, or a weight has another shape.
+                earlier model is in the log, embeddings are of another encoder, or a weight has another shape.
         """
         s, features = split.sequences, model.feature_values
         axes = axes_of(model, features)
@@ -268,6 +279,7 @@ class Start:
                 f"on; got {shown(here)}. Give the log with the same ids (as text, or as numbers)."
             )
         if features is not None:
+            self._check_embeddings(features, rows)
             rows |= self._rows_of_values(model, split, kinds)
         weights, fresh = self.model.network.state_dict(), network.state_dict()
         taken = {
@@ -289,6 +301,32 @@ class Start:
         )
         log.info("%s begins with %s: %s.", model.name, self.name, "; ".join(said) or "the same weights")
         return counts
+
+    def _check_embeddings(self, features: Features, rows: Rows) -> None:
+        """Refuses embeddings that are not what the earlier model's maps were learned for: most of what both
+        have has changed.
+
+        Raises:
+            SettingsError: there is such a column.
+        """
+        then, now = ({} if one is None else one.arrays() for one in (self.model.feature_values, features))
+        for name in now:
+            kind, is_embedding, column = name.partition(".embeddings.")
+            if not is_embedding or name not in then or kind not in rows:
+                continue
+            (before, after), (a, b) = rows[kind], (then[name], now[name])
+            alike = a.shape[1] == b.shape[1]
+            if alike:
+                both = a[before].any(1) & b[after].any(1)
+                changed = (np.einsum("nd,nd->n", a[before], b[after]) < SAME)[both]
+                alike = not len(changed) or changed.mean() <= 0.5
+            if not alike:
+                raise SettingsError(
+                    f"fit.start: expected the embeddings that {self.name} was trained with in column "
+                    f"{column!r} of the {kind}. Got others, of another encoder: what was learned of those "
+                    "says nothing of these. Embed with the same one (seqrec embed --fit-on), or leave "
+                    "fit.start out."
+                )
 
     def _rows_of_values(self, model: Trained, split: Split, kinds: set[str]) -> Rows:
         """The rows of attribute values, matched by column and value."""
@@ -362,7 +400,9 @@ def _small(features: Features, items: int, users: int, more: dict[str, int]) -> 
         def cut(array: np.ndarray | None) -> np.ndarray | None:
             return None if array is None else np.resize(array, (rows, array.shape[1]))
 
-        return Side(of.ids, cut(of.index), cut(of.weight), of.values + more.get(f"values of {kind}", 0))
+        values = of.values + more.get(f"values of {kind}", 0)
+        embeddings = {name: np.resize(array, (rows, array.shape[1])) for name, array in of.embeddings.items()}
+        return Side(of.ids, cut(of.index), cut(of.weight), values, embeddings, of.drop_ids)
 
     return Features(
         side(features.user, users, "users"),

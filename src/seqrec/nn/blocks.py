@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqrec.nn.dropout import dropout
+from seqrec.nn.embedding import Mapped
 
 
 class Attention(nn.Module):
@@ -71,6 +72,8 @@ def start_as_bert(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, Mapped):
+            nn.init.normal_(module.map, std=0.02)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 

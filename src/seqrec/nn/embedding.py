@@ -1,11 +1,13 @@
-"""Tables whose rows are made of features: a row's own vector, and the vectors of the values that its
-attributes have.
+"""Tables whose rows are made of features: a row's own vector, the vectors of the values that its attributes
+have, and what linear maps make of its embeddings.
 
 v(row) = own(row) + sum over features of the mean over the row's values of w(value)
+                  + sum over columns of embeddings of x(row) M
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,27 @@ from seqrec.errors import TrainingError
 from seqrec.features.encoding import Side
 from seqrec.nn.batch import Inputs
 from seqrec.nn.dropout import dropout
+
+
+class Mapped(nn.Module):
+    """A column of embeddings, taken to the width of the other vectors by a learned map M without a bias: what
+    is not known stays zero.
+
+    Args:
+        vectors: (rows, numbers) float32.
+        width: of what comes out.
+    """
+
+    def __init__(self, vectors: np.ndarray, width: int):
+        super().__init__()
+        self.vectors: Tensor
+        # They belong to the data, as the index of a FeatureEmbedding does.
+        self.register_buffer("vectors", torch.from_numpy(vectors), persistent=False)
+        self.map = nn.Parameter(torch.randn(vectors.shape[1], width))
+
+    def forward(self, rows: Tensor | None = None) -> Tensor:
+        """(...) rows, or all -> (..., width)."""
+        return (self.vectors if rows is None else self.vectors[rows]) @ self.map
 
 
 class FeatureEmbedding(nn.Module):
@@ -29,38 +52,54 @@ class FeatureEmbedding(nn.Module):
         self, rows: int, width: int, side: Side, shared: nn.Embedding | FeatureEmbedding | None = None
     ):
         super().__init__()
-        assert side.index is not None
-        assert side.weight is not None
+        self.rows, self.width = rows, width
         own = shared.ids if isinstance(shared, FeatureEmbedding) else shared
         self.ids: nn.Embedding | None = (
             None if not side.ids else nn.Embedding(rows, width) if own is None else own
         )
-        self.values: nn.Embedding = (
-            shared.values if isinstance(shared, FeatureEmbedding) else nn.Embedding(side.values, width)
+        values = shared.values if isinstance(shared, FeatureEmbedding) else None
+        self.values: nn.Embedding | None = None
+        if side.index is not None and side.weight is not None:
+            self.values = values or nn.Embedding(side.values, width)
+            self.index: Tensor
+            self.share: Tensor
+            # They belong to the data: a checkpoint needs only to tell them from others.
+            self.register_buffer("index", torch.from_numpy(side.index), persistent=False)
+            self.register_buffer("share", torch.from_numpy(side.weight), persistent=False)
+        self.columns = tuple(side.embeddings)
+        self.mapped: nn.ModuleList
+        of_both = dict(zip(shared.columns, shared.mapped)) if isinstance(shared, FeatureEmbedding) else {}
+        self.mapped = nn.ModuleList(
+            of_both.get(column) or Mapped(vectors, width) for column, vectors in side.embeddings.items()
         )
-        self.index: Tensor
-        self.share: Tensor
-        # They belong to the data: a checkpoint needs only to tell them from others.
-        self.register_buffer("index", torch.from_numpy(side.index), persistent=False)
-        self.register_buffer("share", torch.from_numpy(side.weight), persistent=False)
-        self.digest = side.digest
+        self.digest, self.drop_ids = side.digest, side.drop_ids
 
     def forward(self, rows: Tensor) -> Tensor:
         """(...) rows -> (..., width)."""
-        at = rows.flatten()
-        vectors = self._sum(self.index.index_select(0, at), self.share.index_select(0, at)).view(
-            *rows.shape, self.values.embedding_dim
-        )
-        return vectors if self.ids is None else self.ids(rows) + vectors
+        parts = [] if self.ids is None else [self._dropped(self.ids(rows))]
+        if self.values is not None:
+            at = rows.flatten()
+            of_values = self._sum(self.values, self.index.index_select(0, at), self.share.index_select(0, at))
+            parts.append(of_values.view(*rows.shape, self.width))
+        return sum_of([*parts, *(mapped(rows) for mapped in self.mapped)])
 
     @property
     def weight(self) -> Tensor:
         """(rows, width) all vectors."""
-        vectors = self._sum(self.index, self.share)
-        return vectors if self.ids is None else self.ids.weight + vectors
+        parts = [] if self.ids is None else [self._dropped(self.ids.weight)]
+        if self.values is not None:
+            parts.append(self._sum(self.values, self.index, self.share))
+        return sum_of([*parts, *(mapped() for mapped in self.mapped)])
 
-    def _sum(self, index: Tensor, share: Tensor) -> Tensor:
-        return F.embedding_bag(index, self.values.weight, mode="sum", per_sample_weights=share, padding_idx=0)
+    def _dropped(self, own: Tensor) -> Tensor:
+        """(..., width) the rows' own vectors; in training some are zero."""
+        if not self.training or not self.drop_ids:
+            return own
+        return own * (torch.rand(own.shape[:-1], device=own.device) >= self.drop_ids)[..., None]
+
+    @staticmethod
+    def _sum(values: nn.Embedding, index: Tensor, share: Tensor) -> Tensor:
+        return F.embedding_bag(index, values.weight, mode="sum", per_sample_weights=share, padding_idx=0)
 
     @property
     def sparse(self) -> bool:
@@ -89,11 +128,19 @@ class FeatureEmbedding(nn.Module):
             )
 
 
+def sum_of(parts: list[Tensor]) -> Tensor:
+    """The sum of tensors of one shape, (..., width)."""
+    found = parts[0]
+    for part in parts[1:]:
+        found = found + part
+    return found
+
+
 def embedding(
     rows: int, width: int, side: Side, shared: nn.Embedding | FeatureEmbedding | None = None
 ) -> nn.Embedding | FeatureEmbedding:
     """A plain embedding, unless the side has more than ids. Arguments as of ``FeatureEmbedding``."""
-    if side.index is not None:
+    if side.has_attributes:
         return FeatureEmbedding(rows, width, side, shared)
     own = shared.ids if isinstance(shared, FeatureEmbedding) else shared
     return nn.Embedding(rows, width) if own is None else own
@@ -133,5 +180,6 @@ def rows_of(table: nn.Embedding | FeatureEmbedding, rows: Tensor | slice | None)
         return found
     if rows is None or isinstance(table, nn.Embedding):
         return table.weight if rows is None else table.weight[rows]
-    found = table(torch.arange(*rows.indices(len(table.index)), device=table.index.device))
+    device = next(table.parameters()).device
+    found = table(torch.arange(*rows.indices(table.rows), device=device))
     return found

@@ -93,6 +93,11 @@ class Approximate(ByIds):
         """As of the model."""
         return self.model.needs_baskets
 
+    @property
+    def unlearned(self) -> np.ndarray:
+        """(n,) int64 items that are never recommended, as of the model."""
+        return self.model.unlearned
+
     def knows(self, query: Query) -> np.ndarray:
         """(queries,) bool, as of the model."""
         return self.model.knows(query)
@@ -112,7 +117,7 @@ class Approximate(ByIds):
     def best(self, query: Query, k: int, filter: Filter) -> TopK:
         """The k best items after each history, of those that the index finds."""
         items = len(self._vectors.vectors)
-        k = min(k, items)
+        k, filter = min(k, items), filter.without(self.unlearned)
         refused = filter.refused(items)
         row = distinct_seen(query)[0] if filter.seen else np.empty(0, np.int64)
         seen = np.bincount(row, minlength=len(query))

@@ -269,6 +269,7 @@ def write(
     int8: bool = False,
     filter_seen: bool = True,
     prior: Transitions | None = None,
+    unlearned: np.ndarray | None = None,
 ) -> Agreement:
     """Writes an encoder as a folder that ``onnx_model.load`` opens.
 
@@ -280,6 +281,7 @@ def write(
         int8: whether weights are rounded to 8 bits.
         filter_seen: whether items of the history are left out where nobody says.
         prior: what is added to the graph's scores; None: nothing.
+        unlearned: (n,) int64 items that are never recommended; None: there are none.
 
     Returns:
         how it recommends, compared with the reference.
@@ -314,6 +316,8 @@ def write(
     arrays = {"item_vectors.npy": table, "popularity.npy": popularity.astype(np.float32)}
     if trained_users is not None:
         arrays["trained_users.npy"] = trained_users
+    if unlearned is not None and len(unlearned):
+        arrays["unlearned.npy"] = unlearned
     parts = {
         "model.onnx": content,
         "items.parquet": model.item_catalogue.to_bytes(),

@@ -7,6 +7,7 @@
     items-*.parquet          raw item ids and their attributes
     items-*.json             the ids in the order of their indices, and titles if there are any
     trained_users-*.npy      (users,) bool, whose vectors were trained, where the network reads users
+    unlearned-*.npy          (n,) int64 items that are never recommended, if there are any
     prior-*.safetensors      what usually comes next, where the model adds it to the graph's scores
                              (``seqrec.serving.transitions``)
     histories-*.safetensors  the users' histories, and
@@ -54,6 +55,7 @@ PARTS = (
     "items.parquet",
     "items.json",
     "trained_users.npy",
+    "unlearned.npy",
     "prior.safetensors",
     "histories.safetensors",
     "users.parquet",
@@ -80,6 +82,7 @@ class OnnxModel(ByIds):
         popularity: (items,) float32 scores after nothing that is known.
         filter_seen: whether items of the history are left out where nobody says.
         prior: what is added to the graph's scores, or None.
+        unlearned: (n,) int64 items of which the model has learned nothing, and which it never recommends.
         provenance: on which data it was trained, as JSON values.
     """
 
@@ -93,8 +96,10 @@ class OnnxModel(ByIds):
         item_catalogue: Catalogue,
         kept: artifact.Kept = (None, None, None),
         prior: Transitions | None = None,
+        unlearned: np.ndarray | None = None,
     ):
-        """Args: (items, width or width + 1) table, (items,) popularity, (users,) bool trained_users."""
+        """Args: (items, width or width + 1) table, (items,) popularity, (users,) bool trained_users, (n,)
+        int64 unlearned."""
         import onnxruntime
 
         self.name, self.dtype, self.filter_seen = about.name, about.dtype, about.filter_seen
@@ -107,6 +112,7 @@ class OnnxModel(ByIds):
         self._session, self._longest = session, about.longest
         self._vectors = ItemVectors.of(table, about.width)
         self.popularity, self._trained_users, self.prior = popularity, trained_users, prior
+        self.unlearned: np.ndarray = np.empty(0, dtype=np.int64) if unlearned is None else unlearned
         self._only_what_is_asked = onnxruntime.RunOptions()
         self._only_what_is_asked.only_execute_path_to_fetches = True
 
@@ -167,7 +173,7 @@ class OnnxModel(ByIds):
             DataError: a score is not a number.
         """
         items = len(self.popularity)
-        refused = filter.refused(items)
+        refused = filter.without(self.unlearned).refused(items)
         top = BestSoFar(len(query), min(k, items))
         # The graph multiplies with the item vectors, too, by the threads that it was given; numpy takes all.
         for rows, scores in self._run(query, "scores", max(1, min(ROWS, CELLS // max(1, items)))):
@@ -191,7 +197,7 @@ class OnnxModel(ByIds):
 
     def nearest(self, items: np.ndarray, k: int, by: str) -> TopK:
         """The k items nearest to each of (n,) items. See ``seqrec.serving.similar.nearest``."""
-        return similar.nearest(self._vectors.vectors, items, k, by)
+        return similar.nearest(self._vectors.vectors, items, k, by, self.unlearned)
 
 
 class About(snapshot.Parts):
@@ -294,8 +300,13 @@ def of(about: About, parts: Mapping[str, bytes], threads: int | None = None) -> 
     prior = None
     if "prior.safetensors" in parts:
         prior = Transitions.of(safetensors.numpy.load(parts["prior.safetensors"]), about.items)
+    unlearned = None
+    if "unlearned.npy" in parts:
+        unlearned = artifact.indices_of(
+            {"unlearned": _array(parts["unlearned.npy"])}, "unlearned", about.items
+        )
     session = _session(parts["model.onnx"], threads)
-    return OnnxModel(about, session, table, popularity, trained, catalogue, kept, prior)
+    return OnnxModel(about, session, table, popularity, trained, catalogue, kept, prior, unlearned)
 
 
 def _array(content: bytes) -> np.ndarray:

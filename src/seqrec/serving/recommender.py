@@ -247,7 +247,7 @@ def indices_of(catalogue: Catalogue, items: Any, name: str, expected: str, on_un
     example = catalogue.ids[0]
     alike = type(example) is type(missing[0])
     hint = "" if alike else f" Ids here are {type(example).__name__}, such as {example!r}."
-    _report(
+    report(
         f"{name} has {len(missing)} item(s) that the model does not know: {missing[:3]!r}.{hint}", on_unknown
     )
     return indices[indices >= 0]
@@ -257,7 +257,7 @@ def _query_of_users(model: Known, users: list[Any], on_unknown: str) -> Query:
     index = known_users(model).encode(users)
     if len(index) and index.min() < 0:
         missing = [user for user, i in zip(users, index) if i < 0]
-        _report(f"users: {len(missing)} user(s) that the model does not know: {missing[:3]!r}.", on_unknown)
+        report(f"users: {len(missing)} user(s) that the model does not know: {missing[:3]!r}.", on_unknown)
     return kept_histories(model, index)
 
 
@@ -311,7 +311,12 @@ def continued(kept: Query, newer: Query) -> Query:
     return Query(Events(items, baskets=baskets), starts, stops, kept.users)
 
 
-def _report(message: str, on_unknown: str) -> None:
+def report(message: str, on_unknown: str) -> None:
+    """Raises an error, warns or does nothing.
+
+    Raises:
+        UnknownIdError: with on_unknown="raise".
+    """
     if on_unknown == "raise":
         raise UnknownIdError(f"{message} Correct them, or pass on_unknown='warn' or 'ignore'.")
     if on_unknown == "warn":

@@ -59,13 +59,16 @@ class Embeds(Known, Protocol):
         ...
 
 
-def nearest(vectors: np.ndarray, items: np.ndarray, k: int, by: str) -> TopK:
+def nearest(
+    vectors: np.ndarray, items: np.ndarray, k: int, by: str, unlearned: np.ndarray | None = None
+) -> TopK:
     """The items nearest to some of them, themselves left out, in blocks of the catalogue.
 
     Args:
         vectors: (items, width) float32.
         items: (n,) indices.
         by: one of ``MEASURES``. The cosine with a vector of zeros is 0.
+        unlearned: (n,) items whose vectors mean nothing: they are nobody's neighbours. None: there are none.
 
     Raises:
         SettingsError: an unknown measure.
@@ -80,6 +83,9 @@ def nearest(vectors: np.ndarray, items: np.ndarray, k: int, by: str) -> TopK:
         similar = asked @ (_unit(block) if by == "cosine" else block).T
         own = np.flatnonzero((items >= begin) & (items < begin + width))
         similar[own, items[own] - begin] = -np.inf
+        if unlearned is not None:
+            inside = unlearned[(unlearned >= begin) & (unlearned < begin + width)]
+            similar[:, inside - begin] = -np.inf
         best.add(similar, begin)
     return best.found()
 
@@ -116,6 +122,7 @@ def similar_items(
     indices = recommender.indices_of(
         catalogue, items, "items", "a list of item ids, [...]", on_unknown
     ).astype(np.int64)
+    indices = _learned(model, indices, on_unknown)
     frames = []
     for begin in range(0, max(1, len(indices)), ROWS):
         some = indices[begin : begin + ROWS]
@@ -129,6 +136,20 @@ def similar_items(
         }
         frames.append(pl.DataFrame(found))
     return pl.concat(frames)
+
+
+def _learned(model: Embeds, items: np.ndarray, on_unknown: str) -> np.ndarray:
+    """Of (n,) items those of which the model has learned something."""
+    lost = np.isin(items, model.unlearned)
+    if lost.any():
+        assert model.item_catalogue is not None
+        some = model.item_catalogue.decode(items[lost][:3]).to_list()
+        recommender.report(
+            f"items has {lost.sum():,} item(s) without an event, of which {model.name} has learned nothing: "
+            f"{some!r}.",
+            on_unknown,
+        )
+    return items[~lost]
 
 
 def item_vectors(model: Embeds) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from seqrec.data import columns as log_columns
 from seqrec.data import times
 from seqrec.data.baskets import Derived
 from seqrec.data.catalogue import UNKNOWN, Catalogue, Numbering
-from seqrec.data.frames import Duplicates, aligned, groups, report_duplicates, report_empty
+from seqrec.data.frames import Duplicates, aligned, groups, report_duplicates, report_empty, with_cold
 from seqrec.data.interactions import Interactions
 from seqrec.data.sequences import Sequences, TieOrder, order_of
 from seqrec.errors import DataError
@@ -41,6 +41,7 @@ def prepare(
     tie_order: TieOrder = "file",
     seed: int = 0,
     basket: Derived | None = None,
+    cold_items: bool = False,
     **changes: Any,
 ) -> Sequences:
     """Turns a log into a folder of sequences and catalogues, which ``Sequences.load`` opens memory-mapped.
@@ -51,7 +52,7 @@ def prepare(
         path, options, changes: as in ``read_log``.
         out: the folder to write.
         min_item_count, min_user_count, until_stable: as in ``Interactions.filter``.
-        tie_order, seed, basket: as in ``Interactions.sequences``.
+        tie_order, seed, basket, cold_items: as in ``Interactions.sequences``.
     Returns:
         the sequences that were written.
     Raises:
@@ -62,13 +63,13 @@ def prepare(
     if known.format not in KINDS:
         log = read_log(path, options)
         sequences = log.filter(min_item_count, min_user_count, until_stable).sequences(
-            tie_order, seed, basket=basket
+            tie_order, seed, basket=basket, cold_items=cold_items
         )
     else:
         events = _Events.read(paths, known, source)
         events.drop_duplicates(options.duplicates, source)
         events.filter(min_item_count, min_user_count, source, until_stable)
-        sequences = events.sequences(options, tie_order, seed, source, basket)
+        sequences = events.sequences(options, tie_order, seed, source, basket, cold_items)
     sequences.save(out)
     logger.info(
         "%s: %s events, %.1f bytes each, from %s",
@@ -180,7 +181,13 @@ class _Events:
             )
 
     def sequences(
-        self, options: ReadOptions, tie_order: TieOrder, seed: int, source: str, basket: Derived | None
+        self,
+        options: ReadOptions,
+        tie_order: TieOrder,
+        seed: int,
+        source: str,
+        basket: Derived | None,
+        cold_items: bool,
     ) -> Sequences:
         """As ``Interactions.sequences``."""
         if (moments := self.optional.get("timestamp")) is not None:
@@ -195,6 +202,9 @@ class _Events:
         self.items, item_ids = _renumbered(self.items, by_id, self.item_ids)
         nothing = pl.DataFrame({"user_id": user_ids.clear(), "item_id": item_ids.clear()})
         about = with_tables(Interactions(nothing, source=source), options)
+        if cold_items:
+            item_ids, of_events = with_cold(item_ids, about.items, source), item_ids
+            self.items = Catalogue(item_ids).encode(of_events)[self.items]
         given = {name: self.optional.get(name) for name in ("timestamp", "position", "rating")}
         numbers = {
             name: _by_appearance(self.optional[name]) if name in self.optional else None

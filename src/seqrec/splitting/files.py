@@ -125,12 +125,14 @@ def in_parts(
     validation: Interactions | None = None,
     tie_order: TieOrder = "file",
     seed: int = 0,
+    cold_items: bool = False,
 ) -> PartedSequences:
     """Sequences of several logs, each user's events of one after those of the other; reports events in two of
     them, and events that are later than those of a log after it.
 
     Args:
         tie_order, seed: of events of a user at one time in one log, as in ``Interactions.sequences``.
+        cold_items: as there.
     Raises:
         DataError: one log lacks a column of the log that another has.
     """
@@ -147,7 +149,7 @@ def in_parts(
         frame = frame.sample(fraction=1.0, shuffle=True, seed=seed)
     frame = frame.sort([_PART, *keys], maintain_order=True)
     ordered = replace(whole, frame=frame.drop([_PART, "timestamp", "position"], strict=False))
-    s = ordered.sequences()
+    s = ordered.sequences(cold_items=cold_items)
     users = s.user_catalogue.encode(frame["user_id"])
     rows = order_of(users, None)
     times = whole_column(frame, "timestamp")

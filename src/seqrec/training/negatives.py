@@ -125,6 +125,11 @@ class Sampler:
         item_counts: (items,) training events of each item.
         seed: of its own generator, so that draws do not depend on anything else that is random.
         own: the items of users, for settings of which negatives depend on them.
+        compared: (n,) int64 the items that targets are compared with, ascending; None: all. The others are
+            never drawn.
+
+    Attributes:
+        items: how many items targets are compared with.
     """
 
     def __init__(
@@ -134,10 +139,15 @@ class Sampler:
         seed: int,
         device: torch.device,
         own: OwnItems | None = None,
+        compared: Tensor | None = None,
     ):
         self.settings, self.device, self.own = settings, device, own
+        self.compared = None if compared is None else compared.to(device)
         counts = item_counts.to(torch.float64)
         weights = counts.clamp(min=0 if settings.alpha else 1) ** settings.alpha
+        if compared is not None:
+            weights = torch.zeros_like(weights).index_copy_(0, compared, weights[compared])
+        self.items = len(item_counts if compared is None else compared)
         self.log_p = (weights / weights.sum()).clamp(min=1e-30).log().float().to(device)
         # An item is expected p times a draw: in a draw of the sampler, and for a target of the batch. (Or
         # what the authors of GRU4Rec take for it.)

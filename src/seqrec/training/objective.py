@@ -68,9 +68,13 @@ class Objective:
             events = batch.targets.events
             events = None if events is None else self.wanted(events, batch)
             return self._of_draws(states, targets, batch.targets.labels, events)
-        seen = self.seen(batch)
+        compared = self.sampler.compared
+        seen = self.seen(batch, compared)
+        if compared is not None:
+            targets = torch.searchsorted(compared, targets)
+        vectors = self.encoder.item_vectors(compared)
         return self.of_scores.of_catalogue(
-            states, self.encoder.item_vectors(), targets, self.bfloat16, **({"seen": seen} if seen else {})
+            states, vectors, targets, self.bfloat16, **({"seen": seen} if seen else {})
         )
 
     @property
@@ -123,7 +127,7 @@ class Objective:
         )
         if 0 < sampler.settings.top < negative.shape[1]:
             negative = negative.topk(sampler.settings.top, dim=1).values
-        return self.of_scores.of_draws(positive, negative, labels, len(sampler.log_p))
+        return self.of_scores.of_draws(positive, negative, labels, sampler.items)
 
     def encode(self, inputs: Inputs) -> Tensor:
         """(positions, width) float32 states."""
