@@ -23,7 +23,15 @@ NO_COMMANDS = {
     "that",
     "wrote",
 }  # words after the name in a sentence
-OF_OTHERS = {"--porcelain", "--untracked-files", "--only-binary", "--retries", "--timeout", "--no-deps"}
+OF_OTHERS = {
+    "--logdir",
+    "--porcelain",
+    "--untracked-files",
+    "--only-binary",
+    "--retries",
+    "--timeout",
+    "--no-deps",
+}
 """Options of other programs."""
 
 
