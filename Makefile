@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # The environment, made once and again whenever what it is made from changes.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install --quiet --no-compile $(PIP_OPTIONS) --constraint constraints.txt --editable ".[export,index,report,s3,serve,text,track,tune,dev]"
+	$(RUN) pip install --quiet --no-compile $(PIP_OPTIONS) --constraint constraints.txt --editable ".[export,index,report,s3,serve,spark,text,track,tune,dev]"
 	touch $@
 
 install: $(VENV)/installed

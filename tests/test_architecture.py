@@ -36,6 +36,7 @@ LAYERS = (
     "models",
     "testing",  # the contract suite of models
     "experiment",
+    "spark",
     "migrate",
     "benchmark",
     "report",

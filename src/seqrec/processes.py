@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ from seqrec.errors import SeqrecError, SettingsError, TrainingError
 if TYPE_CHECKING:  # the command line asks how many were started, long before anyone needs torch
     from torch import Tensor
 
+SECONDS_LATER = 3.0
+_waited = False  # whether this process has let the first one speak
 _joined = False  # whether this process is one of several that are a run now
 
 LOST = (
@@ -105,17 +108,29 @@ def joined() -> Iterator[None]:
     try:
         yield
         wait()
+    except SeqrecError as error:
+        let_first_speak(str(error))  # as long as the others still hear of this process
+        raise
     finally:
         _joined = False
         log.setLevel(level)
         dist.destroy_process_group()
 
 
+def let_first_speak(message: str) -> None:
+    """Waits a little before another process than the first says what it died of, once: most probably the
+    first says the same, and whoever started them then ends this one."""
+    global _waited
+    if launched()[0] and not _waited and not message.startswith(LOST):
+        _waited = True
+        time.sleep(SECONDS_LATER)
+
+
 def _on_loopback() -> None:
     """Processes of one machine talk through its loopback, whatever the name of the machine stands for."""
-    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"] and "lo" in (
-        name for _, name in socket.if_nameindex()
-    ):
+    here = os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]
+    here = here or os.environ["MASTER_ADDR"] in ("localhost", "127.0.0.1")
+    if here and "lo" in (name for _, name in socket.if_nameindex()):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 
 

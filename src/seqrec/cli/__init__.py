@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import sys
 import tempfile
-import time
 import traceback
 import warnings
 from typing import Annotated
@@ -44,8 +43,6 @@ PURPOSE = "Sequential recommendation: prepare logs, train models, compare them h
 app = typer.Typer(help=PURPOSE, cls=Group, no_args_is_help=True, add_completion=False)
 
 
-SECONDS_LATER = 3.0
-"""How long the other processes of a run wait before they say what they died of."""
 TOGETHER = ("train", "evaluate")
 """Commands that several processes can run as one."""
 
@@ -88,9 +85,7 @@ def _fail(message: str, code: int = 2) -> None:
     except SettingsError:  # which is what is said then
         number, started = 0, 1
     if started > 1:
-        if number and not message.startswith(processes.LOST):
-            # The first process probably says the same, and torchrun then ends this one.
-            time.sleep(SECONDS_LATER)
+        processes.let_first_speak(message)
         message = f"process {number} of {started}: {message}"
     if _debug:
         print(masked(traceback.format_exc()), file=sys.stderr)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from seqrec.cli.options import DataDir, Write, check_write
+from seqrec.cli.options import DataDir, Engine, Master, Processes, Write, check_write, engine_section
 from seqrec.errors import DataError, SettingsError
 
 
@@ -25,14 +25,21 @@ def evaluate(
     ] = None,
     data_dir: DataDir = None,
     write: Write = None,
+    engine: Engine = None,
+    master: Master = None,
+    processes: Processes = None,
 ) -> None:
     """Test a trained model again, or evaluate the top-k lists of another library under a protocol."""
-    from seqrec import processes, storage
+    from seqrec import storage
     from seqrec.experiment.protocol import read_protocol
-    from seqrec.experiment.settings import read_run
+    from seqrec.experiment.settings import EngineSettings, read_run
+    from seqrec.processes import launched
 
     # All that takes no torch comes first: a mistake is answered at once.
     check_write(write)
+    on = EngineSettings.of(engine_section(engine, master=master, processes=processes), "engine")
+    if on.name == "spark" and protocol is not None:
+        raise SettingsError("--engine: a file of lists is judged on one machine. Leave it out. Got spark.")
     if write_topk is not None:
         storage.check_file(write_topk, (".csv", ".parquet"))
     if protocol is not None:
@@ -44,7 +51,7 @@ def evaluate(
     from seqrec.experiment import judge
 
     if protocol is not None:
-        if processes.launched()[1] > 1:
+        if launched()[1] > 1:
             raise SettingsError(
                 "--protocol: a file of lists is judged by one process. Start it without torchrun."
             )
@@ -55,9 +62,16 @@ def evaluate(
                     f"{given!r}. Leave it out."
                 )
         table = judge.judge(folder, protocol, data_dir, False if unfiltered else None)
+    elif on.name == "spark":
+        from seqrec.spark import session
+        from seqrec.spark import train as on_spark
+
+        filters = False if unfiltered else None
+        with session.session(on.master) as spark:
+            table = on_spark.evaluate(spark, folder, on.processes, write_topk, data_dir, filters, data)
     else:
         table = judge.evaluate(folder, write_topk, data_dir, False if unfiltered else None, data)
-    if processes.launched()[0]:
+    if launched()[0]:
         return  # the first process prints
     table.print()
     if write:

@@ -63,6 +63,39 @@ Columns = Annotated[
         "timestamp= leaves the times out. Repeatable.",
     ),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option("--engine", help="local (this machine, the default) or spark (a cluster of Apache Spark)."),
+]
+Master = Annotated[
+    str | None,
+    typer.Option(
+        "--master", help="With --engine spark: the address of the cluster, as local[4] or spark://host:7077."
+    ),
+]
+Processes = Annotated[
+    int | None, typer.Option("--processes", min=1, help="With --engine spark: processes that share the work.")
+]
+
+
+def engine_section(engine: str | None, **given: Any) -> dict[str, Any]:
+    """The section ``engine`` of a run: what is said.
+
+    Args:
+        given: its other settings.
+
+    Raises:
+        SettingsError: these without an engine that has a use for them.
+    """
+    said = {name: value for name, value in given.items() if value is not None}
+    if said and engine != "spark":
+        name = next(iter(said))
+        raise SettingsError(
+            f"--{name}: cannot be given without --engine spark. Got {said[name]!r}. Leave it out."
+        )
+    return said if engine is None else {"name": engine, **said}
+
+
 Delimiter = Annotated[
     str | None,
     typer.Option(help="Column separator of a text file. By default detected from the header."),

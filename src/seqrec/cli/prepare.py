@@ -12,11 +12,14 @@ from seqrec.cli.options import (
     DataDir,
     Delimiter,
     Encoding,
+    Engine,
     Format,
+    Master,
     MissingIds,
     TimeFormat,
     Where,
     data_section,
+    engine_section,
     refuse_beside_conf,
 )
 from seqrec.errors import SettingsError
@@ -57,6 +60,14 @@ def prepare(
     until_stable: Annotated[
         bool, typer.Option("--until-stable", help="Ask both minima again until nothing changes (the k-core).")
     ] = False,
+    engine: Engine = None,
+    master: Master = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            "--shards", min=1, help="With --engine spark: parts of the users that are sorted at once."
+        ),
+    ] = None,
 ) -> None:
     """Convert a log to sequences and catalogues on disk, and optionally to tables of samples."""
     from seqrec.experiment import prepare, settings
@@ -92,5 +103,13 @@ def prepare(
             raise SettingsError("expected a log and a folder, or --conf FILE. See seqrec prepare --help.")
         content = {"data": data_section(given[:-1], format, column, data_dir, **more)}
         folder = given[-1]
-    for line in prepare.prepare_run(settings.RunSettings.of(content, ""), folder, samples):
+    if on := engine_section(engine, master=master, shards=shards):
+        content["engine"] = {**(content.get("engine") or {}), **on}
+    run = settings.RunSettings.of(content, "")
+    if run.on_spark:
+        from seqrec.spark import prepare as on_spark
+
+        print(on_spark.prepare_run(run, folder, samples))
+        return
+    for line in prepare.prepare_run(run, folder, samples):
         print(line)

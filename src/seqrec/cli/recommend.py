@@ -12,11 +12,14 @@ from seqrec.cli.options import (
     DataDir,
     Delimiter,
     Encoding,
+    Engine,
     Format,
+    Master,
     MissingIds,
     TimeFormat,
     check_write,
     data_section,
+    engine_section,
     is_quiet,
     mapping,
 )
@@ -126,6 +129,8 @@ def recommend(
             "--write", help="Write the table (.csv, .json, .md or .parquet) instead of printing it."
         ),
     ] = None,
+    engine: Engine = None,
+    master: Master = None,
 ) -> None:
     """Recommend the next items for given histories, for users, for a file of either, or (with a log) for all
     its users."""
@@ -135,6 +140,37 @@ def recommend(
 
     _check(sequence, user, input, output, write, {"--rows": rows, "--since": since})
     is_model = models.folder_of(source) is not None
+    if engine_section(engine, master=master).get("name") == "spark":
+        for option, given in {"--approximate": approximate, "--model": model, "--save": save}.items():
+            if given:
+                raise SettingsError(
+                    f"{option}: cannot be given with --engine spark. Got {given!r}. Leave it out."
+                )
+        if input is None or output is None or not is_model:
+            raise SettingsError(
+                "--engine: expected a trained model, --input (Parquet) and --output with spark. Leave "
+                "--engine out for "
+                "anything else."
+            )
+        from seqrec.spark import recommend as on_spark
+        from seqrec.spark import session
+
+        filters = recommend.filters_seen(source) if seen is None else not seen
+        choice = recommend.Choice(k, filters, allow, deny, where)
+        with session.session(master) as spark:
+            count = on_spark.recommend_file(
+                spark,
+                source,
+                input,
+                output,
+                choice,
+                on_unknown or "ignore",
+                since,
+                rows or "lists",
+                mapping(column),
+            )
+        print(f"{output}: {count:,} histories")
+        return
     options = {"delimiter": delimiter, "encoding": encoding, "time_format": time_format}
     of_file = is_model and input is not None  # else they are of the log
     of_log: dict[str, Any] = {} if of_file else options

@@ -12,11 +12,15 @@ from seqrec.cli.options import (
     DataDir,
     Delimiter,
     Encoding,
+    Engine,
     Format,
+    Master,
     MissingIds,
+    Processes,
     TimeFormat,
     Where,
     data_section,
+    engine_section,
     is_quiet,
     refuse_beside_conf,
 )
@@ -71,6 +75,9 @@ def train(
     where: Where = None,
     missing_ids: MissingIds = "refuse",
     data_dir: DataDir = None,
+    engine: Engine = None,
+    master: Master = None,
+    processes: Processes = None,
 ) -> None:
     """Train a model, test it and print its metrics. An interrupted run resumes from its checkpoint.
 
@@ -78,9 +85,9 @@ def train(
     and a table shows what each key became.
     """
     from seqrec import migrate as migrations
-    from seqrec import processes
     from seqrec.experiment import settings as experiment_settings
     from seqrec.experiment.settings import RunSettings
+    from seqrec.processes import launched
     from seqrec.settings import yaml_file
 
     if (conf is None) == (not data):
@@ -99,7 +106,7 @@ def train(
             content = experiment_settings.read(conf, overrides or ())
         else:
             migration = migrations.read(conf)
-            if not processes.launched()[0]:
+            if not launched()[0]:
                 migration.table().print()
             content = migration.filled(overrides or ())
     else:
@@ -121,6 +128,8 @@ def train(
     content = experiment_settings.as_its_start(content)
     if refit:
         content.setdefault("output", {})["refit"] = True
+    if on := engine_section(engine, master=master, processes=processes):
+        content["engine"] = {**(content.get("engine") or {}), **on}
     settings = RunSettings.of(content, "")
     settings.check_names()
     settings.check_sources()
@@ -129,8 +138,17 @@ def train(
             "No output folder: the model is tested, and then thrown away. --output FOLDER "
             "(output.folder) keeps it."
         )
+    if settings.on_spark:
+        from seqrec.spark import session
+        from seqrec.spark import train as on_spark
+
+        assert settings.engine is not None
+        with session.session(settings.engine.master) as spark:
+            table = on_spark.train(spark, settings, settings.engine.processes, restart)
+        table.print()
+        return
     from seqrec.experiment import train as experiments  # torch, which takes a while, once all names are right
 
     _, table = experiments.train(settings, progress=not is_quiet(), restart=restart)
-    if not processes.launched()[0]:  # the first process prints
+    if not launched()[0]:  # the first process prints
         table.print()

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
+from numpy.lib import format as npy
 from pydantic import Field
 
 from seqrec import storage
@@ -188,21 +190,9 @@ class Sequences:
 
         Sequences that stood there before stay whole until the new ones are.
         """
-        present = [c for c in COLUMNS if getattr(self, c) is not None]
-        about = {
-            **version.stamp(FORMAT),
-            "users": self.users,
-            "items": len(self.item_catalogue),
-            "events": self.events,
-            "columns": present,
-        }
-        with snapshot.write(folder, "sequences.json", PARTS, about) as files:
-            for name in ("items", "offsets", *present):
-                with files.open(f"{name}.npy") as stream:
-                    np.save(stream, getattr(self, name), allow_pickle=False)
-            for name in ("item_catalogue", "user_catalogue"):
-                with files.open(f"{name}.parquet") as stream:
-                    stream.write(getattr(self, name).to_bytes())
+        arrays = {name: getattr(self, name) for name in ("items", "offsets", *COLUMNS)}
+        columns = {name: Column.of(array) for name, array in arrays.items() if array is not None}
+        write_columns(folder, columns, self.item_catalogue, self.user_catalogue)
 
     @classmethod
     def load(cls, folder: str | Path, verify: bool = False) -> Sequences:
@@ -276,6 +266,68 @@ class Sequences:
                 raise DataError(
                     f"an event has the item {low if low < 0 else high}, of {len(self.item_catalogue)}."
                 )
+
+
+@dataclass(frozen=True)
+class Column:
+    """An array that is written, in parts if need be.
+
+    Attributes:
+        dtype, length: of the whole, (length,).
+        parts: gives it, one part after another.
+    """
+
+    dtype: np.dtype
+    length: int
+    parts: Callable[[], Iterable[np.ndarray]]
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Column:
+        """One that is whole, (length,)."""
+        return cls(array.dtype, len(array), lambda: [array])
+
+    def write(self, stream: IO[bytes]) -> None:
+        """Writes it as ``np.save`` writes the whole.
+
+        Raises:
+            DataError: the parts are not it.
+        """
+        header = {"descr": npy.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.length,)}
+        npy.write_array_header_1_0(stream, header)
+        written = 0
+        for part in self.parts():
+            if part.dtype != self.dtype:
+                raise DataError(f"expected {self.dtype}. Got a part of {part.dtype}.")
+            for begin in range(0, len(part), BLOCK):
+                stream.write(np.ascontiguousarray(part[begin : begin + BLOCK]).data)
+            written += len(part)
+        if written != self.length:
+            raise DataError(f"expected {self.length:,} values. Got {written:,}.")
+
+
+def write_columns(
+    folder: str | Path, columns: Mapping[str, Column], item_catalogue: Catalogue, user_catalogue: Catalogue
+) -> None:
+    """As ``Sequences.save``.
+
+    Args:
+        columns: ``items``, ``offsets``, and what else there is of ``COLUMNS``.
+    """
+    present = [c for c in COLUMNS if c in columns]
+    about = {
+        **version.stamp(FORMAT),
+        "users": len(user_catalogue),
+        "items": len(item_catalogue),
+        "events": columns["items"].length,
+        "columns": present,
+    }
+    with snapshot.write(folder, "sequences.json", PARTS, about) as files:
+        for name in ("items", "offsets", *present):
+            with files.open(f"{name}.npy") as stream:
+                columns[name].write(stream)
+        for name, catalogue in (("item_catalogue", item_catalogue), ("user_catalogue", user_catalogue)):
+            with files.open(f"{name}.parquet") as stream:
+                stream.write(catalogue.to_bytes())
 
 
 class _About(snapshot.Parts):

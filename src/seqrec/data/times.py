@@ -240,7 +240,7 @@ def seconds_of(dates: pl.Series) -> pl.Series:
     return (
         micros // 1_000_000
         if bool((micros % 1_000_000 == 0).fill_null(True).all())
-        else _divided(micros, 1_000_000)
+        else divided(micros, 1_000_000)
     )
 
 
@@ -305,22 +305,41 @@ def in_seconds(times: pl.Series, name: str) -> pl.Series:
     if (dates := _compact_dates(times, first, last)) is not None:
         seconds, what = dates, "dates such as 20200131"
     else:
-        unit, unit_of_last = (
-            next(i for i in range(len(UNITS)) if time < YEAR_10000 * 1000**i) for time in (first, last)
-        )
-        if unit != unit_of_last:
-            raise DataError(
-                f"{name}: expected all times in one unit since 1970. Got times from {times.min()!r} "
-                f"({UNITS[unit]}) to {times.max()!r} "
-                f"({UNITS[unit_of_last]}). Correct them, or leave time out: columns={{'timestamp': None}} "
-                "(--column timestamp=)."
-            )
+        unit = _unit(times, first, last, name)
         if not unit:
             return times
-        seconds, what = whole(_divided(times, 1000**unit)), f"{UNITS[unit]} since 1970"
+        seconds, what = whole(divided(times, 1000**unit)), f"{UNITS[unit]} since 1970"
     begin, end = utc(cast(float, seconds.min())), utc(cast(float, seconds.max()))
     logger.warning("%s: times are read as %s: they go from %s to %s.", name, what, begin, end)
     return seconds
+
+
+def _unit(times: pl.Series, first: float, last: float, name: str) -> int:
+    """Which of ``UNITS`` they are in."""
+    unit, unit_of_last = (
+        next(i for i in range(len(UNITS)) if time < YEAR_10000 * 1000**i) for time in (first, last)
+    )
+    if unit != unit_of_last:
+        raise DataError(
+            f"{name}: expected all times in one unit since 1970. Got times from {times.min()!r} "
+            f"({UNITS[unit]}) to {times.max()!r} "
+            f"({UNITS[unit_of_last]}). Correct them, or leave time out: columns={{'timestamp': None}} "
+            "(--column timestamp=)."
+        )
+    return unit
+
+
+def unit_of(ends: pl.Series, name: str) -> int | None:
+    """In which of ``UNITS`` all times of a log are as ``in_seconds`` reads them, of which (2,) whole numbers
+    are the first and the last; None where they may be dates such as 20200131, which only all of them tell.
+
+    Raises:
+        DataError: they are in several units.
+    """
+    first, last = float(ends[0]), float(ends[1])
+    if _are_mixed(ends, first, last) or _compact_dates(ends, first, last) is not None:
+        return None
+    return _unit(ends, first, last, name)
 
 
 def utc(seconds: float) -> str:
@@ -440,7 +459,7 @@ def _concat(parts: Sequence[pl.Series]) -> pl.Series:
     return pl.concat(parts)
 
 
-def _divided(numbers: pl.Series, by: int) -> pl.Series:
+def divided(numbers: pl.Series, by: int) -> pl.Series:
     """Float64 quotients. Polars would multiply by ``1 / by``, which makes 1433221332.1169999 of
     1433221332117000 / 1_000_000."""
     return numbers / pl.repeat(by, len(numbers), dtype=pl.Float64, eager=True)

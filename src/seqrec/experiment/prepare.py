@@ -50,6 +50,7 @@ def prepare_run(run: RunSettings, folder: str | None = None, samples_folder: str
         SettingsError: the run does not say which data, or where anything goes; or nothing can be written
             there.
     """
+    run.refuse_engine("seqrec.spark.prepare.prepare")
     run.check_data()
     settings = run.samples or SampleSettings()
     samples_folder = samples_folder or settings.folder

@@ -97,6 +97,20 @@ class OutputSettings(Settings):
     never."""
 
 
+class EngineSettings(Settings):
+    """What a run is computed on."""
+
+    name: Literal["local", "spark"] = "local"
+    """This machine, or a cluster of Apache Spark (the extra ``spark``)."""
+    master: str | None = None
+    """Spark: the address of the cluster, such as ``local[4]`` or ``spark://host:7077``. None: the session
+    that runs here, or as Spark is configured."""
+    shards: int = Field(8, ge=1, le=1_000_000)
+    """Spark: parts of the users that `seqrec prepare` sorts at the same time."""
+    processes: int = Field(1, ge=1, le=100_000)
+    """Spark: processes that train, which share ``train.streams``."""
+
+
 class RunSettings(Settings):
     """A run, section by section: data, model, training, how it is tested, and what is written."""
 
@@ -125,6 +139,8 @@ class RunSettings(Settings):
     """What is measured."""
     output: OutputSettings = OutputSettings()
     """What is written."""
+    engine: EngineSettings | None = None
+    """What `seqrec prepare` and `seqrec train` run on; None: this machine. The numbers are the same."""
     samples: SampleSettings | None = None
     """Tables of samples that `seqrec prepare` writes; training does not read them."""
 
@@ -198,6 +214,26 @@ class RunSettings(Settings):
         for path in paths:
             if not storage.is_remote(path) and not storage.exists(path):
                 raise DataError(f"{path}: no such file.")
+
+    @property
+    def on_spark(self) -> bool:
+        """Whether a cluster computes it."""
+        return self.engine is not None and self.engine.name == "spark"
+
+    def refuse_engine(self, instead: str) -> None:
+        """Checks that this machine is to compute the run.
+
+        Args:
+            instead: what runs it on Spark.
+
+        Raises:
+            SettingsError: it is not.
+        """
+        if self.on_spark:
+            raise SettingsError(
+                f"engine.name: expected local here. Got spark. Call {instead} with a session, or leave the "
+                "section out."
+            )
 
     def recipe(self) -> Recipe:
         """Which model."""

@@ -19,7 +19,13 @@ from seqrec import models
 from seqrec.errors import SettingsError, did_you_mean
 from seqrec.experiment import protocol as protocols
 from seqrec.experiment.protocol import Protocol, Selection
-from seqrec.experiment.settings import DataSettings, EvaluateSettings, OutputSettings, RunSettings
+from seqrec.experiment.settings import (
+    DataSettings,
+    EngineSettings,
+    EvaluateSettings,
+    OutputSettings,
+    RunSettings,
+)
 from seqrec.features.schema import FeatureSchema
 from seqrec.samples.tables import SampleSettings
 from seqrec.serving.settings import ServiceSettings
@@ -42,6 +48,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "features": FeatureSchema,
     "evaluate": EvaluateSettings,
     "output": OutputSettings,
+    "engine": EngineSettings,
     "samples": SampleSettings,
     "serve": ServiceSettings,
     "protocol": Protocol,

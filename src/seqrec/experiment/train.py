@@ -71,14 +71,18 @@ def train(run: RunSettings, progress: bool = True, restart: bool = False) -> tup
         StorageError: another process trains into the output folder.
         TrainingError: training cannot go on; or another process of the run is lost.
     """
+    run.refuse_engine("seqrec.spark.train.train")
     model = run.check()
-    _check_shared(model, processes.launched()[1])
+    check_shared(model, processes.launched()[1])
     with processes.joined():
         return _train_together(run, model, progress, restart)
 
 
-def _check_shared(model: Model, started: int) -> None:
+def check_shared(model: Model, started: int) -> None:
     """Checks, before any data is read, that so many processes can train a model.
+
+    Args:
+        started: how many there are.
 
     Raises:
         SettingsError: they cannot.
@@ -200,7 +204,7 @@ def _is_there(model: Model, folder: str) -> bool:
 
 def _described(run: RunSettings) -> dict[str, Any]:
     """A run as its run.json has it: paths absolute, for whoever evaluates it from another folder."""
-    content: dict[str, Any] = _masked(run.model_dump(mode="json", exclude_none=True))
+    content: dict[str, Any] = _masked(run.model_dump(mode="json", exclude_none=True, exclude={"engine"}))
     data = content["data"]
     for name in ("path", "items", "users", "folder"):
         if isinstance(data.get(name), str):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -230,8 +230,7 @@ class _Writer:
 
     def __init__(self, stream: IO[bytes], kind: str, rows: str, catalogue: Catalogue):
         self.stream, self.kind, self.rows = stream, kind, rows
-        ids = catalogue.ids.to_arrow()
-        self.ids = ids.cast(pa.large_string()) if catalogue.ids.dtype == pl.String else ids
+        self.ids = _ids(catalogue)
         self.parquet: pa.parquet.ParquetWriter | None = None
         self.thread = ThreadPoolExecutor(1)
         self.waiting: Future[None] | None = None
@@ -276,7 +275,7 @@ class _Writer:
             parquet.close()
 
     def _write(self, users: pl.Series | None, first: int, top: TopK, known: np.ndarray) -> None:
-        table = self._table(users, first, top, known)
+        table = _table(self.ids, self.rows, users, first, top, known)
         if self.kind == "parquet":
             if self.parquet is None:
                 text = ["user_id", "item_id", "item_id.list.element", "source"]
@@ -291,34 +290,81 @@ class _Writer:
             self.stream.flush()
         self.written += len(table)
 
-    def _table(self, users: pl.Series | None, first: int, top: TopK, known: np.ndarray) -> pa.Table:
-        there = top.items >= 0
-        lengths = there.sum(1)
-        items, scores = self.ids.take(pa.array(top.items[there])), pa.array(top.scores[there])
-        source = np.where(known, 0, 1).astype(np.int8)
-        if users is None:
-            name, asked = "query", pa.array(np.arange(first, first + len(lengths)))
-        else:
-            name, asked = "user_id", users.to_arrow()
-            asked = asked.cast(pa.large_string()) if users.dtype == pl.String else asked
-        if self.rows == "lists":
-            offsets = pa.array(np.append(0, np.cumsum(lengths)).astype(np.int32))
-            lists = {
-                "item_id": pa.ListArray.from_arrays(offsets, items),
-                "score": pa.ListArray.from_arrays(offsets, scores),
-            }
-            return pa.table({name: asked, **lists, "source": _sources(source)})
-        row = np.repeat(np.arange(len(lengths)), lengths)
-        rank = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1
-        return pa.table(
-            {
-                name: asked.take(pa.array(row)),
-                "item_id": items,
-                "score": scores,
-                "rank": rank,
-                "source": _sources(source[row]),
-            }
-        )
+
+def _ids(catalogue: Catalogue) -> pa.Array:
+    ids = catalogue.ids.to_arrow()
+    return ids.cast(pa.large_string()) if catalogue.ids.dtype == pl.String else ids
+
+
+def _table(
+    ids: pa.Array, rows: str, users: pl.Series | None, first: int, top: TopK, known: np.ndarray
+) -> pa.Table:
+    """The answers of (n,) queries, of which the first has that number.
+
+    Args:
+        ids: of all items.  rows: "lists" or "items".
+    """
+    there = top.items >= 0
+    lengths = there.sum(1)
+    items, scores = ids.take(pa.array(top.items[there])), pa.array(top.scores[there])
+    source = np.where(known, 0, 1).astype(np.int8)
+    if users is None:
+        name, asked = "query", pa.array(np.arange(first, first + len(lengths)))
+    else:
+        name, asked = "user_id", users.to_arrow()
+        asked = asked.cast(pa.large_string()) if users.dtype == pl.String else asked
+    if rows == "lists":
+        offsets = pa.array(np.append(0, np.cumsum(lengths)).astype(np.int32))
+        lists = {
+            "item_id": pa.ListArray.from_arrays(offsets, items),
+            "score": pa.ListArray.from_arrays(offsets, scores),
+        }
+        return pa.table({name: asked, **lists, "source": _sources(source)})
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    rank = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1
+    return pa.table(
+        {
+            name: asked.take(pa.array(row)),
+            "item_id": items,
+            "score": scores,
+            "rank": rank,
+            "source": _sources(source[row]),
+        }
+    )
+
+
+def answers(
+    model: Known,
+    found: Iterable[Histories],
+    *,
+    k: int = 10,
+    filter_seen: bool = True,
+    allow: Any = None,
+    deny: Any = None,
+    on_unknown: str = "warn",
+    since: bool = False,
+    rows: str = "lists",
+    name: str = "histories",
+) -> Iterator[pa.Table]:
+    """The answers to some histories after another, as ``recommend`` writes them: what an engine asks a worker
+    for.
+
+    Args:
+        found: the histories.
+        rows: "lists" or "items".
+        name: what they are called in messages.
+
+    Raises:
+        DataError, UnknownIdError, SettingsError, SeqrecError: as ``recommend``.
+    """
+    catalogue = recommender.checked(model, k, on_unknown)
+    filter = recommender.filter_of(catalogue, filter_seen, allow, deny, on_unknown)
+    keep_freed_memory()
+    ids, counts = _ids(catalogue), Counts()
+    for some, query in _encoded(model, iter(found), since, on_unknown, counts, name):
+        top, known = model.best(query, int(k), filter), model.knows(query)
+        yield _table(ids, rows, some.users, counts.histories, top, known)
+        counts.histories += len(query)
 
 
 def _sources(source: np.ndarray) -> pa.Array:

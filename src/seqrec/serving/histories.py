@@ -34,6 +34,7 @@ EVENTS = 1 << 18
 """Rows of a log read at a time."""
 BLOCK = 4 << 20
 """Bytes of text read at a time."""
+TEXT = ("csv", "tsv")
 STANDARD = "-"
 """Stands for standard input or output."""
 
@@ -112,17 +113,38 @@ def read(path: str, reading: Reading, baskets: bool = False) -> Iterator[Histori
         DataError: a row without an id, or of another form; a user whose rows do not stand together; a file
             that is none of these.
     """
-    frames, name = _frames(path, reading), name_of(path)
-    first = next(frames)
-    users, items = _columns_of(first, reading.columns, name)
+    yield from of_frames(_frames(path, reading), reading, name_of(path), kind_of(path) in TEXT)
+
+
+def of_frames(
+    frames: Iterator[pl.DataFrame], reading: Reading, name: str, text: bool = False
+) -> Iterator[Histories]:
+    """The histories of a table that comes some rows at a time; none of an empty one.
+
+    Args:
+        name: what it is called in messages.
+        text: whether its values are text that may stand for numbers.
+
+    Raises:
+        DataError: as ``read``.
+    """
+    first = next(frames, None)
+    if first is None:
+        return
+    users, items = columns_of(first, reading.columns, name)
     frames = itertools.chain([first], frames)
     if items is not None and isinstance(first[items].dtype, pl.List | pl.Array):
         yield from _of_lists(frames, users, items, name)
     elif items is not None:
         mapping = log_columns.resolve(first.columns, reading.columns, name, sample=lambda: first, say=False)
+<<<<<<< HEAD
         keys = ("user_id", "item_id", "timestamp", *(["basket_id"] if baskets else []))
         mapping = {key: mapping[key] for key in keys if key in mapping}
         yield from _of_events(frames, mapping, kind_of(path) in ("csv", "tsv"), reading.time_format, name)
+=======
+        mapping = {key: mapping[key] for key in ("user_id", "item_id", "timestamp") if key in mapping}
+        yield from _of_events(frames, mapping, text, reading.time_format, name)
+>>>>>>> 7d0f9eb (Spark: prepare, train, evaluate and recommend with the same results)
     else:
         if others := [column for column in first.columns if column != users]:
             log.warning(
@@ -149,7 +171,7 @@ def _frames(path: str, reading: Reading) -> Iterator[pl.DataFrame]:
     return files.batches(path, kind, reading.delimiter, encoding, block=BLOCK, rows=rows)
 
 
-def _columns_of(
+def columns_of(
     frame: pl.DataFrame, columns: Mapping[str, str | int | None], name: str
 ) -> tuple[str | None, str | None]:
     """The columns of the users and of the items, None where there is none."""

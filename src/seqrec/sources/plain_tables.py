@@ -31,7 +31,7 @@ def log_frame(paths: Sequence[str | Path], options: ReadOptions, source: str) ->
 
 
 def log_batches(
-    paths: Sequence[str | Path], options: ReadOptions, features: bool = True
+    paths: Sequence[str | Path], options: ReadOptions, features: bool = True, part: Chosen | None = None
 ) -> Iterator[pl.DataFrame]:
     """A log's validated rows, some at a time. Ids from text are strings still, since only the whole log tells
     whether all are integers.
@@ -40,9 +40,14 @@ def log_batches(
         paths: the files, read in order.
         options: whose format is one of ``KINDS``.
         features: read the columns that are not the log's own, too.
+        part: these files are a part of a log that others read, too: which rows are kept, of which nothing is
+            reported here.
+
+    Raises:
+        DataError: as ``read_log``; or of a part, dates whose order only the whole log tells.
     """
     first: pl.DataFrame | None = None
-    chosen = Chosen(options.where, options.missing_ids)
+    chosen = part or Chosen(options.where, options.missing_ids)
     time_format = options.time_format
     for number, path in enumerate(paths):
         table = _Table(path, options, features, say=number == 0)
@@ -50,6 +55,12 @@ def log_batches(
         for batch in table.batches():
             source = table.mapping.get("timestamp")
             if time_format is None and source is not None and times.needs_order(table.moments(batch)):
+                if part is not None:
+                    raise DataError(
+                        f"{path}, column {source!r}: expected to be told which of day and month comes "
+                        "first, where "
+                        "a log is read in parts: time_format='day_first' or 'month_first' (--time-format)."
+                    )
                 time_format = times.order_of_dates(_moments(paths, options), str(path), source)
             kept, rows = chosen.of(batch, table.mapping, str(path), row)
             valid = log_columns.validated(
@@ -67,7 +78,8 @@ def log_batches(
             check_same_columns([first, valid], [str(paths[0]), str(path)])
             if len(valid):
                 yield valid
-    chosen.report(", ".join(map(str, paths)))
+    if part is None:
+        chosen.report(", ".join(map(str, paths)))
 
 
 class Chosen:

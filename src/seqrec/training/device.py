@@ -12,12 +12,16 @@ def choose_device(name: str) -> torch.device:
     """The device of that name, or for "auto" the best there is.
 
     Raises:
-        SettingsError: there is no such device here.
+        SettingsError: there is no such device here, or several processes cannot share it.
     """
+    several = processes.count() > 1
+    if name == "mps" and several:
+        raise SettingsError("device: expected 'cpu' or 'cuda' with several processes. Got 'mps'. Start one.")
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name == "cuda" and processes.count() > 1:
-        name = f"cuda:{processes.local_rank()}"
+        mps = torch.backends.mps.is_available() and not several
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    if name == "cuda" and several:
+        name = f"cuda:{processes.local_rank()}"  # one for each on its machine
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -1,0 +1,1 @@
+"""The same functions on a cluster of Apache Spark: preparing, training, recommending."""
