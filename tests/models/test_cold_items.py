@@ -19,6 +19,7 @@ from seqrec.errors import DataError, SettingsError, UnknownIdError
 from seqrec.evaluation import metrics, ranking
 from seqrec.experiment.recipe import Recipe
 from seqrec.models.sasrec import SASRec
+from seqrec.serving import batch
 from seqrec.splitting.everything import everything
 from seqrec.splitting.leave_one_out import leave_one_out
 from seqrec.splitting.split import Split
@@ -188,7 +189,7 @@ def test_exported(tmp_path):
     assert "i39" not in exported.similar_items(["i38"], 40)["similar_id"]
 
 
-def test_without_attributes_they_are_not_recommended(caplog):
+def test_without_attributes_they_are_not_recommended(caplog, tmp_path):
     split = groups_in_a_ring(100)
     cold = np.flatnonzero(split.item_counts == 0)
     ids = split.sequences.item_catalogue.ids
@@ -201,6 +202,15 @@ def test_without_attributes_they_are_not_recommended(caplog):
     with pytest.raises(UnknownIdError, match=r"1 item.*of which sasrec has learned nothing: .'i39'"):
         model.similar_items(["i39"])
     assert len(model.similar_items(["i39", "i00"], 40, on_unknown="ignore")) == 29
+    with pytest.raises(UnknownIdError, match="sequence 1 has 2 item"):
+        model.recommend([["i00"], ["i39", "i38"]])
+    found = model.recommend([["i00", "i39"], ["i00"], ["i39"]], k=3, on_unknown="ignore")
+    assert found.filter(query=0)["score"].to_list() == found.filter(query=1)["score"].to_list()
+    assert found["source"].to_list() == ["model"] * 6 + ["popularity"] * 3
+    source, target = tmp_path / "asked.jsonl", tmp_path / "best.jsonl"
+    pl.DataFrame({"items": [["i00", "i39"], ["i39"]]}).write_ndjson(source)
+    counts = batch.recommend(model, str(source), str(target), progress=False)
+    assert (counts.unknown_items, counts.popular) == (2, 1)
     members = [{"name": name, **SMALL[name], "train": {"epochs": 1}} for name in ("sasrec", "hrm")]
     both = models.get("ensemble")(members=members).fit(split, ON)
     assert both.unlearned.tolist() == cold.tolist()

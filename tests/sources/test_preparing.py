@@ -23,9 +23,10 @@ from seqrec.sources.preparing import prepare
     tie_order=st.sampled_from(["file", "random"]),
     basket=st.sampled_from([None, None, "same_time", "same_day"]),
     rows=st.sampled_from([3, 1 << 20]),
+    cold_items=st.booleans(),
 )
 def test_streaming_gives_what_reading_gives(
-    frame, kind, duplicates, least, tie_order, basket, rows, tmp_path_factory
+    frame, kind, duplicates, least, tie_order, basket, rows, cold_items, tmp_path_factory
 ):
     """The log in one file, or in files of three rows."""
     folder = tmp_path_factory.mktemp("log")
@@ -41,13 +42,14 @@ def test_streaming_gives_what_reading_gives(
         "tie_order": tie_order,
         "seed": 3,
         "basket": basket,
+        "cold_items": cold_items,
     }
     try:
         log = read_log(paths, duplicates=duplicates, items=about)
-        expected = log.filter(*least).sequences(tie_order, 3, basket=basket)
+        expected = log.filter(*least).sequences(tie_order, 3, basket=basket, cold_items=cold_items)
     except DataError as error:
         with pytest.raises(DataError, match=re.escape(str(error))):
-            prepare(paths, folder / "out", **options)
+            prepare(paths, folder / "out", items=about, **options)
         return
     assert_same(prepare(paths, folder / "out", items=about, **options), expected)
     assert_same(Sequences.load(folder / "out"), expected)

@@ -219,7 +219,7 @@ class Service:
                 given, sizes = [*live, *given], [*[1] * len(live), *sizes]  # an event is a basket of its own
             if index < 0 and not given and body.on_unknown == "raise":
                 raise Refused(422, f"users: nothing is known of {shown(user)}.", f"users.{row}")
-        newer = self._indices(served, given, f"sequences.{row}", body.on_unknown)
+        newer = self._indices(served, given, f"sequences.{row}", body.on_unknown, served.model.unlearned)
         unknown = [] if newer.min(initial=0) >= 0 else [x for x, i in zip(given, newer) if i < 0]
         baskets = None
         if served.model.reads_baskets:
@@ -230,9 +230,18 @@ class Service:
         items = np.concatenate([known, newer]) if len(known) else newer
         return Asked(served, items, index, unknown, baskets)
 
-    def _indices(self, served: Served, ids: list[Any], where: str, on_unknown: str) -> np.ndarray:
+    def _indices(
+        self,
+        served: Served,
+        ids: list[Any],
+        where: str,
+        on_unknown: str,
+        unlearned: np.ndarray | None = None,
+    ) -> np.ndarray:
         get = served.catalogue.index.get
         indices = np.fromiter((get(raw, -1) for raw in ids), np.int32, len(ids))
+        if unlearned is not None and len(unlearned):
+            indices[np.isin(indices, unlearned)] = -1  # as good as unknown
         if on_unknown == "raise" and indices.min(initial=0) < 0:
             at = int(np.argmax(indices < 0))
             example = served.ids[0] if served.ids else None
@@ -259,7 +268,9 @@ class Service:
         self._at_most("items", len(body.items), self.settings.max_queries, "items")
         self._at_most("k", body.k, self.settings.max_k, "items")
         served = self.registry.first if body.model is None else self._named(body.model)
-        known = [item for item in dict.fromkeys(body.items) if item in served.catalogue.index]
+        ids = list(dict.fromkeys(body.items))
+        indices = self._indices(served, ids, "items", "ignore", served.model.unlearned)
+        known = [item for item, index in zip(ids, indices, strict=True) if index >= 0]
         found: dict[Any, tuple[list[Any], list[float]]] = {}
         if known:
             try:
@@ -267,19 +278,19 @@ class Service:
             except SeqrecError as error:
                 raise Refused(422, str(error), "model") from error
             for row in frame.iter_rows(named=True):
-                ids, scores = found.setdefault(row["item_id"], ([], []))
-                ids.append(row["similar_id"])
+                near, scores = found.setdefault(row["item_id"], ([], []))
+                near.append(row["similar_id"])
                 scores.append(row["score"])
         results = []
         for item in body.items:
-            ids, scores = found.get(item, ([], []))
+            near, scores = found.get(item, ([], []))
             results.append(
                 {
                     "item": item,
-                    "known": item in served.catalogue.index,
-                    "items": ids,
+                    "known": item in known,
+                    "items": near,
                     "scores": scores,
-                    "titles": served.titles_of([served.catalogue.index[one] for one in ids]),
+                    "titles": served.titles_of([served.catalogue.index[one] for one in near]),
                 }
             )
         return {"model": served.source.name, "results": results}

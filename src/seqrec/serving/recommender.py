@@ -170,7 +170,7 @@ def _query(model: Known, catalogue: Catalogue, sequences: list[Any], on_unknown:
     if not model.reads_baskets and not any(map(_begins_with_a_basket, sequences)):
         return Query.from_lists(
             [
-                indices_of(catalogue, sequence, name, expected, on_unknown)
+                learned(model, indices_of(catalogue, sequence, name, expected, on_unknown), name, on_unknown)
                 for name, sequence in zip(names, sequences)
             ]
         )
@@ -183,7 +183,12 @@ def _query(model: Known, catalogue: Catalogue, sequences: list[Any], on_unknown:
         # where none is needed an item alone is a basket
         told = [list(entry) if baskets else [entry] for entry in history]
         found = [
-            indices_of(catalogue, basket, f"{name}, basket {at}", "a list of item ids", on_unknown)
+            learned(
+                model,
+                indices_of(catalogue, basket, f"{name}, basket {at}", "a list of item ids", on_unknown),
+                f"{name}, basket {at}",
+                on_unknown,
+            )
             for at, basket in enumerate(told)
         ]
         lists.append(np.concatenate([*found, np.empty(0, np.int32)]))
@@ -251,6 +256,27 @@ def indices_of(catalogue: Catalogue, items: Any, name: str, expected: str, on_un
         f"{name} has {len(missing)} item(s) that the model does not know: {missing[:3]!r}.{hint}", on_unknown
     )
     return indices[indices >= 0]
+
+
+def learned(model: Known, items: np.ndarray, name: str, on_unknown: str) -> np.ndarray:
+    """Of (n,) items those of which the model has learned something.
+
+    Args:
+        name: for messages: what they are called.
+
+    Raises:
+        UnknownIdError: there are others, with on_unknown="raise".
+    """
+    if not len(model.unlearned) or not (lost := np.isin(items, model.unlearned)).any():
+        return items
+    assert model.item_catalogue is not None
+    some = model.item_catalogue.decode(items[lost][:3]).to_list()
+    report(
+        f"{name} has {lost.sum():,} item(s) without an event, of which {model.name} has learned nothing: "
+        f"{some!r}.",
+        on_unknown,
+    )
+    return items[~lost]
 
 
 def _query_of_users(model: Known, users: list[Any], on_unknown: str) -> Query:

@@ -122,7 +122,7 @@ def similar_items(
     indices = recommender.indices_of(
         catalogue, items, "items", "a list of item ids, [...]", on_unknown
     ).astype(np.int64)
-    indices = _learned(model, indices, on_unknown)
+    indices = recommender.learned(model, indices, "items", on_unknown)
     frames = []
     for begin in range(0, max(1, len(indices)), ROWS):
         some = indices[begin : begin + ROWS]
@@ -136,20 +136,6 @@ def similar_items(
         }
         frames.append(pl.DataFrame(found))
     return pl.concat(frames)
-
-
-def _learned(model: Embeds, items: np.ndarray, on_unknown: str) -> np.ndarray:
-    """Of (n,) items those of which the model has learned something."""
-    lost = np.isin(items, model.unlearned)
-    if lost.any():
-        assert model.item_catalogue is not None
-        some = model.item_catalogue.decode(items[lost][:3]).to_list()
-        recommender.report(
-            f"items has {lost.sum():,} item(s) without an event, of which {model.name} has learned nothing: "
-            f"{some!r}.",
-            on_unknown,
-        )
-    return items[~lost]
 
 
 def item_vectors(model: Embeds) -> pl.DataFrame:
