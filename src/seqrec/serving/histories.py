@@ -113,17 +113,19 @@ def read(path: str, reading: Reading, baskets: bool = False) -> Iterator[Histori
         DataError: a row without an id, or of another form; a user whose rows do not stand together; a file
             that is none of these.
     """
-    yield from of_frames(_frames(path, reading), reading, name_of(path), kind_of(path) in TEXT)
+    frames = _frames(path, reading)
+    yield from of_frames(frames, reading, name_of(path), kind_of(path) in TEXT, baskets)
 
 
 def of_frames(
-    frames: Iterator[pl.DataFrame], reading: Reading, name: str, text: bool = False
+    frames: Iterator[pl.DataFrame], reading: Reading, name: str, text: bool = False, baskets: bool = False
 ) -> Iterator[Histories]:
     """The histories of a table that comes some rows at a time; none of an empty one.
 
     Args:
         name: what it is called in messages.
         text: whether its values are text that may stand for numbers.
+        baskets: as in ``read``.
 
     Raises:
         DataError: as ``read``.
@@ -137,14 +139,9 @@ def of_frames(
         yield from _of_lists(frames, users, items, name)
     elif items is not None:
         mapping = log_columns.resolve(first.columns, reading.columns, name, sample=lambda: first, say=False)
-<<<<<<< HEAD
         keys = ("user_id", "item_id", "timestamp", *(["basket_id"] if baskets else []))
         mapping = {key: mapping[key] for key in keys if key in mapping}
-        yield from _of_events(frames, mapping, kind_of(path) in ("csv", "tsv"), reading.time_format, name)
-=======
-        mapping = {key: mapping[key] for key in ("user_id", "item_id", "timestamp") if key in mapping}
         yield from _of_events(frames, mapping, text, reading.time_format, name)
->>>>>>> 7d0f9eb (Spark: prepare, train, evaluate and recommend with the same results)
     else:
         if others := [column for column in first.columns if column != users]:
             log.warning(
