@@ -7,12 +7,12 @@ RUN := $(VENV)/bin/python -m
 # What is imported is compiled once, and kept: installing compiles all of it, which takes longer.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint docs install clean
 
 # The environment, made once and again whenever what it is made from changes.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install --quiet --no-compile $(PIP_OPTIONS) --constraint constraints.txt --editable ".[export,index,report,s3,serve,spark,text,track,tune,dev]"
+	$(RUN) pip install --quiet --no-compile $(PIP_OPTIONS) --constraint constraints.txt --editable ".[all,docs,dev]"
 	touch $@
 
 install: $(VENV)/installed
@@ -34,5 +34,9 @@ lint: install
 	$(RUN) ruff format --check src tests benchmarks
 	$(RUN) mypy
 
+# The documentation as a site, in site/.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site

@@ -29,6 +29,11 @@ _PUBLIC = {
     "BERT4Rec": "seqrec.models.bert4rec",
     "NARM": "seqrec.models.narm",
     "Caser": "seqrec.models.caser",
+    "PersonalTop": "seqrec.models.personal_top",
+    "TIFUKNN": "seqrec.models.tifu_knn",
+    "UPCF": "seqrec.models.up_cf",
+    "TAIW": "seqrec.models.taiw",
+    "Ensemble": "seqrec.models.ensemble",
     "Model": "seqrec.models.model",
     "FitOptions": "seqrec.training.options",
     "load": "seqrec.models",
@@ -44,6 +49,7 @@ if TYPE_CHECKING:
     from seqrec.models.bert4rec import BERT4Rec as BERT4Rec
     from seqrec.models.bsarec import BSARec as BSARec
     from seqrec.models.caser import Caser as Caser
+    from seqrec.models.ensemble import Ensemble as Ensemble
     from seqrec.models.esasrec import ESASRec as ESASRec
     from seqrec.models.fmlp import FMLP as FMLP
     from seqrec.models.fpmc import FPMC as FPMC
@@ -55,9 +61,13 @@ if TYPE_CHECKING:
     from seqrec.models.markov import Markov as Markov
     from seqrec.models.model import Model as Model
     from seqrec.models.narm import NARM as NARM
+    from seqrec.models.personal_top import PersonalTop as PersonalTop
     from seqrec.models.popularity import Popularity as Popularity
     from seqrec.models.recent_popularity import RecentPopularity as RecentPopularity
     from seqrec.models.sasrec import SASRec as SASRec
+    from seqrec.models.taiw import TAIW as TAIW
+    from seqrec.models.tifu_knn import TIFUKNN as TIFUKNN
+    from seqrec.models.up_cf import UPCF as UPCF
     from seqrec.models.vsknn import VSKNN as VSKNN
     from seqrec.sources.reading import read_log as read_log
     from seqrec.splitting import Split as Split

@@ -64,6 +64,13 @@ def test_every_command_has_help(command):
     assert "Usage" in result.output
 
 
+def test_alone_it_shows_where_to_begin():
+    result = invoke()
+    assert result.exit_code == 0
+    assert "seqrec choose LOG" in result.output
+    assert len(result.output.splitlines()) < 12
+
+
 def test_a_mistake_is_one_line(tmp_path):
     command = [
         sys.executable,

@@ -51,6 +51,13 @@ def metrics(folder: Path) -> dict[str, float]:
     return {row["metric"]: row["value"]["mean"] for row in rows if isinstance(row["value"], dict)}
 
 
+def test_ten_minutes(tmp_path: Path) -> None:
+    printed = run_page("tutorial.md", tmp_path)
+    assert "Order matters" in printed
+    assert "lesson-6" in printed
+    assert (tmp_path / "chosen").is_dir()
+
+
 def test_your_own_csv(tmp_path: Path) -> None:
     printed = run_page("your-own-csv.md", tmp_path)
     ids, colours = metrics(tmp_path / "runs/ids"), metrics(tmp_path / "runs/colours")

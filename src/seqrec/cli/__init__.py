@@ -40,8 +40,16 @@ from seqrec.cli.options import Command, Group
 from seqrec.errors import SeqrecError, SettingsError, masked, shown
 
 PURPOSE = "Sequential recommendation: prepare logs, train models, compare them honestly, recommend."
-app = typer.Typer(help=PURPOSE, cls=Group, no_args_is_help=True, add_completion=False)
+app = typer.Typer(help=PURPOSE, cls=Group, invoke_without_command=True)
+BEGIN = f"""{PURPOSE}
 
+  seqrec data check LOG        what is in a log, and what to beware of
+  seqrec choose LOG -o chosen  the best model for it, in the minutes that you give
+  seqrec recommend chosen      next items for a user or a history
+  seqrec serve chosen          the same over HTTP, with a page to try it
+
+seqrec --help shows all commands, seqrec COMMAND --help their options.
+"""
 
 TOGETHER = ("train", "evaluate")
 """Commands that several processes can run as one."""
@@ -119,6 +127,9 @@ def _start(
 ) -> None:
     global _debug
     _debug = debug
+    if context.invoked_subcommand is None:
+        print(BEGIN, end="")
+        raise typer.Exit
     number, started = processes.launched()
     if started > 1 and context.invoked_subcommand not in TOGETHER:
         raise SettingsError(
@@ -141,23 +152,12 @@ data_commands = typer.Typer(
 )
 data_commands.command("check", cls=Command)(data.check)
 data_commands.command("download", cls=Command)(data.download)
-app.add_typer(data_commands, name="data")
-for command in (
-    choose.choose,
-    embed.embed,
-    prepare.prepare,
-    train.train,
-    tune.tune,
-    migrate.migrate,
-    evaluate.evaluate,
-    benchmark.benchmark,
-    compare.compare,
-    report.report,
-    recommend.recommend,
-    similar.similar,
-    index.index,
-    export.export,
-    serve.serve,
-    settings.settings,
-):
-    app.command(cls=Command)(command)
+app.add_typer(data_commands, name="data", rich_help_panel="Logs and settings")
+for command in (choose.choose, train.train, recommend.recommend, serve.serve):
+    app.command(cls=Command, rich_help_panel="Begin with these")(command)
+for command in (prepare.prepare, embed.embed, migrate.migrate, settings.settings):
+    app.command(cls=Command, rich_help_panel="Logs and settings")(command)
+for command in (tune.tune, evaluate.evaluate, compare.compare, benchmark.benchmark, report.report):
+    app.command(cls=Command, rich_help_panel="Measure and compare")(command)
+for command in (similar.similar, index.index, export.export):
+    app.command(cls=Command, rich_help_panel="Use a trained model")(command)

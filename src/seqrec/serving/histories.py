@@ -171,7 +171,11 @@ def _frames(path: str, reading: Reading) -> Iterator[pl.DataFrame]:
 def columns_of(
     frame: pl.DataFrame, columns: Mapping[str, str | int | None], name: str
 ) -> tuple[str | None, str | None]:
-    """The columns of the users and of the items, None where there is none."""
+    """The columns of the users and of the items, None where there is none.
+
+    Raises:
+        DataError: neither is there, several columns may be the histories, or a row an event lacks its user.
+    """
     said = dict(columns)
     lists = [c for c, dtype in frame.schema.items() if isinstance(dtype, pl.List | pl.Array)]
     if "item_id" not in said and len(lists) == 1:
