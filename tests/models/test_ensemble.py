@@ -127,6 +127,26 @@ def test_weights_of_sets_are_chosen_by_the_metric_of_sets():
     assert len(model.recommend([["i1", "i2"]], k=2)) == 2
 
 
+def test_with_a_model_that_counts(tmp_path):
+    """Fitted, weighed, saved and fitted again beside networks."""
+    sequences = ring_sequences(users=60)
+    whole = last_basket(replace(sequences, baskets=np.arange(sequences.events) // 3))
+    members = [{"name": "tifu_knn", "neighbours": 5}, {**MEMBERS[0], "baskets": 1}]
+    recipe = Recipe({"name": "ensemble", "members": members})
+    fitted = fitting.fit(recipe, replace(whole, retrain_stops=whole.train_stops), ON, True)
+    model = fitted.final
+    query = whole.query(whole.test)
+    knn, hrm = model.members
+    counted = knn.score(query) / knn.score(query).sum(1, keepdim=True)
+    expected = model.weights[0] * torch.log(0.99 * counted + 0.01 / counted.shape[1])
+    expected = expected + model.weights[1] * torch.log_softmax(hrm.score(query), 1)
+    torch.testing.assert_close(model.score(query), expected)
+    model.save(tmp_path)
+    torch.testing.assert_close(seqrec.load(tmp_path).score(query), expected)
+    assert model.reads_baskets
+    assert model.fit_report.members[0]["name"] == "tifu_knn"
+
+
 def value_of_sets(model, split) -> float:
     metric, k = metrics.parse("ndcg@10")
     ranks = ranking.rank(model, split, split.validation, lists=False)
@@ -135,9 +155,11 @@ def value_of_sets(model, split) -> float:
 
 def test_what_cannot_be_a_member_is_refused():
     with pytest.raises(
-        SettingsError, match=r"members\.1: expected a model that is trained by gradient.*markov"
+        SettingsError, match=r"members\.1: expected a model that is trained by gradient.*Got markov"
     ):
         Ensemble(members=[{"name": "hrm"}, {"name": "markov"}])
+    with pytest.raises(SettingsError, match=r"expected a network among them.*Got tifu_knn, up_cf"):
+        Ensemble(members=[{"name": "tifu_knn"}, {"name": "up_cf"}])
     with pytest.raises(SettingsError, match=r"members\.0: expected a dictionary with a name"):
         Ensemble(members=[{"width": 8}, {"name": "hrm"}])
     with pytest.raises(SettingsError, match=r"weights: expected one for each of 2 members. Got 3"):

@@ -56,11 +56,16 @@ class Recipe:
         if self.selection and "train" in cls.sections:
             given["train"] = {**self.selection, **(self.train or {})}
         if self.selection and isinstance(members := settings.get("members"), list):
-            # of an ensemble, each of which is trained by itself
+            # of an ensemble, each of which is trained by itself, where it is trained by gradient
             settings["members"] = [
                 {**one, "train": {**self.selection, **(one.get("train") or {})}}
-                if isinstance(one, dict)
+                if isinstance(one, dict) and _is_trained(one.get("name"))
                 else one
                 for one in members
             ]
         return cls(**given, **settings)
+
+
+def _is_trained(name: Any) -> bool:
+    """Whether a member of that name is trained by gradient; what is no name is refused later."""
+    return isinstance(name, str) and "train" in models.get(name).sections

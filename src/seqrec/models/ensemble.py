@@ -7,11 +7,16 @@ expect (a product of experts: Hinton, 2002, equation 1). Members err apart, and 
 right more often (Hansen and Salamon, 1990). Weights are shares in steps of a tenth, or of a fifth where there
 are more than three members; of all such weights the best on validation is taken.
 
+Beside networks a member may be a model of baskets that counts: ``personal_top``, ``tifu_knn``, ``up_cf`` or
+``taiw``. Its scores c are at least 0, and stand for the probabilities (1 - e) c_j / sum c + e / items, e =
+.01, since what it has never counted is not impossible.
+
 Members are trained one after the other, each as it is by itself. A member that knows nothing of a query (a
 network of items, of an empty history) has no say in it.
 
 Raises:
-    SettingsError: a member is no model that is trained by gradient, or there are not as many weights.
+    SettingsError: a member has no probabilities, none is trained by gradient, or there are not as many
+        weights.
 """
 
 from __future__ import annotations
@@ -39,6 +44,9 @@ from seqrec.training.options import FitOptions, FitReport
 
 log = logging.getLogger("seqrec")
 
+UNCOUNTED = 0.01
+"""The probability, spread over all items, that a member which counts gives to what it may never have
+counted."""
 MOST_QUERIES = 10_000
 """Validation queries, drawn at random, on which weights are chosen."""
 
@@ -49,7 +57,7 @@ class EnsembleSettings(Settings):
     members: list[dict[str, Any]] = Field(
         default_factory=lambda: [{"name": "sasrec"}, {"name": "gru4rec"}], min_length=2, max_length=8
     )
-    """The networks: each a dictionary with ``name``, its own settings, and the sections ``loss``,
+    """The networks, and beside them models of baskets that count: each a dictionary with ``name``, its own settings, and the sections ``loss``,
     ``negatives``, ``train``, ``features`` and ``prior`` where they are said."""
     weights: list[float] | None = None
     """Of the members, in their order. None chooses them on validation, or takes equal ones where there is
@@ -86,7 +94,12 @@ class Ensemble(Model):
                 "ensemble.members: expected members that differ. Got two with the same settings, which would "
                 "become the same network. Give them other settings."
             )
-        measures = {(m.train.metric, m.train.filter_seen) for m in self.members}
+        if not self.trained:
+            raise SettingsError(
+                "ensemble.members: expected a network among them, which says by what weights are chosen. Got "
+                f"{', '.join(m.name for m in self.members)}."
+            )
+        measures = {(m.train.metric, m.train.filter_seen) for m in self.trained}
         if len(measures) > 1:
             raise SettingsError(
                 "ensemble.members: expected one train.metric and one train.filter_seen for all. Got "
@@ -102,12 +115,18 @@ class Ensemble(Model):
                 f"ensemble.members.{number}: expected a dictionary with a name. Got {shown(given)}."
             )
         cls = models.get(name)
-        if "train" not in cls.sections:
+        if "train" not in cls.sections and not cls.counts:
             raise SettingsError(
                 f"ensemble.members.{number}: expected a model that is trained by gradient, whose scores are "
-                f"log-probabilities. Got {name}."
+                "log-probabilities, or one that counts baskets (personal_top, tifu_knn, up_cf, taiw). Got "
+                f"{name}."
             )
         return cls(**settings)
+
+    @property
+    def trained(self) -> list[Any]:
+        """The members that are trained by gradient."""
+        return [member for member in self.members if "train" in member.sections]
 
     def configuration(self) -> dict[str, Any]:
         members = [{"name": m.reference(), **m.configuration()} for m in self.members]
@@ -157,7 +176,7 @@ class Ensemble(Model):
 
     def _chosen(self, split: Split) -> list[float]:
         """The weights that are best on validation."""
-        s = self.members[0].train
+        s = self.trained[0].train
         measure, k = metrics.parse(s.metric)
         queries = split.validation
         if len(queries) > MOST_QUERIES:
@@ -205,7 +224,8 @@ class Ensemble(Model):
             asked = query.select(rows)
             logs = []
             for member in self.members:
-                found = torch.log_softmax(member.score(asked), 1)
+                found = member.score(asked)
+                found = _counted(found) if member.counts else torch.log_softmax(found, 1)
                 found[torch.from_numpy(~member.knows(asked))] = 0
                 logs.append(found)
             yield rows, torch.stack(logs)
@@ -235,7 +255,7 @@ class Ensemble(Model):
         return np.unique(np.concatenate([np.empty(0, np.int64), *counting]))
 
     def best(self, query: Query, k: int, filter: Filter) -> TopK:
-        for member in self.members:
+        for member in self.trained:
             member.warn_unless(filter)
         return super().best(query, k, filter)
 
@@ -258,6 +278,12 @@ class Ensemble(Model):
                 {k.removeprefix(own): v for k, v in state.items() if k.startswith(own)}, items, users
             )
             member.item_catalogue = self.item_catalogue
+
+
+def _counted(scores: Tensor) -> Tensor:
+    """(queries, items) log-probabilities of scores that count."""
+    shares = scores / scores.sum(1, keepdim=True).clamp(min=1e-30)
+    return torch.log((1 - UNCOUNTED) * shares + UNCOUNTED / scores.shape[1])
 
 
 def _shares(weights: list[float]) -> list[float]:

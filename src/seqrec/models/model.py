@@ -65,6 +65,8 @@ class Model(ByIds, ABC):
     Settings: ClassVar[type[Settings]]
     # sections of a run that it takes beside ``model``, and what each says; those of NeuralModel, or none
     sections: ClassVar[Mapping[str, str]] = {}
+    # whether scores are at least 0, and twice as high for what is twice as likely
+    counts: ClassVar[bool] = False
     __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls, **more: Any):
