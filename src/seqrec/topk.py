@@ -71,9 +71,11 @@ class Known(Protocol):
         known_times: (users,) seconds since 1970 of the last event of each history, -inf where there is none;
             None where times are not known.
         reads_baskets: whether it reads which items of a history were taken together.
+        reads_times: whether it reads when they were taken, and the moment that is asked about.
     """
 
     reads_baskets: bool
+    reads_times: bool
     item_catalogue: Catalogue | None
     sequences: Sequences | None
     known_stops: np.ndarray | None

@@ -16,7 +16,7 @@ import seqrec
 from seqrec.cli import app
 from seqrec.data.interactions import Interactions
 from seqrec.data.query import Query
-from seqrec.errors import DataError
+from seqrec.errors import SettingsError
 from seqrec.nn.batch import Inputs
 from seqrec.splitting import SplitSettings
 from seqrec.splitting.leave_one_out import leave_one_out
@@ -169,9 +169,9 @@ def test_training_reads_what_scoring_reads():
 
 def test_recommending_without_a_moment_is_refused():
     model = TimedMGU(width=4, train={**LEARNS, "epochs": 1}).fit(split_of(after_a_while(users=20)), ON)
-    with pytest.raises(DataError, match="the model reads the time of the prediction"):
+    with pytest.raises(SettingsError, match="at: expected the moment that is asked about"):
         model.recommend(users=[3])
-    with pytest.raises(DataError, match="the model reads the times of events"):
+    with pytest.raises(SettingsError, match="times: expected a list of lists, a time an item"):
         model.recommend([[1, 2]])
 
 

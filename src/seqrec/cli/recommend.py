@@ -102,6 +102,22 @@ def recommend(
             "raise; with --input warn, at the end, with their number."
         ),
     ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            help="Of a model that reads times: the moment that is asked about, as 2024-01-31T18:30 (UTC), as "
+            "the log writes its times, or now.",
+        ),
+    ] = None,
+    times: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--times",
+            help="Of a model that reads times: when the items of each --sequence were taken, with commas "
+            "between.",
+        ),
+    ] = None,
     approximate: Annotated[
         bool,
         typer.Option(
@@ -139,6 +155,11 @@ def recommend(
     from seqrec.serving.histories import Reading
 
     _check(sequence, user, input, output, write, {"--rows": rows, "--since": since})
+    if len(times or ()) not in (0, len(sequence or ())):
+        raise SettingsError(
+            "--times: expected one for each --sequence, of when its items were taken. Got "
+            f"{len(times or ())} for {len(sequence or ())}."
+        )
     is_model = models.folder_of(source) is not None
     if engine_section(engine, master=master).get("name") == "spark":
         for option, given in {"--approximate": approximate, "--model": model, "--save": save}.items():
@@ -195,10 +216,13 @@ def recommend(
     if input is not None:
         reading = Reading(columns=mapping(column), **options) if of_file else Reading()
         recommend.recommend_file(
-            trained, input, str(output), choice, on_unknown or "warn", since, rows, reading, not is_quiet()
+            *(trained, input, str(output), choice, on_unknown or "warn", since, rows, reading),
+            *(not is_quiet(), at),
         )
         return
-    frame = recommend.recommend(trained, sequence or None, user or None, choice, on_unknown or "raise")
+    frame = recommend.recommend(
+        trained, sequence or None, user or None, choice, on_unknown or "raise", at, times
+    )
     if write:
         recommend.write_frame(frame, write)
     else:

@@ -107,13 +107,15 @@ class Query:
         lists: Sequence[np.ndarray],
         users: np.ndarray | None = None,
         baskets: Sequence[np.ndarray] | None = None,
+        times: Sequence[np.ndarray] | None = None,
     ) -> Query:
-        """Histories from item indices, one array each; and the numbers of their baskets, where these are
-        known."""
+        """Histories from item indices, one array each; and the numbers of their baskets and their times,
+        where these are known."""
         lengths = np.fromiter((len(x) for x in lists), dtype=np.int64, count=len(lists))
         stops = np.cumsum(lengths)
         items = np.concatenate([*lists, np.zeros(1, np.int32)]).astype(np.int32)
         numbers = (
             None if baskets is None else np.concatenate([*baskets, np.zeros(1, np.int64)]).astype(np.int64)
         )
-        return cls(Events(items, baskets=numbers), stops - lengths, stops, users)
+        moments = None if times is None else np.concatenate([*times, np.zeros(1)])
+        return cls(Events(items, moments, numbers), stops - lengths, stops, users)

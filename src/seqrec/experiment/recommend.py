@@ -160,19 +160,25 @@ def recommend(
     users: list[str] | None,
     choice: Choice,
     on_unknown: str,
+    at: str | None = None,
+    times: list[str] | None = None,
 ) -> pl.DataFrame:
     """Recommendations for ids given as text, with the items' titles where the catalogue has them; for all
     users if none is named.
 
     Args:
         sequences: a history each, or what each of ``users`` did since.
+        at: the moment that is asked about, of models that read times.
+        times: of each of ``sequences`` when its items were taken, with commas between.
 
     Raises:
         SettingsError: users of a model that was saved without their histories.
     """
     assert model.item_catalogue is not None
     histories = None if sequences is None else [_history(model, text, on_unknown) for text in sequences]
-    arguments = choice.arguments(model.item_catalogue) | {"on_unknown": on_unknown}
+    arguments = choice.arguments(model.item_catalogue) | {"on_unknown": on_unknown, "at": at}
+    if times is not None:
+        arguments["times"] = [_parts(text) for text in times]
     if histories is None or users is not None:
         if model.sequences is None:
             raise SettingsError(
@@ -203,10 +209,12 @@ def recommend_file(
     rows: str | None,
     reading: Reading,
     progress: bool,
+    at: str | None = None,
 ) -> None:
     """Recommendations for a file of histories, as a file (``seqrec.serving.batch``)."""
     assert model.item_catalogue is not None
     arguments = choice.arguments(model.item_catalogue) | {"on_unknown": on_unknown, "progress": progress}
+    arguments["at"] = at
     batch.recommend(model, source, target, since=since, rows=rows, reading=reading, **arguments)
 
 

@@ -167,6 +167,7 @@ class Ensemble(Model):
         for checkpoint in checkpoints:
             if checkpoint is not None:
                 storage.remove(checkpoint)
+        self.reads_times = any(member.reads_times for member in self.members)
 
     @staticmethod
     def _checkpoint(on: FitOptions, number: int) -> str | None:
@@ -278,6 +279,7 @@ class Ensemble(Model):
                 {k.removeprefix(own): v for k, v in state.items() if k.startswith(own)}, items, users
             )
             member.item_catalogue = self.item_catalogue
+        self.reads_times = any(member.reads_times for member in self.members)
 
 
 def _counted(scores: Tensor) -> Tensor:

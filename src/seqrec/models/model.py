@@ -330,6 +330,8 @@ class Model(ByIds, ABC):
         sequences = self.sequences
         if sequences is not None and not self.reads_baskets:
             sequences = replace(sequences, baskets=None)
+        if sequences is not None and not self.reads_times:
+            sequences = replace(sequences, times=None)
         kept = (sequences, self.known_stops, self.known_times) if histories else (None, None, None)
         users = self._users if self.sequences is None else self.sequences.users
         about = self.fit_report.to_json(), self.provenance

@@ -324,6 +324,7 @@ class NeuralModel(Model):
     @network.setter
     def network(self, network: Encoder) -> None:
         self._network, self._streamed = network, None
+        self.reads_times = "times" in network.reads
 
     def objective(self, network: Encoder, sampler: Sampler, bfloat16: bool = False) -> Objective:
         """What this model minimises. A paper's file may give another one."""
@@ -587,7 +588,8 @@ class NeuralModel(Model):
         assert catalogue is not None
         assert self.popularity is not None
         scorer = self.scorer(network)
-        kept = (self.sequences, self.known_stops, self.known_times) if histories else (None, None, None)
+        sequences = None if self.sequences is None else replace(self.sequences, times=None)
+        kept = (sequences, self.known_stops, self.known_times) if histories else (None, None, None)
         if self.sequences is not None:
             users = self.sequences.users
         elif self.trained_users is not None:

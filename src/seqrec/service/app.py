@@ -43,7 +43,7 @@ from seqrec.service.messages import (
 from seqrec.service.nearest import nearest
 from seqrec.service.registry import Registry, Served
 from seqrec.service.telemetry import Telemetry
-from seqrec.serving import recommender, similar
+from seqrec.serving import moments, recommender, similar
 from seqrec.topk import Filter
 
 PAGE = Path(__file__).with_name("page.html")
@@ -84,6 +84,8 @@ class Asked:
         baskets: (length,) numbers of their baskets; None of a model that reads none.
         user: its index of the user, -1 for unknown.
         unknown: items that it does not know.
+        times: (length,) seconds since 1970 at which the items were taken, and the moment that is asked about;
+            None of a model that reads no times.
     """
 
     served: Served
@@ -91,6 +93,7 @@ class Asked:
     user: int
     unknown: list[Any]
     baskets: np.ndarray | None = None
+    times: tuple[np.ndarray, float] | None = None
 
 
 class Service:
@@ -125,7 +128,10 @@ class Service:
             filters = self._filter(served, body)
             told = [asked[row].baskets for row in rows]
             baskets = [one for one in told if one is not None] if served.model.reads_baskets else None
-            waiting.append((rows, served.batches.submit(lists, users, body.k, filters, baskets)))
+            when = [asked[row].times for row in rows]
+            taken = [one for one in when if one is not None]
+            times = ([one for one, _ in taken], np.array([one for _, one in taken])) if taken else None
+            waiting.append((rows, served.batches.submit(lists, users, body.k, filters, baskets, times)))
         results: list[Any] = [None] * len(asked)
         for rows, future in waiting:
             top, known = await future
@@ -212,10 +218,13 @@ class Service:
     ) -> Asked:
         """What is asked in a row, whose items come in baskets of these sizes."""
         index, known, until = -1, np.empty(0, np.int32), -np.inf
+        taken = self._taken(row, served, given, body)
         if user is not None:
             index, known, until = served.history(user)
             if self.events is not None:
-                live = self.events.live.after(user, until)
+                since = self.events.live.since(user, until)
+                live = [item for _, item in since]
+                taken = None if taken is None else np.array([*(moment for moment, _ in since), *taken])
                 given, sizes = [*live, *given], [*[1] * len(live), *sizes]  # an event is a basket of its own
             if index < 0 and not given and body.on_unknown == "raise":
                 raise Refused(422, f"users: nothing is known of {shown(user)}.", f"users.{row}")
@@ -226,9 +235,50 @@ class Service:
             of_known = served.baskets_of(index, len(known))
             of_newer = np.repeat(np.arange(len(sizes)), sizes)[newer >= 0]
             baskets = np.concatenate([of_known, of_known.max(initial=-1) + 1 + of_newer])
+        times = None
+        if taken is not None:
+            times = self._moments(row, served, index, len(known), taken[newer >= 0], body)
         newer = newer[newer >= 0]
         items = np.concatenate([known, newer]) if len(known) else newer
-        return Asked(served, items, index, unknown, baskets)
+        return Asked(served, items, index, unknown, baskets, times)
+
+    @staticmethod
+    def _taken(row: int, served: Served, given: list[Any], body: RecommendRequest) -> np.ndarray | None:
+        """(length,) seconds since 1970 at which the items of a row were taken; None of a model that reads no
+        times."""
+        if not served.model.reads_times:
+            return None
+        if given and body.times is None:
+            raise Refused(
+                422,
+                f"times: {served.source.name} reads when items were taken. Give times beside sequences.",
+                "times",
+            )
+        if body.times is not None and len(body.times) != len(body.sequences or ()):
+            raise Refused(422, "expected a list of times for each sequence.", "times")
+        try:
+            return moments.of_items([] if body.times is None else body.times[row], len(given), f"times.{row}")
+        except SettingsError as error:
+            raise Refused(422, str(error), f"times.{row}") from error
+
+    @staticmethod
+    def _moments(
+        row: int, served: Served, user: int, known: int, newer: np.ndarray, body: RecommendRequest
+    ) -> tuple[np.ndarray, float]:
+        """(length,) when the items of a row were taken, those that are kept of the user and (n,) newer ones,
+        and the moment that is asked about."""
+        try:
+            taken = np.concatenate([served.times_of(user, known), newer])
+            asked = float(moments.seconds([moments.NOW if body.at is None else body.at], "at")[0])
+        except SettingsError as error:
+            raise Refused(422, str(error), "at") from error
+        if len(taken) and ((np.diff(taken) < 0).any() or taken[-1] > asked):
+            raise Refused(
+                422,
+                "expected times that rise from what is known of the user to the moment asked about.",
+                "at",
+            )
+        return taken, asked
 
     def _indices(
         self,

@@ -13,7 +13,7 @@ import queue
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ class Job:
         k: items a history.
         filter: what may be recommended.
         baskets: (length,) numbers of the baskets of each, for models that read them.
+        times: (length,) seconds since 1970 of the events of each, and (n,) of the moment that is asked about,
+            for models that read them.
         answer: resolved, in the loop that waits, with what was found and whether each query is known.
     """
 
@@ -41,6 +43,7 @@ class Job:
     filter: Filter
     answer: asyncio.Future[tuple[TopK, np.ndarray]] = field(compare=False)
     baskets: list[np.ndarray] | None = None
+    times: tuple[list[np.ndarray], np.ndarray] | None = None
 
 
 def solve(model: Known, jobs: list[Job]) -> list[tuple[TopK, np.ndarray]]:
@@ -51,7 +54,11 @@ def solve(model: Known, jobs: list[Job]) -> list[tuple[TopK, np.ndarray]]:
     """
     told = [x for job in jobs for x in job.baskets or ()] if jobs[0].baskets is not None else None
     users = np.concatenate([job.users for job in jobs])
-    query = Query.from_lists([x for job in jobs for x in job.lists], users, told)
+    lists = [x for job in jobs for x in job.lists]
+    when = [job.times for job in jobs if job.times is not None]
+    query = Query.from_lists(lists, users, told, [x for taken, _ in when for x in taken] if when else None)
+    if when:
+        query = replace(query, asked_at=np.concatenate([asked for _, asked in when]))
     top = model.best(query, max(job.k for job in jobs), jobs[0].filter)
     known = model.knows(query)
     answers, begin = [], 0
@@ -84,9 +91,10 @@ class Batches:
         k: int,
         filter: Filter,
         baskets: list[np.ndarray] | None = None,
+        times: tuple[list[np.ndarray], np.ndarray] | None = None,
     ) -> asyncio.Future[tuple[TopK, np.ndarray]]:
         """Will be the k best items after each history, (n, k), and (n,) whether anything is known of each."""
-        job = Job(lists, users, k, filter, asyncio.get_running_loop().create_future(), baskets)
+        job = Job(lists, users, k, filter, asyncio.get_running_loop().create_future(), baskets, times)
         self._jobs.put(job)
         return job.answer
 

@@ -70,12 +70,16 @@ class Live:
 
     def after(self, user: int | str, moment: float) -> list[int | str]:
         """The items that a user took after a moment (seconds since 1970), oldest first."""
+        return [item for _, item in self.since(user, moment)]
+
+    def since(self, user: int | str, moment: float) -> list[tuple[float, int | str]]:
+        """The same with the times at which they were taken."""
         known = self.of_user.get(user)
         if known is None:
             return []
         if known[0][0] > moment:
-            return [item for _, item in known]
-        return [item for _, item in known[bisect.bisect_right(known, moment, key=lambda event: event[0]) :]]
+            return list(known)
+        return known[bisect.bisect_right(known, moment, key=lambda event: event[0]) :]
 
 
 @dataclass(frozen=True)

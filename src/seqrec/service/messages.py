@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
 
 Id = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | Annotated[StrictStr, Field(max_length=1000)]
+Moment = StrictInt | StrictFloat | Annotated[StrictStr, Field(max_length=100)]
+"""A number as a log has it (seconds since 1970, or a finer unit), or a date."""
 
 
 class _Message(BaseModel):
@@ -35,6 +37,11 @@ class RecommendRequest(_Message):
     """Only these items."""
     deny: list[Id] = []
     """None of these items, even if they are allowed."""
+    at: Moment | None = None
+    """The moment that is asked about, of models that read times (others have no use for it): seconds since
+    1970, or a date (UTC); null: now."""
+    times: list[list[Moment]] | None = None
+    """When the items of ``sequences`` were taken, oldest first: needed by models that read times."""
     model: str | None = None
     """The model that answers; null: the one that the user, or the first item of the history, falls to."""
     on_unknown: Literal["ignore", "raise"] = "ignore"
@@ -85,6 +92,11 @@ class SimilarRequest(_Message):
     """Item ids."""
     k: int = Field(10, ge=1, strict=True)
     """How many neighbours an item."""
+    at: Moment | None = None
+    """The moment that is asked about, of models that read times (others have no use for it): seconds since
+    1970, or a date (UTC); null: now."""
+    times: list[list[Moment]] | None = None
+    """When the items of ``sequences`` were taken, oldest first: needed by models that read times."""
     model: str | None = None
     """The model that answers; null: the first."""
 

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, Literal
@@ -141,10 +141,29 @@ class Served:
         begin = int(s.offsets[user])
         return np.asarray(s.baskets[begin : begin + events], dtype=np.int64)
 
+    def times_of(self, user: int, events: int) -> np.ndarray:
+        """(events,) seconds since 1970 of that many first events of a user, -1 for nobody.
+
+        Raises:
+            SettingsError: they were not kept.
+        """
+        s = self.model.sequences
+        if user < 0 or s is None:
+            return np.empty(0)
+        if s.times is None:
+            raise SettingsError(
+                f"{self.source.folder}: expected a model with the times of its users' events. Got one "
+                "without. Train it again."
+            )
+        begin = int(s.offsets[user])
+        return np.asarray(s.times[begin : begin + events], dtype=np.float64)
+
     def _of_nobody(self, items: np.ndarray) -> Query:
         """The query of a history, (length,), of nobody."""
         baskets = [np.arange(len(items))] if self.model.reads_baskets else None
-        return Query.from_lists([items], np.array([-1], np.int32), baskets)
+        times = [np.zeros(len(items))] if self.model.reads_times else None
+        query = Query.from_lists([items], np.array([-1], np.int32), baskets, times)
+        return replace(query, asked_at=np.zeros(1)) if self.model.reads_times else query
 
     @cached_property
     def popular(self) -> np.ndarray:

@@ -111,6 +111,8 @@ def histories(
         arrays["known_times"] = known_times
     if sequences.baskets is not None:
         arrays["baskets"] = sequences.baskets
+    if sequences.times is not None:
+        arrays["times"] = sequences.times
     return {
         "histories.safetensors": safetensors.numpy.save(
             {k: np.ascontiguousarray(v) for k, v in arrays.items()}
@@ -142,6 +144,13 @@ def read_histories(parts: Mapping[str, bytes], catalogue: Catalogue) -> Kept:
     baskets = sequences.baskets
     if baskets is not None and (baskets.shape != sequences.items.shape or baskets.dtype.kind != "i"):
         raise DataError("the baskets of its users' histories are not one number an event.")
+    moments = sequences.times
+    if moments is not None and (
+        moments.shape != sequences.items.shape
+        or moments.dtype.kind not in "if"
+        or not np.isfinite(moments).all()
+    ):
+        raise DataError("the times of its users' histories are not one number an event.")
     if known_times is not None and (known_times.shape != stops.shape or np.isnan(known_times).any()):
         raise DataError("the times of its users' last events are not one number each.")
     return sequences, known_stops, known_times

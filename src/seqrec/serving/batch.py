@@ -31,7 +31,7 @@ from seqrec.data import files
 from seqrec.data.catalogue import UNKNOWN, Catalogue
 from seqrec.data.query import Events, Query
 from seqrec.errors import DataError, SettingsError, UnknownIdError, some_of
-from seqrec.serving import asking, histories, recommender
+from seqrec.serving import asking, histories, moments, recommender
 from seqrec.serving.histories import STANDARD, Histories, Reading
 from seqrec.topk import Known, TopK
 from seqrec.training.memory import keep_freed_memory
@@ -79,6 +79,7 @@ def recommend(
     rows: str | None = None,
     reading: Reading | None = None,
     progress: bool = True,
+    at: Any = None,
 ) -> Counts:
     """Writes the k best next items after each history of a file. The target appears when it is whole.
 
@@ -91,6 +92,8 @@ def recommend(
         rows: "lists" or "items", what a row of the target is about; by default lists, but items in CSV.
         reading: how the source is read, if not by the usual names of columns.
         progress: show a bar, on a terminal.
+        at: of a model that reads times the moment that is asked about, as of ``recommender.recommend``. Its
+            file has users alone.
 
     Raises:
         DataError: a row that is none, or no item of the file is known; nothing is written then, save to
@@ -109,7 +112,7 @@ def recommend(
         show = stack.enter_context(_progress(source, progress))
         writer = stack.enter_context(_Writer.to(target, rows, catalogue))
         reader = histories.read(source, reading or Reading(), model.reads_baskets)
-        for found, query in _ahead(_encoded(model, reader, since, on_unknown, counts, name)):
+        for found, query in _ahead(_encoded(model, reader, since, on_unknown, counts, name, at)):
             top, known = model.best(query, int(k), filter), model.knows(query)
             writer.write(found.users, counts.histories, top, known)
             counts.histories += len(query)
@@ -145,7 +148,13 @@ def check(target: str, rows: str | None) -> str:
 
 
 def _encoded(
-    model: Known, found: Iterator[Histories], since: bool, on_unknown: str, counts: Counts, name: str
+    model: Known,
+    found: Iterator[Histories],
+    since: bool,
+    on_unknown: str,
+    counts: Counts,
+    name: str,
+    at: Any = None,
 ) -> Iterator[tuple[Histories, Query]]:
     """The histories as queries, unknown ids counted."""
     assert model.item_catalogue is not None
@@ -163,6 +172,12 @@ def _encoded(
             items = np.append(index[known], np.int32(0))  # what padding points at
             baskets = _baskets_of(model, some, known, name)
         starts = np.concatenate([[0], stops[:-1]]) if len(stops) else stops
+        if some.items is not None and model.reads_times:
+            raise SettingsError(
+                f"{name}: expected a file of users alone, since {model.name} reads when items were taken, "
+                "which a file of histories does not tell. Give users, or ask with sequences and times in "
+                "Python or over HTTP."
+            )
         query = Query(Events(items, baskets=baskets), starts, stops)
         if since or some.items is None:
             users = recommender.known_users(model)
@@ -172,7 +187,7 @@ def _encoded(
             known = _known(some.users, people, some.rows.item, "user", on_unknown, name, counts)
             counts.unknown_users += len(people) - int(known.sum())
             query = recommender.continued(recommender.kept_histories(model, people), query)
-        yield some, query
+        yield some, moments.at_moment(model, query, at)
 
 
 def _baskets_of(model: Known, some: Histories, known: np.ndarray, name: str) -> np.ndarray | None:

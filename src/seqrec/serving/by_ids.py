@@ -17,9 +17,11 @@ class ByIds:
 
     Attributes:
         reads_baskets: whether it reads which items of a history were taken together.
+        reads_times: whether it reads when they were taken, and the moment that is asked about.
     """
 
     reads_baskets: bool = False
+    reads_times: bool = False
 
     @property
     def needs_baskets(self) -> bool:
@@ -36,6 +38,8 @@ class ByIds:
         allow: Any = None,
         deny: Any = None,
         on_unknown: str = "raise",
+        at: Any = None,
+        times: Any = None,
     ) -> pl.DataFrame:
         """The best next items for anyone's history, or for users of the training data. See
         ``seqrec.serving.recommender.recommend``."""
@@ -48,6 +52,8 @@ class ByIds:
             allow=allow,
             deny=deny,
             on_unknown=on_unknown,
+            at=at,
+            times=times,
         )
 
     def item_vectors(self: Embeds) -> pl.DataFrame:
@@ -60,9 +66,11 @@ class ByIds:
         *,
         users: Iterable[Any] | None = None,
         on_unknown: str = "raise",
+        at: Any = None,
+        times: Any = None,
     ) -> pl.DataFrame:
         """The states after some histories. See ``seqrec.serving.similar.user_vectors``."""
-        return similar.user_vectors(self, sequences, users=users, on_unknown=on_unknown)
+        return similar.user_vectors(self, sequences, users=users, on_unknown=on_unknown, at=at, times=times)
 
     def similar_items(
         self: Embeds, items: Iterable[Any], k: int = 10, *, by: str = "cosine", on_unknown: str = "raise"

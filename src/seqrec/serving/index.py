@@ -66,10 +66,15 @@ class Approximate(ByIds):
         recall: share of the 20 best items that the index finds, over the histories it was built with.
 
     Raises:
-        SettingsError: the model has a prior.
+        SettingsError: the model has a prior, or reads times.
     """
 
     def __init__(self, model: Embeds, index: Any, breadth: int, recall: float = 0.0):
+        if model.reads_times:
+            raise SettingsError(
+                f"index: expected a model that reads no times. Got {model.name}, which does. Recommend with "
+                "the model itself."
+            )
         if getattr(model, "prior", None) is not None:
             raise SettingsError(
                 "index: expected a model without a prior, since an index knows the network's scores alone. "
@@ -77,7 +82,7 @@ class Approximate(ByIds):
             )
         self.model, self.breadth, self.recall = model, breadth, recall
         self.item_catalogue, self.sequences = model.item_catalogue, model.sequences
-        self.reads_baskets = model.reads_baskets
+        self.reads_baskets, self.reads_times = model.reads_baskets, model.reads_times
         self.known_stops, self.known_times = model.known_stops, model.known_times
         self.provenance: dict[str, Any] = getattr(model, "provenance", {})
         self._index, self._vectors = index, model.vectors()

@@ -14,6 +14,7 @@ import polars as pl
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.query import Events, Query
 from seqrec.errors import SeqrecError, SettingsError, UnknownIdError, shown
+from seqrec.serving import moments
 from seqrec.topk import Filter, Known
 
 
@@ -27,6 +28,8 @@ def recommend(
     allow: Iterable[Any] | None = None,
     deny: Iterable[Any] | None = None,
     on_unknown: str = "raise",
+    at: Any = None,
+    times: Any = None,
 ) -> pl.DataFrame:
     """The k best next items for each history.
 
@@ -42,6 +45,10 @@ def recommend(
         on_unknown: what to do with items or users that the model never saw: "raise" an error, "warn" and go
             on without them, or "ignore" them. A history without any known item gets the most popular ones
             (or, from models with user vectors, what suits its user).
+        at: of models that read times the moment that is asked about: a date, a text, a number as the log
+            writes its times, or "now"; or a list of them, one a history. There is no default.
+        times: of models that read times when the items of ``sequences`` were taken: as many lists, a moment
+            an item, oldest first.
 
     Returns:
         a long frame, best first: ``query`` (0, 1, ...; or ``user_id``), ``item_id``, ``score``, ``rank``
@@ -52,11 +59,12 @@ def recommend(
     Raises:
         UnknownIdError: an unknown id, with on_unknown="raise".
         SettingsError: k is no whole number from 1 on; neither sequences nor users, one of another shape, or
-            not as many of both; baskets for a model that reads none, or items for one that needs them.
+            not as many of both; baskets for a model that reads none, or items for one that needs them; no
+            times or moment for a model that reads them, or some for one that does not.
         SeqrecError: the model is not trained.
     """
     catalogue = checked(model, k, on_unknown)
-    query, keys = asked(model, sequences, users, on_unknown)
+    query, keys = asked(model, sequences, users, on_unknown, at, times)
     top = model.best(query, int(k), filter_of(catalogue, filter_seen, allow, deny, on_unknown))
     row, column = np.nonzero(top.items >= 0)
     return pl.DataFrame(
@@ -75,6 +83,8 @@ def asked(
     sequences: Iterable[Iterable[Any]] | Mapping[Any, Iterable[Any]] | None,
     users: Iterable[Any] | None,
     on_unknown: str,
+    at: Any = None,
+    times: Any = None,
 ) -> tuple[Query, pl.Series]:
     """What is asked for by raw ids. Arguments as of ``recommend``.
 
@@ -83,7 +93,8 @@ def asked(
 
     Raises:
         UnknownIdError: an unknown id, with on_unknown="raise".
-        SettingsError: neither sequences nor users, one of another shape, or not as many of both.
+        SettingsError: neither sequences nor users, one of another shape, or not as many of both; times or a
+            moment that the model does not read, or none that it does.
         SeqrecError: the model is not trained, or has no users' histories.
     """
     catalogue, keys = checked(model, 1, on_unknown), None
@@ -96,15 +107,18 @@ def asked(
         )
     if isinstance(sequences, Mapping):
         keys = _column(list(sequences), "sequences")
-        query = _query(model, catalogue, list(sequences.values()), on_unknown)
+        query = _query(model, catalogue, list(sequences.values()), on_unknown, times)
     elif sequences is not None:
         lists = _as_list(sequences, "sequences", "a list of lists of item ids, [[...], ...]")
-        query = _query(model, catalogue, lists, on_unknown)
+        query = _query(model, catalogue, lists, on_unknown, times)
+    elif times is not None:
+        raise SettingsError("times: expected sequences, whose items were taken then. Got none.")
     if users is not None:
         ids = _ids(users, "users", "a list of user ids, [...]")
         kept = _query_of_users(model, ids, on_unknown)
         query = kept if sequences is None else continued(kept, query)
         keys = _column(ids, "users")
+    query = moments.at_moment(model, query, at)
     return query, pl.Series("query", np.arange(len(query))) if keys is None else keys.alias("user_id")
 
 
@@ -164,9 +178,13 @@ def _column(keys: list[Any], name: str) -> pl.Series:
         ) from error
 
 
-def _query(model: Known, catalogue: Catalogue, sequences: list[Any], on_unknown: str) -> Query:
+def _query(
+    model: Known, catalogue: Catalogue, sequences: list[Any], on_unknown: str, times: Any = None
+) -> Query:
     expected = "a list of item ids, as in a list of lists [[...], ...]"
     names = [f"sequences: sequence {number}" for number in range(len(sequences))]
+    if times is not None or (model.reads_times and any(len(list(one)) for one in sequences)):
+        return _query_with_times(model, catalogue, sequences, on_unknown, times)
     if not model.reads_baskets and not any(map(_begins_with_a_basket, sequences)):
         return Query.from_lists(
             [
@@ -194,6 +212,37 @@ def _query(model: Known, catalogue: Catalogue, sequences: list[Any], on_unknown:
         lists.append(np.concatenate([*found, np.empty(0, np.int32)]))
         numbers.append(np.repeat(np.arange(len(found)), [len(one) for one in found]))
     return Query.from_lists(lists, baskets=numbers)
+
+
+def _query_with_times(
+    model: Known, catalogue: Catalogue, sequences: list[Any], on_unknown: str, times: Any
+) -> Query:
+    """Of a model that reads times."""
+    if not model.reads_times:
+        raise SettingsError(
+            f"times: cannot be given, since {model.name} reads no times. Got {shown(times)}. Leave it out."
+        )
+    expected = "a list of lists, a time an item, [[...], ...]"
+    if times is None:
+        raise SettingsError(
+            f"times: expected {expected}, beside sequences, since {model.name} reads when items were taken. "
+            "Got none."
+        )
+    told = _as_list(times, "times", expected)
+    if len(told) != len(sequences):
+        raise SettingsError(
+            f"times: expected {expected}, for {len(sequences):,} sequences. Got {len(told):,}."
+        )
+    lists, when = [], []
+    for number, (sequence, given) in enumerate(zip(sequences, told)):
+        name = f"sequences: sequence {number}"
+        raw = _ids(sequence, name, "a list of item ids, as in a list of lists [[...], ...]")
+        taken = moments.of_items(given, len(raw), f"times: sequence {number}")
+        found = indices_of(catalogue, raw, name, "a list of item ids", on_unknown)
+        lists.append(learned(model, found, name, on_unknown))
+        index = catalogue.encode(raw)
+        when.append(taken[(index >= 0) & ~np.isin(index, model.unlearned)])
+    return Query.from_lists(lists, times=when)
 
 
 BASKET = (list, tuple, set, frozenset, np.ndarray, pl.Series)
@@ -334,7 +383,29 @@ def continued(kept: Query, newer: Query) -> Query:
         if baskets is not None and part.events.baskets is not None:
             # two numbers apart: what came since is in baskets of its own
             baskets[begin[row] + at] = 2 * part.events.baskets[part.starts[row] + at] + (part is newer)
-    return Query(Events(items, baskets=baskets), starts, stops, kept.users)
+    times = None
+    if kept.events.times is not None and (newer.events.times is not None or not newer.lengths.any()):
+        times = np.zeros(len(items))
+        for part, begin in ((kept, starts), (newer, starts + kept.lengths)):
+            if part.events.times is not None:
+                row = np.repeat(np.arange(len(part)), part.lengths)
+                at = np.arange(len(row)) - np.repeat(np.cumsum(part.lengths) - part.lengths, part.lengths)
+                times[begin[row] + at] = part.events.times[part.starts[row] + at]
+        _refuse_older(times, starts, stops)
+    return Query(Events(items, times, baskets), starts, stops, kept.users)
+
+
+def _refuse_older(times: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> None:
+    """Checks that what users did since is not older than what is known of them; (events,) times, (n,) starts
+    and stops."""
+    back = np.flatnonzero(np.diff(times[: int(stops[-1]) if len(stops) else 0]) < 0) + 1
+    wrong = np.setdiff1d(back, starts)
+    if len(wrong):
+        row = int(np.searchsorted(starts, wrong[0], side="right")) - 1
+        raise SettingsError(
+            "times: expected what a user did since to be later than what is known of them. Got earlier times "
+            f"in sequence {row}."
+        )
 
 
 def report(message: str, on_unknown: str) -> None:

@@ -159,6 +159,8 @@ def user_vectors(
     *,
     users: Iterable[Any] | None = None,
     on_unknown: str = "raise",
+    at: Any = None,
+    times: Any = None,
 ) -> pl.DataFrame:
     """The states after some histories, which the item vectors are compared with. Arguments as of
     ``recommend``.
@@ -172,7 +174,7 @@ def user_vectors(
         SettingsError: neither sequences nor users, or one of another shape.
         SeqrecError: the model is not trained.
     """
-    query, keys = recommender.asked(model, sequences, users, on_unknown)
+    query, keys = recommender.asked(model, sequences, users, on_unknown, at, times)
     frame = pl.DataFrame({keys.name: keys, "vector": _column(model.state_vectors(query))})
     return frame.with_columns(pl.when(pl.Series(model.knows(query))).then("vector"))
 
