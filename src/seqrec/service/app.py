@@ -228,7 +228,7 @@ class Service:
                 given, sizes = [*live, *given], [*[1] * len(live), *sizes]  # an event is a basket of its own
             if index < 0 and not given and body.on_unknown == "raise":
                 raise Refused(422, f"users: nothing is known of {shown(user)}.", f"users.{row}")
-        newer = self._indices(served, given, f"sequences.{row}", body.on_unknown, served.model.unlearned)
+        newer = self._learned(served, self._indices(served, given, f"sequences.{row}", body.on_unknown))
         unknown = [] if newer.min(initial=0) >= 0 else [x for x, i in zip(given, newer) if i < 0]
         baskets = None
         if served.model.reads_baskets:
@@ -280,18 +280,15 @@ class Service:
             )
         return taken, asked
 
-    def _indices(
-        self,
-        served: Served,
-        ids: list[Any],
-        where: str,
-        on_unknown: str,
-        unlearned: np.ndarray | None = None,
-    ) -> np.ndarray:
+    @staticmethod
+    def _learned(served: Served, indices: np.ndarray) -> np.ndarray:
+        """(n,) the same, -1 where nothing was learned of an item: it is as good as unknown."""
+        unlearned = served.model.unlearned
+        return np.where(np.isin(indices, unlearned), -1, indices) if len(unlearned) else indices
+
+    def _indices(self, served: Served, ids: list[Any], where: str, on_unknown: str) -> np.ndarray:
         get = served.catalogue.index.get
         indices = np.fromiter((get(raw, -1) for raw in ids), np.int32, len(ids))
-        if unlearned is not None and len(unlearned):
-            indices[np.isin(indices, unlearned)] = -1  # as good as unknown
         if on_unknown == "raise" and indices.min(initial=0) < 0:
             at = int(np.argmax(indices < 0))
             example = served.ids[0] if served.ids else None
@@ -319,7 +316,7 @@ class Service:
         self._at_most("k", body.k, self.settings.max_k, "items")
         served = self.registry.first if body.model is None else self._named(body.model)
         ids = list(dict.fromkeys(body.items))
-        indices = self._indices(served, ids, "items", "ignore", served.model.unlearned)
+        indices = self._learned(served, self._indices(served, ids, "items", "ignore"))
         known = [item for item, index in zip(ids, indices, strict=True) if index >= 0]
         found: dict[Any, tuple[list[Any], list[float]]] = {}
         if known:

@@ -163,10 +163,10 @@ def _encoded(
         baskets: np.ndarray | None = np.zeros(1, dtype=np.int64) if model.needs_baskets else None
         if some.items is not None:
             index = model.item_catalogue.encode(asking.column(some.items, model.item_catalogue))
-            if len(model.unlearned):  # as good as unknown
-                index = np.where(np.isin(index, model.unlearned), np.int32(UNKNOWN), index)
             counts.events += len(index)
             known = _known(some.items, index, some.row_of, "item", on_unknown, name, counts)
+            if len(model.unlearned):  # they are as good as unknown
+                known = known & ~np.isin(index, model.unlearned)
             counts.unknown_items += len(index) - int(known.sum())
             stops = np.concatenate([[0], np.cumsum(known)])[stops]
             items = np.append(index[known], np.int32(0))  # what padding points at

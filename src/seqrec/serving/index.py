@@ -70,16 +70,7 @@ class Approximate(ByIds):
     """
 
     def __init__(self, model: Embeds, index: Any, breadth: int, recall: float = 0.0):
-        if model.reads_times:
-            raise SettingsError(
-                f"index: expected a model that reads no times. Got {model.name}, which does. Recommend with "
-                "the model itself."
-            )
-        if getattr(model, "prior", None) is not None:
-            raise SettingsError(
-                "index: expected a model without a prior, since an index knows the network's scores alone. "
-                f"Got {model.name} with one. Train it without, or leave the index out."
-            )
+        check_model(model)
         self.model, self.breadth, self.recall = model, breadth, recall
         self.item_catalogue, self.sequences = model.item_catalogue, model.sequences
         self.reads_baskets, self.reads_times = model.reads_baskets, model.reads_times
@@ -219,6 +210,24 @@ def _indexed(v: ItemVectors) -> Any:
     return index
 
 
+def check_model(model: Embeds) -> None:
+    """Checks that item vectors alone tell what a model recommends.
+
+    Raises:
+        SettingsError: it has a prior, or reads times.
+    """
+    if model.reads_times:
+        raise SettingsError(
+            f"index: expected a model that reads no times. Got {model.name}, which does. Recommend with "
+            "the model itself."
+        )
+    if getattr(model, "prior", None) is not None:
+        raise SettingsError(
+            "index: expected a model without a prior, since an index knows the network's scores alone. "
+            f"Got {model.name} with one. Train it without, or leave the index out."
+        )
+
+
 def check(recall: float) -> None:
     """Checks that a recall is one.
 
@@ -236,10 +245,12 @@ def build(model: Embeds, recall: float = 0.95) -> Approximate:
         recall: share of the 20 best items of the model's users that it should find, unfiltered.
 
     Raises:
-        SettingsError: a recall that is no share, or faiss is not installed.
+        SettingsError: a recall that is no share, a model with a prior or one that reads times, or faiss is
+            not installed.
         SeqrecError: the model has no item vectors, or is not trained.
     """
     check(recall)
+    check_model(model)
     begin = time.perf_counter()
     index = _indexed(model.vectors())
     built = time.perf_counter() - begin

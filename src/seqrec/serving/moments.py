@@ -96,8 +96,8 @@ def at_moment(model: Known, query: Query, at: Any) -> Query:
     if query.events.times is None:
         raise SettingsError(
             f"times: expected those of the events of each history, since {model.name} reads them. Got none. "
-            "Give sequences=[[...], ...] with times=[[...], ...]; or train the model again, if it was saved by an "
-            "earlier version."
+            "Give sequences=[[...], ...] with times=[[...], ...]; or train the model again, if it was saved "
+            "by an earlier version."
         )
     one = isinstance(at, str | date | datetime) or np.isscalar(at)
     asked = seconds([at] if one else list(at), "at")

@@ -188,7 +188,7 @@ def _query(
     if not model.reads_baskets and not any(map(_begins_with_a_basket, sequences)):
         return Query.from_lists(
             [
-                learned(model, indices_of(catalogue, sequence, name, expected, on_unknown), name, on_unknown)
+                _learned(model, indices_of(catalogue, sequence, name, expected, on_unknown), name, on_unknown)
                 for name, sequence in zip(names, sequences)
             ]
         )
@@ -201,7 +201,7 @@ def _query(
         # where none is needed an item alone is a basket
         told = [list(entry) if baskets else [entry] for entry in history]
         found = [
-            learned(
+            _learned(
                 model,
                 indices_of(catalogue, basket, f"{name}, basket {at}", "a list of item ids", on_unknown),
                 f"{name}, basket {at}",
@@ -226,7 +226,7 @@ def _query_with_times(
     if times is None:
         raise SettingsError(
             f"times: expected {expected}, beside sequences, since {model.name} reads when items were taken. "
-            "Got none."
+            "Got none. (On the command line: --times 2024-01-30,2024-01-31 for each --sequence a,b.)"
         )
     told = _as_list(times, "times", expected)
     if len(told) != len(sequences):
@@ -239,7 +239,7 @@ def _query_with_times(
         raw = _ids(sequence, name, "a list of item ids, as in a list of lists [[...], ...]")
         taken = moments.of_items(given, len(raw), f"times: sequence {number}")
         found = indices_of(catalogue, raw, name, "a list of item ids", on_unknown)
-        lists.append(learned(model, found, name, on_unknown))
+        lists.append(_learned(model, found, name, on_unknown))
         index = catalogue.encode(raw)
         when.append(taken[(index >= 0) & ~np.isin(index, model.unlearned)])
     return Query.from_lists(lists, times=when)
@@ -307,6 +307,12 @@ def indices_of(catalogue: Catalogue, items: Any, name: str, expected: str, on_un
     return indices[indices >= 0]
 
 
+def _learned(model: Known, items: np.ndarray, name: str, on_unknown: str) -> np.ndarray:
+    """Of the (n,) items of a history those of which the model has learned something. It may well know the
+    others, so they are no error, but a warning."""
+    return learned(model, items, name, "warn" if on_unknown == "raise" else on_unknown)
+
+
 def learned(model: Known, items: np.ndarray, name: str, on_unknown: str) -> np.ndarray:
     """Of (n,) items those of which the model has learned something.
 
@@ -321,8 +327,8 @@ def learned(model: Known, items: np.ndarray, name: str, on_unknown: str) -> np.n
     assert model.item_catalogue is not None
     some = model.item_catalogue.decode(items[lost][:3]).to_list()
     report(
-        f"{name} has {lost.sum():,} item(s) without an event, of which {model.name} has learned nothing: "
-        f"{some!r}.",
+        f"{name} has {lost.sum():,} item(s) without a training event, of which {model.name} has learned "
+        f"nothing: {some!r}.",
         on_unknown,
     )
     return items[~lost]
