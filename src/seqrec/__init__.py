@@ -34,6 +34,7 @@ _PUBLIC = {
     "UPCF": "seqrec.models.up_cf",
     "TAIW": "seqrec.models.taiw",
     "Ensemble": "seqrec.models.ensemble",
+    "DSSM": "seqrec.models.dssm",
     "Model": "seqrec.models.model",
     "FitOptions": "seqrec.training.options",
     "load": "seqrec.models",
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from seqrec.models.bsarec import BSARec as BSARec
     from seqrec.models.caser import Caser as Caser
     from seqrec.models.ensemble import Ensemble as Ensemble
+    from seqrec.models.dssm import DSSM as DSSM
     from seqrec.models.esasrec import ESASRec as ESASRec
     from seqrec.models.fmlp import FMLP as FMLP
     from seqrec.models.fpmc import FPMC as FPMC

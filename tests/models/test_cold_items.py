@@ -47,6 +47,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "bert4rec": {"width": 16, "length": 3, "blocks": 1, "dropout": 0.0, "hide": 0.4, "train": SLOW},
     "narm": {"width": 16, "hidden": 24, "length": 8, "dropout_hidden": 0.0},
     "caser": {"width": 16, "recent": 2, "dropout": 0.0},
+    "dssm": {"width": 16, "hidden": 24, "recent": 1},
 }
 
 

@@ -44,6 +44,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "narm": {"width": 16, "hidden": 24, "length": 12, "dropout_hidden": 0.0, **FAST},
     "caser": {"width": 16, "recent": 3, "dropout": 0.0, **FAST},
+    "dssm": {"width": 16, "hidden": 24, "recent": 1, "negatives": {"count": 20}, **FAST},
     "hstu": {"width": 16, "blocks": 1, "length": 12, "dropout": 0.0, "loss": "softmax", **FAST},
     "esasrec": {"width": 16, "blocks": 1, "length": 12, "dropout": 0.0, "negatives": {"count": 20}, **FAST},
 }

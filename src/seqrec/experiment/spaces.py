@@ -97,6 +97,7 @@ SPACES: dict[str, Space] = {
     "fmlp": WINDOWED,
     "bsarec": WINDOWED,
     "bert4rec": WINDOWED,
+    "dssm": {**WIDTH, **DROPOUT, **RATE, "model.hidden": (64, 128, 256), "model.recent": (1, 2, 3, 5, 10)},
 }
 """Model -> what is tried."""
 

@@ -37,6 +37,7 @@ MODELS: dict[str, str] = {
     "bert4rec": "seqrec.models.bert4rec:BERT4Rec",
     "narm": "seqrec.models.narm:NARM",
     "caser": "seqrec.models.caser:Caser",
+    "dssm": "seqrec.models.dssm:DSSM",
     "ensemble": "seqrec.models.ensemble:Ensemble",
 }
 

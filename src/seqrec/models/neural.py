@@ -304,8 +304,9 @@ class NeuralModel(Model):
     @property
     def unlearned(self) -> np.ndarray:
         if self._unlearned is None:
+            # models saved before it was kept count all as trained
             lost = np.zeros(0, dtype=bool) if self.trained_items is None else ~self.trained_items
-            if self.feature_values is not None:
+            if self.feature_values is not None and len(lost):
                 lost = lost & ~self.feature_values.item.tells_of(len(lost))
             self._unlearned = np.flatnonzero(lost)
         return self._unlearned
