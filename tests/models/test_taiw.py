@@ -105,13 +105,16 @@ def test_when_an_item_is_due_is_learned():
     assert due > between
 
 
-def test_a_query_without_a_moment_is_asked_at_the_last_one():
+def test_a_query_without_a_moment_is_asked_at_the_last_one(tmp_path):
     log = log_of(BASKETS, 5)
     model = TAIW(neighbours=1).fit(everything(log), progress=False)
     last = Query(Events(log.items, log.times, log.baskets), log.offsets[:-1], log.offsets[1:])
     told = replace(last, asked_at=np.full(3, 21 * 86_400))
     assert torch.equal(model.score(last), model.score(told))
     assert model.recommend(users=[100], k=2, filter_seen=False)["item_id"].to_list()[0] == "i0"
+    model.save(tmp_path)
+    found = TAIW.load(tmp_path).recommend(users=[100], k=2, filter_seen=False)
+    assert found.equals(model.recommend(users=[100], k=2, filter_seen=False))
     with pytest.raises(DataError, match=r"times: taiw was trained on the times of baskets. Got histories"):
         model.recommend([[["i0"], ["i1"]]])
     TAIW(neighbours=1).fit(everything(log_of(BASKETS, 5, False))).recommend([[["i0"], ["i1"]]])

@@ -67,6 +67,9 @@ class Model(ByIds, ABC):
     sections: ClassVar[Mapping[str, str]] = {}
     # whether scores are at least 0, and twice as high for what is twice as likely
     counts: ClassVar[bool] = False
+    # whether histories are saved with their times, by a model that has a moment of its own where nobody asks
+    # for one
+    keeps_times: bool = False
     __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls, **more: Any):
@@ -330,7 +333,7 @@ class Model(ByIds, ABC):
         sequences = self.sequences
         if sequences is not None and not self.reads_baskets:
             sequences = replace(sequences, baskets=None)
-        if sequences is not None and not self.reads_times:
+        if sequences is not None and not (self.reads_times or self.keeps_times):
             sequences = replace(sequences, times=None)
         kept = (sequences, self.known_stops, self.known_times) if histories else (None, None, None)
         users = self._users if self.sequences is None else self.sequences.users

@@ -203,7 +203,7 @@ class TAIW(Model):
         timed = state.get("timed")
         if timed is None or timed.shape != (1,) or timed.dtype != bool:
             raise DataError("its timed is not whether the log had times.")
-        self.timed = bool(timed[0])
+        self.timed = self.keeps_times = bool(timed[0])
         self.users = artifact.indices_of(state, "users", users)
         row = artifact.indices_of(state, "row", len(self.users))
         item = artifact.indices_of(state, "item", items, len(row))
