@@ -169,9 +169,7 @@ def gathered(values: Tensor) -> Tensor:
 
     of_all = values.new_empty((count(), *values.shape))
     with _together():
-        dist.all_gather_into_tensor(
-            of_all.view(count() * len(values), *values.shape[1:]), values.contiguous()
-        )
+        dist.all_gather(list(of_all.unbind()), values.contiguous())
     return of_all
 
 

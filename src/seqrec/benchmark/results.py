@@ -355,8 +355,8 @@ def same_settings(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _set(settings: Any) -> Any:
-    if isinstance(settings, list):  # members of an ensemble
-        return [_set(one) for one in settings]
+    if isinstance(settings, list):  # the members of an ensemble
+        return [_set(value) for value in settings]
     if not isinstance(settings, dict):
         return settings
     return {

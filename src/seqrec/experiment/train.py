@@ -204,7 +204,12 @@ def _is_there(model: Model, folder: str) -> bool:
 
 def _described(run: RunSettings) -> dict[str, Any]:
     """A run as its run.json has it: paths absolute, for whoever evaluates it from another folder."""
-    content: dict[str, Any] = _masked(run.model_dump(mode="json", exclude_none=True, exclude={"engine"}))
+    return dict(_masked(with_absolute_paths(run)))
+
+
+def with_absolute_paths(run: RunSettings) -> dict[str, Any]:
+    """What a run says, without its engine; paths of data, protocol and start are absolute."""
+    content: dict[str, Any] = run.model_dump(mode="json", exclude_none=True, exclude={"engine"})
     data = content["data"]
     for name in ("path", "items", "users", "folder"):
         if isinstance(data.get(name), str):

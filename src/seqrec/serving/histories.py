@@ -173,8 +173,13 @@ def columns_of(
 ) -> tuple[str | None, str | None]:
     """The columns of the users and of the items, None where there is none.
 
+    Args:
+        frame: some rows of a table; of one without any its columns and their types.
+        columns: which is which, as of ``Reading``.
+        name: what it is called in messages.
+
     Raises:
-        DataError: neither is there, several columns may be the histories, or a row an event lacks its user.
+        DataError: there are neither users nor items, or several columns may be the items.
     """
     said = dict(columns)
     lists = [c for c, dtype in frame.schema.items() if isinstance(dtype, pl.List | pl.Array)]

@@ -49,7 +49,6 @@ OF_FILE = 1 << 40
 row."""
 IDS = {"user_id": "u", "item_id": "i", "basket_id": "basket", "session_id": "session"}
 """Columns of ids in a log, and what they are called here."""
-EXACT = {pl.String: "string", pl.Int64: "long"}
 WITHOUT = "Prepare it on one machine, without --engine"
 
 
@@ -104,7 +103,7 @@ def prepare(
         try:
             events.drop_duplicates()
             events.filter(min_item_count, min_user_count, until_stable)
-            events.write(str(out), basket)
+            events.write(storage.absolute(str(out)), basket)
         finally:
             events.release()
     return Sequences.load(out)
@@ -164,24 +163,27 @@ class _Events:
     ``basket`` and ``session``."""
 
     def __init__(self, spark: SparkSession, paths: list[str], options: ReadOptions, source: str, shards: int):
+        from pyspark.sql.pandas.types import from_arrow_schema
+
         self.spark, self.options, self.source, self.shards = spark, options, source, shards
         self.kept: list[DataFrame] = []
         plain = options.model_copy(update={"items": None, "users": None})
-        first = next(_valid(paths[0], plain), None)
+        paths = [storage.absolute(path) for path in paths]  # workers are in folders of their own
+        first = next((valid for path in paths for valid in _valid(path, plain)), None)
         if first is None:
-            raise DataError(f"{paths[0]}: expected a first file with events. Got none. {WITHOUT}.")
+            raise DataError(
+                f"{source}: expected at least one event. Got none. Correct data.where, or leave it out."
+            )
         if "position" in first.columns and "timestamp" in first.columns:
             raise DataError(
                 f"{source}: expected times or positions with the engine spark. Got both. Leave one out: "
-                "columns="
-                "{'position': None} (--column position=)."
+                "columns={'position': None} (--column position=)."
             )
-        self.columns = first.columns
-        schema = _schema(first)
+        schema = _arrow_schema(_framed(first, 0))
         arguments = {name: getattr(plain, name) for name in ReadOptions.model_fields}
         files = spark.createDataFrame(list(enumerate(paths)), "file int, path string")
         rows = files.repartitionById(len(paths), "file").mapInArrow(
-            partial(_read, arguments, first.columns), schema
+            partial(_read, arguments, schema), from_arrow_schema(schema)
         )
         rows = self._keep(rows)
         self.ids: dict[str, pl.Series] = {}
@@ -253,8 +255,7 @@ class _Events:
             if not count:
                 raise DataError(
                     f"min_item_count={min_item_count}, min_user_count={min_user_count}: no event of "
-                    f"{self.source} "
-                    "is left. Lower them."
+                    f"{self.source} is left. Lower them."
                 )
             if not until_stable or count == before.count():
                 return
@@ -266,8 +267,7 @@ class _Events:
         if basket is not None and self.times is None:
             raise DataError(
                 f"basket: {basket} makes baskets of events by their times. Got a log without times. Leave "
-                "it out, "
-                "or name a column of baskets (basket_id)."
+                "it out, or name a column of baskets (basket_id)."
             )
         users = _table(self.rows.groupBy("u").agg(F.min("o").alias("first"), F.count("*").alias("n")))
         users = users.sort("first")
@@ -305,10 +305,8 @@ class _Events:
             nothing = pl.DataFrame({"user_id": user_ids.clear(), "item_id": item_ids.clear()})
             about = with_tables(Interactions(nothing, source=self.source), self.options)
             read = partial(_column, out, [piece["name"] for piece in pieces])
-            events, names = (
-                int(users["n"].sum()),
-                {"rating": "ratings", "basket": "baskets", "session": "sessions"},
-            )
+            events = int(users["n"].sum())
+            names = {"rating": "ratings", "basket": "baskets", "session": "sessions"}
             found = {"items": Column(np.dtype(np.int32), events, read("items"))}
             lengths = np.concatenate(list(read("lengths")()))
             offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -429,37 +427,35 @@ def _valid(path: str, options: ReadOptions) -> Iterator[pl.DataFrame]:
     return log_batches([path], options, features=False, part=Chosen(options.where, options.missing_ids))
 
 
-def _schema(first: pl.DataFrame) -> str:
-    """What ``_read`` gives of a log that begins so."""
-    found = ["o long"]
-    for name in first.columns:
-        if name in IDS:
-            found.append(f"{IDS[name]} {EXACT[type(first[name].dtype)]}")
-        elif name == "timestamp":
-            found += ["t long", "f double", "date boolean"]
-        else:
-            found.append(
-                f"{name} "
-                f"{'float' if name == 'rating' else 'double' if first[name].dtype.is_float() else 'long'}"
-            )
-    return ", ".join(found)
+def _framed(valid: pl.DataFrame, row: int) -> pl.DataFrame:
+    """Validated rows as they are here, of which the first has that place in the log."""
+    columns = {"o": pl.Series(np.arange(row, row + len(valid)))}
+    for name in valid.columns:
+        columns |= _of_column(name, valid[name])
+    return pl.DataFrame(columns)
 
 
-def _read(arguments: dict[str, Any], columns: list[str], batches: Iterable[pa.RecordBatch]) -> Iterator[Any]:
+def _read(arguments: dict[str, Any], schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[Any]:
     """Runs on a worker: the rows of some files."""
     options = ReadOptions.of(arguments, "data")
     for batch in batches:
         for number, path in zip(*(batch.column(i).to_pylist() for i in (0, 1)), strict=True):
             row = number * OF_FILE
             for valid in _valid(path, options):
-                if valid.columns != columns:
-                    raise DataError(f"{path}: expected the columns {columns}. Got {valid.columns}.")
-                frame = {"o": pl.Series(np.arange(row, row + len(valid)))}
+                table = _framed(valid, row)
+                found = _arrow_schema(table)
+                if found != schema:
+                    raise DataError(
+                        f"{path}: expected the columns of the first file, and of their types: "
+                        f"{_shown(schema)}. "
+                        f"Got {_shown(found)}. Write all files alike."
+                    )
                 row += len(valid)
-                for name in columns:
-                    frame |= _of_column(name, valid[name])
-                table = pl.DataFrame(frame)
-                yield from table.to_arrow().cast(_arrow_schema(table)).to_batches(max_chunksize=1 << 16)
+                yield from table.to_arrow().cast(schema).to_batches(max_chunksize=1 << 16)
+
+
+def _shown(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in schema)
 
 
 def _of_column(name: str, values: pl.Series) -> dict[str, pl.Series]:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -42,6 +43,8 @@ def session(master: str | None = None, partitions: int | None = None) -> Iterato
         raise SettingsError(
             'engine: expected Spark, which is not installed here. pip install "seqrec[spark]".'
         ) from error
+    # which seqrec hands nothing to
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
     running = SparkSession.getActiveSession()
     if running is not None:
         there = running.conf.get("spark.master", "")

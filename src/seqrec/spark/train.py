@@ -12,7 +12,7 @@ from seqrec import processes, storage
 from seqrec.errors import SeqrecError, SettingsError, TrainingError
 from seqrec.experiment import judge
 from seqrec.experiment import train as experiments
-from seqrec.experiment.settings import RunSettings
+from seqrec.experiment.settings import RunSettings, read_run
 from seqrec.tables import Table
 
 if TYPE_CHECKING:
@@ -42,9 +42,10 @@ def train(spark: SparkSession, run: RunSettings, count: int = 1, restart: bool =
     """
     run = run.model_copy(update={"engine": None})
     experiments.check_shared(run.check(), count)
+    run.check_sources()
     folder = run.output.folder
     checkpoint = None if folder is None else storage.join(folder, "checkpoint.safetensors")
-    content, left = run.model_dump(mode="json", exclude_none=True), ATTEMPTS
+    content, left = _anywhere(run), ATTEMPTS
     while True:
         before = _state(checkpoint)
         try:
@@ -78,9 +79,21 @@ def evaluate(
     Raises:
         SettingsError, DataError, TrainingError: as there.
     """
-    return _table(
-        _run(spark, count, "auto", _evaluate, folder, topk_path, data_folder, filter_seen, data_path)
-    )
+    read_run(folder)
+    places = [None if p is None else storage.absolute(p) for p in (folder, topk_path, data_folder, data_path)]
+    folder_there, topk, data, log_path = places
+    return _table(_run(spark, count, "auto", _evaluate, folder_there, topk, data, filter_seen, log_path))
+
+
+def _anywhere(run: RunSettings) -> dict[str, Any]:
+    """What a run says, for a process that is in another folder."""
+    content = experiments.with_absolute_paths(run)
+    for section, name in (("output", "folder"), ("evaluate", "topk")):
+        if isinstance(path := content.get(section, {}).get(name), str):
+            content[section] = {**content[section], name: storage.absolute(path)}
+    if isinstance(content.get("features"), str):
+        content["features"] = storage.absolute(content["features"])
+    return content
 
 
 def _state(checkpoint: str | None) -> bytes | None:
