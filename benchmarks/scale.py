@@ -124,7 +124,7 @@ def of_processes(items: int, events: int) -> None:
         model.fit(split, progress=False, threads=1)
         report = model.fit_report
         if processes.first():
-            weights = sum(float(p.double().abs().sum()) for p in model.network.parameters())
+            weights = sum(float(p.detach().double().abs().sum()) for p in model.network.parameters())
             speed = report.curve[0]["positions_per_second"]
             print(
                 json.dumps(

@@ -19,6 +19,7 @@ from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError, SettingsError, UnknownIdError
 from seqrec.experiment.settings import RunSettings
 from seqrec.experiment.train import train
+from seqrec.experiment.tune import tune
 from seqrec.sources import preparing
 from seqrec.spark import session as sessions
 
@@ -282,6 +283,12 @@ def test_options_that_say_nothing_are_refused(command, message, ring_csv):
     found = CliRunner().invoke(app, [str(ring_csv) if part == "LOG" else part for part in command])
     assert isinstance(found.exception, SettingsError)
     assert message in str(found.exception)
+
+
+def test_a_search_runs_on_one_machine(ring_csv, tmp_path):
+    content = {"data": {"path": str(ring_csv)}, "model": {"name": "markov"}, "engine": {"name": "spark"}}
+    with pytest.raises(SettingsError, match=r"engine.name: expected local here. Got spark"):
+        tune(RunSettings.of(content, ""), [], 1.0, str(tmp_path / "out"))
 
 
 def test_without_java_or_spark_it_is_said(monkeypatch):

@@ -51,6 +51,7 @@ def tune(
     if most is not None and most < 1:
         raise SettingsError(f"trials: expected at least 1. Got {most}.")
     storage.check_folder(folder)
+    run.refuse_engine("seqrec.spark.train.train for each of its trials")
     run.check_data()
     if run.fit.start is not None:
         raise SettingsError("fit.start: a search trains from random weights. Got a start. Leave it out.")
