@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from seqrec.models.bert4rec import BERT4Rec as BERT4Rec
     from seqrec.models.bsarec import BSARec as BSARec
     from seqrec.models.caser import Caser as Caser
-    from seqrec.models.ensemble import Ensemble as Ensemble
     from seqrec.models.dssm import DSSM as DSSM
+    from seqrec.models.ensemble import Ensemble as Ensemble
     from seqrec.models.esasrec import ESASRec as ESASRec
     from seqrec.models.fmlp import FMLP as FMLP
     from seqrec.models.fpmc import FPMC as FPMC

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -153,11 +154,15 @@ data_commands = typer.Typer(
 data_commands.command("check", cls=Command)(data.check)
 data_commands.command("download", cls=Command)(data.download)
 app.add_typer(data_commands, name="data", rich_help_panel="Logs and settings")
-for command in (choose.choose, train.train, recommend.recommend, serve.serve):
-    app.command(cls=Command, rich_help_panel="Begin with these")(command)
-for command in (prepare.prepare, embed.embed, migrate.migrate, settings.settings):
-    app.command(cls=Command, rich_help_panel="Logs and settings")(command)
-for command in (tune.tune, evaluate.evaluate, compare.compare, benchmark.benchmark, report.report):
-    app.command(cls=Command, rich_help_panel="Measure and compare")(command)
-for command in (similar.similar, index.index, export.export):
-    app.command(cls=Command, rich_help_panel="Use a trained model")(command)
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Begin with these": (choose.choose, train.train, recommend.recommend, serve.serve),
+    "Logs and settings": (prepare.prepare, embed.embed, migrate.migrate, settings.settings),
+    "Measure and compare": (
+        *(tune.tune, evaluate.evaluate, compare.compare),
+        *(benchmark.benchmark, report.report),
+    ),
+    "Use a trained model": (similar.similar, index.index, export.export),
+}
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(cls=Command, rich_help_panel=panel)(command)

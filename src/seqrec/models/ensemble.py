@@ -57,8 +57,9 @@ class EnsembleSettings(Settings):
     members: list[dict[str, Any]] = Field(
         default_factory=lambda: [{"name": "sasrec"}, {"name": "gru4rec"}], min_length=2, max_length=8
     )
-    """The networks, and beside them models of baskets that count: each a dictionary with ``name``, its own settings, and the sections ``loss``,
-    ``negatives``, ``train``, ``features`` and ``prior`` where they are said."""
+    """The networks, and beside them models of baskets that count: each a dictionary with ``name``, its own
+    settings, and the sections ``loss``, ``negatives``, ``train``, ``features`` and ``prior`` where they are
+    said."""
     weights: list[float] | None = None
     """Of the members, in their order. None chooses them on validation, or takes equal ones where there is
     none."""
@@ -115,7 +116,7 @@ class Ensemble(Model):
                 f"ensemble.members.{number}: expected a dictionary with a name. Got {shown(given)}."
             )
         cls = models.get(name)
-        if "train" not in cls.sections and not cls.counts:
+        if "train" not in cls.sections and not cls.counts_occurrences:
             raise SettingsError(
                 f"ensemble.members.{number}: expected a model that is trained by gradient, whose scores are "
                 "log-probabilities, or one that counts baskets (personal_top, tifu_knn, up_cf, taiw). Got "
@@ -226,7 +227,7 @@ class Ensemble(Model):
             logs = []
             for member in self.members:
                 found = member.score(asked)
-                found = _counted(found) if member.counts else torch.log_softmax(found, 1)
+                found = _counted(found) if member.counts_occurrences else torch.log_softmax(found, 1)
                 found[torch.from_numpy(~member.knows(asked))] = 0
                 logs.append(found)
             yield rows, torch.stack(logs)

@@ -66,7 +66,7 @@ class Model(ByIds, ABC):
     # sections of a run that it takes beside ``model``, and what each says; those of NeuralModel, or none
     sections: ClassVar[Mapping[str, str]] = {}
     # whether scores are at least 0, and twice as high for what is twice as likely
-    counts: ClassVar[bool] = False
+    counts_occurrences: ClassVar[bool] = False
     # whether histories are saved with their times, by a model that has a moment of its own where nobody asks
     # for one
     keeps_times: bool = False

@@ -39,7 +39,7 @@ class PersonalTop(Model):
     name = "personal_top"
     Settings = PersonalTopSettings
     reads_baskets = True
-    counts = True
+    counts_occurrences = True
 
     def fit_split(self, split: Split, on: FitOptions) -> None:
         items = len(split.sequences.item_catalogue)

@@ -81,7 +81,7 @@ class TAIW(Model):
     name = "taiw"
     Settings = TAIWSettings
     reads_baskets = True
-    counts = True
+    counts_occurrences = True
 
     def _moments(self, entries: Entries) -> np.ndarray:
         """(entries,) when each was, in units of time since 1970, or in a log without times since the first

@@ -94,7 +94,7 @@ class TIFUKNN(Model):
     name = "tifu_knn"
     Settings = TIFUKNNSettings
     reads_baskets = True
-    counts = True
+    counts_occurrences = True
 
     def _vectors(self, query: Query) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The users' vectors: (entries,) row, item and value, in order of (row, item)."""

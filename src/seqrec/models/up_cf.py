@@ -49,7 +49,7 @@ class UPCF(Model):
     name = "up_cf"
     Settings = UPCFSettings
     reads_baskets = True
-    counts = True
+    counts_occurrences = True
 
     def _popularities(self, entries: Entries) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """p of the rows: (entries,) row, item and value, in order of (row, item), 0 for items of old."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.time import get_current_time_millis
 
 from seqrec.errors import TrainingError
 from seqrec.training.tracking import Tracker, Tracking, flat
@@ -34,7 +34,7 @@ class _Run:
         self.client, self.run_id, self.lost = client, run_id, False
 
     def values(self, step: int, found: Mapping[str, float]) -> None:
-        now = get_current_time_millis()
+        now = round(1000 * time.time())
         # a name may hold no @: ndcg@10 is ndcg_10
         metrics = [Metric(name.replace("@", "_"), value, now, step) for name, value in found.items()]
         self.tell(lambda: self.client.log_batch(self.run_id, metrics=metrics))
@@ -42,7 +42,7 @@ class _Run:
     def end(self, status: str) -> None:
         self.tell(lambda: self.client.set_terminated(self.run_id, status))
 
-    def tell(self, what: Callable[[], None]) -> None:
+    def tell(self, what: Callable[[], object]) -> None:
         if self.lost:
             return
         try:
