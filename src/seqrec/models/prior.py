@@ -28,7 +28,7 @@ from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
 from seqrec.training.options import FitOptions
 
-WEIGHTS = (0.0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0)
+WEIGHTS = (0.0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0, 1.5, 2.0, 3.0)
 """Those that are tried on validation, in this order, until three in a row are no better than the best."""
 UNVALIDATED = 0.1
 """The weight where nothing is said and nothing can be validated."""
@@ -41,7 +41,7 @@ class PriorSettings(Settings):
     """Smoothed transitions from the last item; strength and window were chosen on validation of
     MovieLens-1M."""
     weight: float | None = Field(None, ge=0, le=100)
-    """Of their log-probabilities. None chooses from 0 to 1 on validation (0.1 where there is none)."""
+    """Of their log-probabilities. None chooses from 0 to 3 on validation (0.1 where there is none)."""
     strength: float = Field(20.0, gt=0)
     """How many observed transitions the popularity weighs as much as."""
     window: int = Field(3, ge=1, le=1000)
