@@ -43,7 +43,7 @@ def test_name_and_arguments_make_the_split():
         ({"name": "last_n", "n": 0}, r"split.n: expected greater than or equal to 1. Got 0."),
         (
             {"name": "global_temporal", "targets": "lsat"},
-            r"split.targets: expected 'last', 'successive' or 'all'. Got 'lsat'.",
+            r"split.targets: expected 'last', 'successive', 'all', 'next_basket' or 'baskets'. Got 'lsat'.",
         ),
         ({"name": "global_temporal", "test_cut": -1}, r"split.test_cut: expected a quantile .* Got -1."),
         (
