@@ -564,7 +564,7 @@ def test_what_trained_large_tables_is_said_and_kept_apart(tables, ring, tmp_path
         )
 
 
-def test_prefixes_from_a_point_on(ring):
+def test_prefixes_from_a_point_on(ring, monkeypatch):
     """Of two epochs the first asks at every position of a window, the second has a row a target: as many
     targets, each after all that came before it."""
     split = leave_one_out(ring)
@@ -572,8 +572,8 @@ def test_prefixes_from_a_point_on(ring):
     network = model.build(len(ring.item_catalogue), ring.users)
     plan = model.train.plan(split.train_positions)
     of_epochs = []
-    for epoch in (1, 2):
-        batches = streams.batches_of(network, split, plan, epoch, np.random.default_rng(0))
+    for point in (0.0, 0.5):
+        batches = streams.batches_of(network, split, plan, point, np.random.default_rng(0))
         rows = [(len(batch.inputs.items), batch.positions, batch.inputs.items.shape[1]) for batch in batches]
         assert batches.positions == sum(positions for _, positions, _ in rows) == split.train_positions
         assert max(steps for *_, steps in rows) == 6
@@ -581,5 +581,19 @@ def test_prefixes_from_a_point_on(ring):
     assert of_epochs[0] < split.train_positions == of_epochs[1]
     model.fit(split, progress=False)
     assert model.fit_report.epochs == 2
+    # a limit of minutes that ends the training early counts, too
+    asked: list[float] = []
+    with monkeypatch.context() as patch:
+        real = streams.batches_of
+        patch.setattr(streams, "batches_of", lambda *a: asked.append(a[3]) or real(*a))
+        long = {
+            "epochs": 1000,
+            "objective": "prefixes",
+            "prefixes_from": 0.5,
+            "minutes": 0.02,
+            "patience": 1000,
+        }
+        SASRec(width=4, length=6, train=long).fit(split, progress=False)
+    assert asked[-1] > 0.5
     with pytest.raises(SettingsError, match="'positions' for a model that does not train on windows, as HRM"):
         HRM(width=4, train={"objective": "prefixes"}).fit(split, progress=False)

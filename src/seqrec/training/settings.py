@@ -101,7 +101,8 @@ class TrainSettings(Settings):
     row with the items before it, in random order over all users. A row costs what its window costs, so an
     epoch takes many times as long; on sparse logs it often gives the better model."""
     prefixes_from: float = Field(0.0, ge=0, lt=1)
-    """With prefixes: share of the epochs, at the beginning, that ask at all positions nevertheless."""
+    """With prefixes: share of the training, at the beginning, whose epochs ask at all positions nevertheless:
+    of the epochs, or of the minutes where these end it earlier."""
     minutes: float | None = Field(None, gt=0)
     """Limit on wall clock, validation included; the schedule fits itself to it. Such a run depends on the
     speed of its machine. Training again for a chosen number of epochs (``stop_after``) has no such limit."""

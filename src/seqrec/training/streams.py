@@ -70,9 +70,11 @@ def _seed(seed: int, epoch: int, stream: int, branch: int) -> int:
     return int(of_epoch.generate_state(1, np.uint64)[0])
 
 
-def batches_of(network: Encoder, split: Split, s: TrainPlan, epoch: int, rng: np.random.Generator) -> Batches:
-    """The batches of a stream in an epoch (1, 2, ...): as the network has them, or prefixes where they are
-    asked for.
+def batches_of(
+    network: Encoder, split: Split, s: TrainPlan, point: float, rng: np.random.Generator
+) -> Batches:
+    """The batches of a stream in an epoch that begins at a point of the training, from 0 to 1: as the network
+    has them, or prefixes where they are asked for.
 
     Raises:
         SettingsError: prefixes are asked for, and the network does not read windows.
@@ -86,7 +88,7 @@ def batches_of(network: Encoder, split: Split, s: TrainPlan, epoch: int, rng: np
             f"{type(network).__name__}. Got 'prefixes'. Leave it out, or take sasrec or another that attends "
             "to windows; gru4rec has rows: prefixes."
         )
-    if epoch <= s.prefixes_from * s.epochs:
+    if point < s.prefixes_from:
         return network.batches(split, positions, rng)
     return batching.prefixes(split, network.window, positions, rng, network.reads)
 
@@ -157,7 +159,7 @@ class Streams:
         cuts = _cuts(split, s.streams)
         self.splits = {v: split.of_users(*cuts[v : v + 2]) if s.streams > 1 else split for v in self.own}
         # Counted, not made: the batches of an epoch are made one by one.
-        own = sum(self._batches(v, 1, np.random.default_rng(0)).positions for v in self.own)
+        own = sum(self._batches(v, 0.0, np.random.default_rng(0)).positions for v in self.own)
         self.positions = int(processes.summed(torch.tensor([own])))
         """Of an epoch, of all streams."""
         if s.streams > 1 and s.batch_positions // s.streams < FEW:
@@ -170,9 +172,9 @@ class Streams:
                 FEW,
             )
 
-    def _batches(self, stream: int, epoch: int, rng: np.random.Generator) -> Batches:
+    def _batches(self, stream: int, point: float, rng: np.random.Generator) -> Batches:
         try:
-            return batches_of(self.network, self.splits[stream], self.s, epoch, rng)
+            return batches_of(self.network, self.splits[stream], self.s, point, rng)
         except DataError as error:
             if self.s.streams == 1:
                 raise
@@ -181,28 +183,28 @@ class Streams:
                 f"of which number {stream} has nothing ({error})"
             ) from error
 
-    def updates(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
-        """The updates of an epoch (1, 2, ...). Each time the parameters have their gradients, until the next
-        one is asked for.
+    def updates(self, epoch: int, point: float = 0.0) -> Iterator[tuple[Tensor, int]]:
+        """The updates of an epoch (1, 2, ...), which begins at a point of the training, from 0 to 1. Each
+        time the parameters have their gradients, until the next one is asked for.
 
         Returns:
             the loss of each, (), and its positions.
         """
         if self.s.streams > 1:
-            yield from self._of_several(epoch)
+            yield from self._of_several(epoch, point)
             return
         torch.manual_seed(dropout_seed(self.seed, epoch))
         of_epoch = self.objective(negatives_seed(self.seed, epoch))
         self.network.train()
-        for batch, drawn in of_epoch.drawn(self._batches(0, epoch, order_of_epoch(self.seed, epoch))):
+        for batch, drawn in of_epoch.drawn(self._batches(0, point, order_of_epoch(self.seed, epoch))):
             loss = of_epoch.loss(batch, drawn)
             for p in self.parameters:
                 p.grad = None
             torch.autograd.backward(loss)
             yield loss.detach(), batch.positions
 
-    def _of_several(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
-        streams = [_Stream(self, v, epoch) for v in self.own]
+    def _of_several(self, epoch: int, point: float) -> Iterator[tuple[Tensor, int]]:
+        streams = [_Stream(self, v, epoch, point) for v in self.own]
         self.network.train()
         more = True
         while more:
@@ -222,11 +224,11 @@ class Streams:
 class _Stream:
     """One stream in one epoch."""
 
-    def __init__(self, streams: Streams, number: int, epoch: int):
+    def __init__(self, streams: Streams, number: int, epoch: int, point: float = 0.0):
         seed = streams.seed
         self.parameters, self.device = streams.parameters, streams.device
         self.objective = streams.objective(negatives_seed(seed, epoch, number))
-        batches = streams._batches(number, epoch, order_of_epoch(seed, epoch, number))
+        batches = streams._batches(number, point, order_of_epoch(seed, epoch, number))
         self.drawn = self.objective.drawn(batches)
         self.next = next(self.drawn, None)
         torch.manual_seed(dropout_seed(seed, epoch, number))

@@ -171,7 +171,8 @@ def fit(
         while not finished():
             epoch = run.epoch + 1
             start, positions, loss_sum = time.perf_counter(), 0, torch.zeros((), device=device)
-            for loss, read in streams.updates(epoch):  # the parameters have their gradients
+            for loss, read in streams.updates(epoch, point_of_schedule()):
+                # The parameters have their gradients.
                 run.set_rates(schedule(s, point_of_schedule()))
                 if s.clip:
                     torch.nn.utils.clip_grad_norm_(parameters, s.clip)
@@ -260,7 +261,7 @@ def _fastest_threads(
     """The number of threads for a training of so many positions, at most ``most``: tried on a first batch,
     with an objective of its own, which leaves nothing behind but gradients."""
     network.train()
-    batches = batches_of(network, split, s, 1, np.random.default_rng(0))
+    batches = batches_of(network, split, s, 0.0, np.random.default_rng(0))
     batch, drawn = next(iter(trial.drawn(batches)))
 
     def update() -> None:
