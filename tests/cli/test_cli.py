@@ -18,6 +18,7 @@ from seqrec import __version__
 from seqrec.cli import app
 from seqrec.data.interactions import Interactions
 from seqrec.errors import SeqrecError, SettingsError
+from seqrec.models.hrm import HRM
 from seqrec.models.markov import Markov
 
 
@@ -331,6 +332,19 @@ def films(tmp_path_factory):
     folder = tmp_path_factory.mktemp("films") / "model"
     Markov().fit(Interactions.from_frame(log, items=items)).save(folder)
     return folder
+
+
+def test_why_an_item_is_recommended(films, tmp_path):
+    log = pl.DataFrame({"user_id": np.repeat(np.arange(20), 4), "item_id": np.arange(80) % 5 + 1})
+    titles = pl.DataFrame({"item_id": [1, 2, 3, 4, 5], "title": ["Heat", "Ran", None, "Alien", "M"]})
+    model = HRM(width=4, train={"epochs": 1}).fit(Interactions.from_frame(log, items=titles), progress=False)
+    model.save(tmp_path / "model")
+    out = tmp_path / "out.json"
+    invoke("-q", "recommend", tmp_path / "model", "-s", "3,4", "-k", 2, "--explain", "--write", out)
+    rows = json.loads(out.read_text())["rows"]
+    assert {tuple(sorted(row["because"].split("; "))) for row in rows} == {("3", "Alien")}
+    assert "has no item vectors" in refused("recommend", films, "-s", "1", "--explain")
+    assert "--input" in refused("recommend", films, "--input", "a.csv", "--output", "b.csv", "--explain")
 
 
 def ids_of(*arguments, folder, out):

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from seqrec.errors import SeqrecError, SettingsError, UnknownIdError
+from seqrec.models.hrm import HRM
 from seqrec.models.markov import Markov
 from seqrec.models.popularity import Popularity
 
@@ -21,6 +22,24 @@ def test_raw_ids_in_raw_ids_out(model):
     assert frame.filter(rank=1)["item_id"].to_list() == ["i5", "i0"]
     assert frame["query"].to_list() == [0, 0, 1, 1]
     assert frame["rank"].to_list() == [1, 2, 1, 2]
+
+
+def test_why_an_item_is_recommended(model, ring):
+    hrm = HRM(width=8, train={"epochs": 1}).fit(ring, progress=False)
+    plain = hrm.recommend([["i3", "i4", "i3", "i9", "i1"], []], k=3, on_unknown="ignore")
+    frame = hrm.recommend([["i3", "i4", "i3", "i9", "i1"], []], k=3, on_unknown="ignore", explain=True)
+    assert frame.drop("because").equals(plain)
+    vectors = dict(hrm.item_vectors().select("item_id", "vector").iter_rows())
+    for item, source, because in frame.select("item_id", "source", "because").iter_rows():
+        a = np.array(vectors[item])
+        cosines = {
+            one: float(a @ (b := np.array(vectors[one])) / np.linalg.norm(a) / np.linalg.norm(b))
+            for one in ("i1", "i3", "i4", "i9")
+        }
+        nearest = sorted(cosines, key=lambda one: -cosines[one])[:3]
+        assert because == (nearest if source == "model" else [])
+    with pytest.raises(SettingsError, match="has no item vectors"):
+        model.recommend([["i3"]], explain=True)
 
 
 def test_named_histories_and_users(model, ring):

@@ -118,6 +118,14 @@ def recommend(
             "between.",
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Also show which items of the history are nearest to each, by what the model has learned of "
+            "them. Not with --input.",
+        ),
+    ] = False,
     approximate: Annotated[
         bool,
         typer.Option(
@@ -155,6 +163,8 @@ def recommend(
     from seqrec.serving.histories import Reading
 
     _check(sequence, user, input, output, write, {"--rows": rows, "--since": since})
+    if explain and input is not None:
+        raise SettingsError("--explain: cannot be given beside --input. Got both. Leave it out.")
     if len(times or ()) not in (0, len(sequence or ())):
         raise SettingsError(
             "--times: expected one for each --sequence, of when its items were taken. Got "
@@ -221,7 +231,7 @@ def recommend(
         )
         return
     frame = recommend.recommend(
-        trained, sequence or None, user or None, choice, on_unknown or "raise", at, times
+        trained, sequence or None, user or None, choice, on_unknown or "raise", at, times, explain
     )
     if write:
         recommend.write_frame(frame, write)

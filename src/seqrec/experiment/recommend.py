@@ -96,7 +96,12 @@ def _with_titles(frame: pl.DataFrame, catalogue: Catalogue, of: str, name: str) 
     if attributes is None or asking.TITLE not in attributes.columns:
         return frame
     titles = pl.DataFrame({of: catalogue.ids, name: attributes[asking.TITLE]})
-    return frame.join(titles, on=of, how="left", maintain_order="left")
+    frame = frame.join(titles, on=of, how="left", maintain_order="left")
+    if "because" in frame.columns:  # who asks for reasons wants to read them
+        shown = titles[name].fill_null(titles[of].cast(pl.String))
+        named = [shown[catalogue.encode(ids).tolist()].to_list() for ids in frame["because"].to_list()]
+        frame = frame.with_columns(pl.Series("because", named, dtype=pl.List(pl.String)))
+    return frame
 
 
 def filters_seen(source: str) -> bool:
@@ -162,6 +167,7 @@ def recommend(
     on_unknown: str,
     at: str | None = None,
     times: list[str] | None = None,
+    explain: bool = False,
 ) -> pl.DataFrame:
     """Recommendations for ids given as text, with the items' titles where the catalogue has them; for all
     users if none is named.
@@ -170,6 +176,7 @@ def recommend(
         sequences: a history each, or what each of ``users`` did since.
         at: the moment that is asked about, of models that read times.
         times: of each of ``sequences`` when its items were taken, with commas between.
+        explain: also say which items of the history are nearest to each; by title, where they have one.
 
     Raises:
         SettingsError: users of a model that was saved without their histories.
@@ -177,6 +184,7 @@ def recommend(
     assert model.item_catalogue is not None
     histories = None if sequences is None else [_history(model, text, on_unknown) for text in sequences]
     arguments = choice.arguments(model.item_catalogue) | {"on_unknown": on_unknown, "at": at}
+    arguments["explain"] = explain
     if times is not None:
         arguments["times"] = [_parts(text) for text in times]
     if histories is None or users is not None:
@@ -243,7 +251,11 @@ def _parts(text: str) -> list[str]:
 
 def table_of(frame: pl.DataFrame) -> Table:
     """Recommendations as a table, ids as they are."""
-    return Table("", frame.columns, frame.to_dicts(), formats={"item_id": str, "user_id": str})
+    rows = frame.to_dicts()
+    for row in rows:
+        if "because" in row:
+            row["because"] = "; ".join(map(str, row["because"]))
+    return Table("", frame.columns, rows, formats={"item_id": str, "user_id": str})
 
 
 def write_frame(frame: pl.DataFrame, path: str) -> None:

@@ -31,7 +31,7 @@ from seqrec.models.signature import documentation_of, signature_of
 from seqrec.scoring import CELLS, ROWS, Scores
 from seqrec.serving import artifact, onnx_model, similar
 from seqrec.serving.by_ids import ByIds
-from seqrec.serving.similar import ItemVectors
+from seqrec.serving.embeds import ItemVectors
 from seqrec.settings import names
 from seqrec.settings.base import Settings
 from seqrec.splitting.everything import everything

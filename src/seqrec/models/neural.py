@@ -34,7 +34,7 @@ from seqrec.nn.encoder import Encoder, Streaming
 from seqrec.nn.streaming import Streamed
 from seqrec.scoring import CELLS, ROWS, Scores
 from seqrec.serving import artifact
-from seqrec.serving.similar import ItemVectors
+from seqrec.serving.embeds import ItemVectors
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Queries, Split
 from seqrec.topk import Filter, TopK

@@ -40,10 +40,10 @@ from seqrec.service.messages import (
     SimilarAnswer,
     SimilarRequest,
 )
-from seqrec.service.nearest import nearest
 from seqrec.service.registry import Registry, Served
 from seqrec.service.telemetry import Telemetry
 from seqrec.serving import moments, recommender, similar
+from seqrec.serving.because import because
 from seqrec.topk import Filter
 
 PAGE = Path(__file__).with_name("page.html")
@@ -172,7 +172,7 @@ class Service:
     def _because(served: Served, found: list[int], history: np.ndarray) -> list[list[Any]] | None:
         if served.vectors is None:
             return None
-        near = nearest(served.vectors, np.array(found, dtype=np.int64), history)
+        near = because(served.vectors, np.array(found, dtype=np.int64), history)
         return [[served.ids[i] for i in of] for of in near]
 
     def _asked(self, body: RecommendRequest) -> list[Asked]:

@@ -25,8 +25,8 @@ from seqrec import storage
 from seqrec.data.query import Query
 from seqrec.errors import DataError, SeqrecError, SettingsError, did_you_mean
 from seqrec.service.batches import Batches
+from seqrec.serving.embeds import Embeds
 from seqrec.serving.settings import ServiceSettings
-from seqrec.serving.similar import Embeds
 from seqrec.topk import Filter
 
 log = logging.getLogger("seqrec")

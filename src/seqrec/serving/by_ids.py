@@ -8,8 +8,7 @@ from typing import Any
 import polars as pl
 
 from seqrec.serving import recommender, similar
-from seqrec.serving.similar import Embeds
-from seqrec.topk import Known
+from seqrec.serving.embeds import Embeds
 
 
 class ByIds:
@@ -29,7 +28,7 @@ class ByIds:
         return False
 
     def recommend(
-        self: Known,
+        self: Embeds,
         sequences: Any = None,
         *,
         users: Any = None,
@@ -40,6 +39,7 @@ class ByIds:
         on_unknown: str = "raise",
         at: Any = None,
         times: Any = None,
+        explain: bool = False,
     ) -> pl.DataFrame:
         """The best next items for anyone's history, or for users of the training data. See
         ``seqrec.serving.recommender.recommend``."""
@@ -54,6 +54,7 @@ class ByIds:
             on_unknown=on_unknown,
             at=at,
             times=times,
+            explain=explain,
         )
 
     def item_vectors(self: Embeds) -> pl.DataFrame:

@@ -28,7 +28,7 @@ from seqrec.data.query import Query
 from seqrec.errors import DataError, SettingsError, shown
 from seqrec.serving import recommender
 from seqrec.serving.by_ids import ByIds
-from seqrec.serving.similar import Embeds, ItemVectors
+from seqrec.serving.embeds import Embeds, ItemVectors
 from seqrec.storage import marker, snapshot, version
 from seqrec.topk import Filter, TopK, distinct_seen
 

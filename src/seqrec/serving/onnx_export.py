@@ -33,7 +33,7 @@ from seqrec.nn.embedding import FeatureEmbedding
 from seqrec.nn.encoder import Encoder
 from seqrec.serving import artifact, onnx_model
 from seqrec.serving.artifact import Contents
-from seqrec.serving.similar import Embeds
+from seqrec.serving.embeds import Embeds
 from seqrec.serving.transitions import Transitions
 from seqrec.storage import snapshot, version
 from seqrec.topk import Filter

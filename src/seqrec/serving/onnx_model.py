@@ -38,7 +38,7 @@ from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError, SeqrecError, SettingsError, shown
 from seqrec.serving import artifact, similar
 from seqrec.serving.by_ids import ByIds
-from seqrec.serving.similar import ItemVectors
+from seqrec.serving.embeds import ItemVectors
 from seqrec.serving.transitions import Transitions
 from seqrec.storage import marker, snapshot
 from seqrec.topk import BestSoFar, Filter, TopK, distinct_seen

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numbers
 import warnings
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -15,11 +15,15 @@ from seqrec.data.catalogue import Catalogue
 from seqrec.data.query import Events, Query
 from seqrec.errors import SeqrecError, SettingsError, UnknownIdError, shown
 from seqrec.serving import moments
+from seqrec.serving.because import because
 from seqrec.topk import Filter, Known
+
+if TYPE_CHECKING:
+    from seqrec.serving.embeds import Embeds
 
 
 def recommend(
-    model: Known,
+    model: Embeds,
     sequences: Iterable[Iterable[Any]] | Mapping[Any, Iterable[Any]] | None = None,
     *,
     users: Iterable[Any] | None = None,
@@ -30,6 +34,7 @@ def recommend(
     on_unknown: str = "raise",
     at: Any = None,
     times: Any = None,
+    explain: bool = False,
 ) -> pl.DataFrame:
     """The k best next items for each history.
 
@@ -49,33 +54,46 @@ def recommend(
             writes its times, or "now"; or a list of them, one a history. There is no default.
         times: of models that read times when the items of ``sequences`` were taken: as many lists, a moment
             an item, oldest first.
+        explain: also say which items of the history are nearest to each, by the cosine of what the model has
+            learned of them.
 
     Returns:
         a long frame, best first: ``query`` (0, 1, ...; or ``user_id``), ``item_id``, ``score``, ``rank``
             (from 1), ``source``: "model", or "popularity" where nothing is known of the query, which then
             gets the items with most training events. Fewer than k rows where the catalogue has no more to
-            offer.
+            offer. With ``explain`` a column ``because``: a list of at most three items of the history,
+            nearest first; empty where popularity answers.
 
     Raises:
         UnknownIdError: an unknown id, with on_unknown="raise".
         SettingsError: k is no whole number from 1 on; neither sequences nor users, one of another shape, or
             not as many of both; baskets for a model that reads none, or items for one that needs them; no
-            times or moment for a model that reads them, or some for one that does not.
+            times or moment for a model that reads them, or some for one that does not; ``explain`` for a
+            model without item vectors.
         SeqrecError: the model is not trained.
     """
     catalogue = checked(model, k, on_unknown)
+    vectors = model.vectors().vectors if explain else None
     query, keys = asked(model, sequences, users, on_unknown, at, times)
     top = model.best(query, int(k), filter_of(catalogue, filter_seen, allow, deny, on_unknown))
     row, column = np.nonzero(top.items >= 0)
-    return pl.DataFrame(
+    known = model.knows(query)
+    frame = pl.DataFrame(
         {
             keys.name: keys.gather(row),
             "item_id": catalogue.decode(top.items[row, column]),
             "score": top.scores[row, column],
             "rank": column + 1,
-            "source": np.where(model.knows(query), "model", "popularity")[row],
+            "source": np.where(known, "model", "popularity")[row],
         }
     )
+    if vectors is None:
+        return frame
+    nearest: list[list[int]] = []
+    for i, items in enumerate(top.items):
+        nearest += because(vectors, items[items >= 0], query.at(i) if known[i] else np.empty(0, np.int64))
+    ids = [catalogue.decode(np.array(one, dtype=np.int64)).to_list() for one in nearest]
+    return frame.with_columns(pl.Series("because", ids, dtype=pl.List(catalogue.ids.dtype)))
 
 
 def asked(

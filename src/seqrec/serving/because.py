@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def nearest(vectors: np.ndarray, items: np.ndarray, history: np.ndarray, most: int = 3) -> list[list[int]]:
+def because(vectors: np.ndarray, items: np.ndarray, history: np.ndarray, most: int = 3) -> list[list[int]]:
     """The items of a history nearest to each of some items, by the cosine of their vectors.
 
     Args:
