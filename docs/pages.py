@@ -3,6 +3,7 @@
     models/NAME.md   the model's module: paper, equations, differences; its settings; its rows
     settings.md      every key of a run, as ``seqrec settings`` has it
     python.md        every public name
+    notebooks/NAME.md    a notebook, run from its first cell to its last, with what it shows
     leaderboard.md, log.md, contributing.md    files from elsewhere in the repository
 
 A hook of mkdocs: see ``hooks`` in mkdocs.yml.
@@ -11,10 +12,16 @@ A hook of mkdocs: see ``hooks`` in mkdocs.yml.
 from __future__ import annotations
 
 import importlib
+import re
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from mkdocs.structure.files import File, Files
+from nbconvert import MarkdownExporter
+from nbconvert.preprocessors import ExecutePreprocessor
 
 import seqrec
 from seqrec import models
@@ -45,10 +52,29 @@ def on_files(files: Files, config: Any) -> Files:
     found = results.collect(ROOT / "benchmarks" / "results")
     made = {f"models/{name}.md": model_page(name, found) for name in models.MODELS}
     made |= {"settings.md": settings_page(), "python.md": python_page()}
+    notebooks = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+    with ThreadPoolExecutor(2) as pool:  # each runs in a process of its own
+        made |= {
+            f"notebooks/{n.stem}.md": page for n, page in zip(notebooks, pool.map(notebook_page, notebooks))
+        }
     made |= {page: (ROOT / path).read_text(encoding="utf-8") for page, path in ELSEWHERE.items()}
     for page, content in made.items():
         files.append(File.generated(config, page, content=content))
     return files
+
+
+def notebook_page(path: Path) -> str:
+    """A notebook as Markdown with its outputs.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell fails.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    with tempfile.TemporaryDirectory() as folder:
+        run = ExecutePreprocessor(timeout=240, extra_arguments=["--log-level=ERROR"])
+        run.preprocess(notebook, {"metadata": {"path": folder}})
+    body, _ = MarkdownExporter().from_notebook_node(notebook)
+    return re.sub("\x1b\\[[0-9;]*m", "", body)  # colours of a terminal
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -57,6 +83,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         name = Path(path).name
         for link in (f"](../{path}", f"]({path}", f"]({name}"):
             markdown = markdown.replace(link, f"]({target}")
+        markdown = markdown.replace(f"](../../{path}", f"](../{target}")
     return markdown.replace("](docs/", "](")
 
 

@@ -67,6 +67,8 @@ class Model(ByIds, ABC):
     sections: ClassVar[Mapping[str, str]] = {}
     # whether scores are at least 0, and twice as high for what is twice as likely
     counts_occurrences: ClassVar[bool] = False
+    # whether the order of a history says anything to it
+    reads_order: ClassVar[bool] = True
     # whether histories are saved with their times, by a model that has a moment of its own where nobody asks
     # for one
     keeps_times: bool = False
@@ -169,8 +171,11 @@ class Model(ByIds, ABC):
             on = on.model_copy(update={"start": warm_start.Start.of(on.start, type(self))})
             on.start.check(self)
         split = self._as_split(data, columns)
-        # a repetition of an earlier fit on more events has no news
-        if split.sequences.baskets is not None and not self.reads_baskets and on.stop_after is None:
+        # Whole baskets are asked for, and no order is read: nothing hangs on the order within them. And a
+        # repetition of an earlier fit on more events has no news.
+        sound = not self.reads_order and split.settings.get("name") == "last_basket"
+        told = self.reads_baskets or sound or on.stop_after is not None
+        if split.sequences.baskets is not None and not told:
             log.warning(BASKETS, self.name)
         if not split.train_events.any():
             raise TrainingError(

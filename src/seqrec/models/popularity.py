@@ -39,6 +39,7 @@ class PopularitySettings(Settings):
 
 class Popularity(Model):
     name = "popularity"
+    reads_order = False
     Settings = PopularitySettings
 
     def fit_split(self, split: Split, on: FitOptions) -> None:

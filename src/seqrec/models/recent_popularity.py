@@ -72,6 +72,7 @@ def recent_events(split: Split, share: float, days: float | None) -> np.ndarray:
 
 class RecentPopularity(Model):
     name = "recent_popularity"
+    reads_order = False
     Settings = RecentPopularitySettings
 
     def fit_split(self, split: Split, on: FitOptions) -> None:
