@@ -30,8 +30,8 @@ test: install
 	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)") --dist loadfile --no-loadscope-reorder
 
 lint: install
-	$(RUN) ruff check src tests benchmarks
-	$(RUN) ruff format --check src tests benchmarks
+	$(RUN) ruff check src tests benchmarks docs
+	$(RUN) ruff format --check src tests benchmarks docs
 	$(RUN) mypy
 
 # The documentation as a site, in site/.

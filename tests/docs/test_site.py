@@ -24,5 +24,8 @@ def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     reference = (tmp_path / "python" / "index.html").read_text()
     names = [name for name in seqrec.__all__ if not name.startswith("__")]
     assert not [name for name in names if f'id="seqrec.{name}"' not in reference]
+    shown = {path.parent.name: path.read_text() for path in (tmp_path / "notebooks").glob("*/index.html")}
+    assert set(shown) == {path.stem for path in (ROOT / "docs" / "notebooks").glob("*.ipynb")}
+    assert all('<table border="1" class="dataframe">' in page for page in shown.values())
     page = (tmp_path / "index.html").read_text()
     assert "fonts.googleapis" not in page

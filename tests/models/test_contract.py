@@ -14,7 +14,7 @@ from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError, SettingsError
 from seqrec.models.hrm import HRM, HRMNetwork
 from seqrec.models.model import Model
-from seqrec.splitting import last_basket, leave_one_out
+from seqrec.splitting import SplitSettings, last_basket, leave_one_out
 from seqrec.testing import ModelContract, awkward_query, sequences_of, small_log
 from seqrec.training.options import FitOptions
 
