@@ -51,7 +51,7 @@ class Request:
     def events(self) -> tuple[np.ndarray, np.ndarray]:
         """(events,) users and (events,) items."""
         with np.load(Path(self.folder) / "events.npz") as found:
-            return found["user"], found["item"]
+            return found["user"].astype(np.int64), found["item"].astype(np.int64)
 
 
 def read() -> Request:

@@ -14,7 +14,7 @@ differs: RecTools and RePlay train on the last 200 events of a user, RecBole has
 those before it, and this library trains on every event once. So speed is positions (targets) a second, and
 accuracy is compared after the same minutes.
 
-A result is a file in ``benchmarks/peers/results``: a round of one library, beside a round of this one that ran
+A result is a file in ``benchmarks/peers/results``: a round of one library beside a round of this one that ran
 just before it, with versions, hardware and settings.
 """
 

@@ -48,7 +48,7 @@ config = Config(
         "hidden_dropout_prob": request.dropout,
         "attn_dropout_prob": request.dropout,
         "learning_rate": request.learning_rate,
-        "train_batch_size": 2048,
+        "train_batch_size": request.batch,
         # All events train: nothing is held out.
         "eval_args": {"split": {"RS": [1, 0, 0]}, "order": "TO", "mode": "full"},
         "benchmark_filename": None,
