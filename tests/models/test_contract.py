@@ -151,8 +151,10 @@ def test_baskets_change_nothing_and_that_is_said(name: str, caplog):
 
 @pytest.mark.parametrize(("name", "told"), [("popularity", 0), ("recent_popularity", 0), ("markov", 1)])
 def test_whole_baskets_are_no_news_to_a_model_without_order(name: str, told: int, caplog):
-    models.get(name)().fit(SplitSettings(name="last_basket").apply(with_baskets()))
-    assert sum("does not read the log's baskets" in record.message for record in caplog.records) == told
+    for data in (SplitSettings(name="last_basket").apply(with_baskets()), with_baskets()):
+        caplog.clear()
+        models.get(name)().fit(data)
+        assert sum("does not read the log's baskets" in record.message for record in caplog.records) == told
 
 
 READS_BASKETS: list[tuple[str, dict[str, Any]]] = [

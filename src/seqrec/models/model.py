@@ -171,9 +171,9 @@ class Model(ByIds, ABC):
             on = on.model_copy(update={"start": warm_start.Start.of(on.start, type(self))})
             on.start.check(self)
         split = self._as_split(data, columns)
-        # Whole baskets are asked for, and no order is read: nothing hangs on the order within them. And a
-        # repetition of an earlier fit on more events has no news.
-        sound = not self.reads_order and split.settings.get("name") == "last_basket"
+        # Where sets are asked for, or nothing, and no order is read, nothing hangs on the order within a
+        # basket. And a repetition of an earlier fit on more events has no news.
+        sound = not self.reads_order and (split.test.offsets is not None or not len(split.test))
         told = self.reads_baskets or sound or on.stop_after is not None
         if split.sequences.baskets is not None and not told:
             log.warning(BASKETS, self.name)
