@@ -24,6 +24,7 @@ _PUBLIC = {
     "LRURec": "seqrec.models.lrurec",
     "ESASRec": "seqrec.models.esasrec",
     "HSTU": "seqrec.models.hstu",
+    "FuXi": "seqrec.models.fuxi",
     "FMLP": "seqrec.models.fmlp",
     "BSARec": "seqrec.models.bsarec",
     "BERT4Rec": "seqrec.models.bert4rec",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from seqrec.models.esasrec import ESASRec as ESASRec
     from seqrec.models.fmlp import FMLP as FMLP
     from seqrec.models.fpmc import FPMC as FPMC
+    from seqrec.models.fuxi import FuXi as FuXi
     from seqrec.models.gru4rec import GRU4Rec as GRU4Rec
     from seqrec.models.hrm import HRM as HRM
     from seqrec.models.hstu import HSTU as HSTU

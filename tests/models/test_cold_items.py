@@ -42,6 +42,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "esasrec": {"width": 16, "length": 8, "blocks": 1, "dropout": 0.0},
     "lrurec": {"width": 16, "length": 8, "dropout": 0.0},
     "hstu": {"width": 16, "length": 8, "blocks": 1, "dropout": 0.0},
+    "fuxi": {"width": 16, "length": 8, "blocks": 1, "dropout": 0.0},
     "fmlp": {"width": 16, "length": 8, "blocks": 1, "dropout": 0.0},
     "bsarec": {"width": 16, "length": 8, "blocks": 1, "dropout": 0.0},
     "bert4rec": {"width": 16, "length": 3, "blocks": 1, "dropout": 0.0, "hide": 0.4, "train": SLOW},

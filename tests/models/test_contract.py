@@ -46,6 +46,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "caser": {"width": 16, "recent": 3, "dropout": 0.0, **FAST},
     "dssm": {"width": 16, "hidden": 24, "recent": 1, "negatives": {"count": 20}, **FAST},
     "hstu": {"width": 16, "blocks": 1, "length": 12, "dropout": 0.0, "loss": "softmax", **FAST},
+    "fuxi": {"width": 16, "blocks": 1, "length": 12, "dropout": 0.0, "loss": "softmax", **FAST},
     "esasrec": {"width": 16, "blocks": 1, "length": 12, "dropout": 0.0, "negatives": {"count": 20}, **FAST},
 }
 SETTINGS["ensemble"] = {"members": [{"name": name, **SETTINGS[name]} for name in ("hrm", "sasrec")]}

@@ -93,6 +93,7 @@ SPACES: dict[str, Space] = {
     },
     "esasrec": WINDOWED,
     "hstu": WINDOWED,
+    "fuxi": WINDOWED,
     "lrurec": WINDOWED,
     "fmlp": WINDOWED,
     "bsarec": WINDOWED,

@@ -32,6 +32,7 @@ MODELS: dict[str, str] = {
     "lrurec": "seqrec.models.lrurec:LRURec",
     "esasrec": "seqrec.models.esasrec:ESASRec",
     "hstu": "seqrec.models.hstu:HSTU",
+    "fuxi": "seqrec.models.fuxi:FuXi",
     "fmlp": "seqrec.models.fmlp:FMLP",
     "bsarec": "seqrec.models.bsarec:BSARec",
     "bert4rec": "seqrec.models.bert4rec:BERT4Rec",

@@ -28,7 +28,7 @@ attributes' values. What it names of the user is a vector added to x_t at the en
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -128,7 +128,13 @@ class Unit(nn.Module):
 
 
 class HSTUNetwork(Encoder):
-    """An item table, positions and transduction units: see the top of the file."""
+    """An item table, positions and transduction units: see the top of the file.
+
+    Attributes:
+        unit: class of the units, made of the settings.
+    """
+
+    unit: ClassVar[Any] = Unit
 
     def __init__(self, settings: HSTUSettings, items: int, users: int, features: Features | None = None):
         super().__init__()
@@ -146,7 +152,7 @@ class HSTUNetwork(Encoder):
             if table is not None:
                 for vectors in table.parameters():
                     nn.init.trunc_normal_(vectors, std=0.02)
-        self.units = nn.ModuleList(Unit(s) for _ in range(s.blocks))
+        self.units = nn.ModuleList(self.unit(s) for _ in range(s.blocks))
 
     @property
     def window(self) -> int:
