@@ -63,7 +63,7 @@ class FuXiBlock(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
 
     def forward(self, x: Tensor, spans: Tensor | None = None, at: Tensor | None = None) -> Tensor:
-        """As of ``seqrec.models.hstu.Unit``."""
+        """(rows, steps, width) -> the same; arguments as of ``seqrec.models.hstu.Unit``."""
         rows, steps, width = x.shape
         y = norm(x)
         place = torch.arange(steps, device=x.device)
