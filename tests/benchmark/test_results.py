@@ -136,7 +136,7 @@ def test_no_finished_run_of_the_package_is_repeated_for_a_new_setting():
         if result["seed"] == 0 and configs.is_file() and result["model"] != "hrm-origin":
             protocol = read_protocol(result["protocol"])
             config = runner.Config.of(yaml_file.read(configs), "")
-            now = runner.settings_of(runner.recipe_of(protocol, result["model"], config).make(), config.fit)
+            now = runner.settings_of(runner.recipe_of(protocol, result["model"], config).make(), config)
             assert results.same_settings(result["settings"], now), (result["protocol"], result["model"])
             checked += 1
     assert checked > 30

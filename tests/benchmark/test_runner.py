@@ -167,6 +167,31 @@ def test_variants_are_measured_and_the_model_is_trained_again(folder):
     assert r["split_hash_successive"] != r["split_hash"]
 
 
+def test_a_row_that_is_trained_again_where_others_are_not(folder, tmp_path):
+    """Popularity then counts the validation events, too."""
+    again = tmp_path / "again.yaml"
+    again.write_text("model: {name: popularity}\nretrain: true\n")
+    arguments = {"results_dir": tmp_path / "results", "seeds": 1}
+    own = {"popularity-retrained": again}
+    run(folder, models=["popularity", "popularity-retrained"], own=own, **arguments)
+    path = tmp_path / "results" / "own-v1" / "popularity-retrained" / "seed-0.json"
+    r = results.Result.read(path)
+    assert r["retrained"]
+    assert r["settings"]["retrain"] is True
+    before = path.read_bytes()
+    run(folder, models=["popularity-retrained"], own=own, **arguments)
+    assert path.read_bytes() == before, "run again though it was done"
+    protocol = read_protocol(folder / "own.yaml")
+    split = protocol.apply(read_sequences(protocol.data, protocol.ties, str(folder))[0])
+    counted = models.get("popularity")().fit(split.retrain())
+    ranks = ranking.rank(counted, split.retrain(), split.test)
+    assert np.array_equal(r.ranks(True), ranks.filtered)
+    assert not np.array_equal(r.ranks(True), result(folder, label="popularity").ranks(True))
+    leaderboard.write(tmp_path / "results", tmp_path / "L.md")
+    text = (tmp_path / "L.md").read_text()
+    assert "After selection only popularity-retrained was trained again" in text
+
+
 def test_what_is_done_is_not_run_again(folder, monkeypatch):
     monkeypatch.setattr(runner.subprocess, "run", lambda *a, **k: pytest.fail("ran again"))
     before = (folder / "results" / "own-v1" / "popularity" / "seed-0.json").read_bytes()
@@ -260,7 +285,7 @@ def test_every_shipped_settings_file_makes_a_model(protocol):
     assert len(labels) >= 4
     for label in labels:
         config = runner.read_config(protocol, label)
-        assert runner.settings_of(runner.recipe_of(declared, label, config).make(), config.fit)["model"]
+        assert runner.settings_of(runner.recipe_of(declared, label, config).make(), config)["model"]
 
 
 def test_provenance():

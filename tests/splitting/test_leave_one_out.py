@@ -28,7 +28,11 @@ def test_worked_example():
         {"train": [0, 1], "validation": [(2, 2)], "test": [(3, 3)]},
         {"train": [0, 1], "validation": [], "test": []},
     ]
-    assert split.retrain_stops is None
+    assert plain(split.retrain()) == [
+        {"train": [0, 1, 2, 3, 4, 5], "validation": [(5, 5)], "test": [(6, 6)]},
+        {"train": [0, 1, 2], "validation": [(2, 2)], "test": [(3, 3)]},
+        {"train": [0, 1], "validation": [], "test": []},
+    ]
     assert not split.cold_targets_miss
 
 

@@ -165,8 +165,8 @@ def test_a_user_whose_every_target_is_disliked_is_not_trained():
 
 
 def test_retraining_is_for_splits_that_have_it():
-    with pytest.raises(ValueError, match=r"leave_one_out.*no retraining"):
-        leave_one_out(of_items("abc")).retrain()
+    with pytest.raises(DataError, match=r"last_n.*no retraining"):
+        last_n(of_items("abc"), 1).retrain()
 
 
 def test_empty_splits_are_refused_with_advice():

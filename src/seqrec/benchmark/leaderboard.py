@@ -147,10 +147,13 @@ def facts(group: Group) -> list[str]:
             f"*{variant}*: {first.get(f'queries_{variant}', 0):,} queries, {cold:.1%} of them never "
             "seen in training."
         )
-    if first.get("retrained"):
+    again = sorted({run["model"] for run in group.runs if run.get("retrained")})
+    if again:
+        whole = len(again) == len({run["model"] for run in group.runs})
+        who = "each model was" if whole else f"only {', '.join(again)} {'were' if again[1:] else 'was'}"
         lines.append(
-            "After selection each model was trained again on training and validation events, for the "
-            "chosen number of epochs."
+            f"After selection {who} trained again on training and validation events, for the chosen number "
+            "of epochs."
         )
     data = [
         f"{d['name']}, {d['revision']}, from {without_folders(d['source'])}"

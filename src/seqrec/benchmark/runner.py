@@ -54,6 +54,9 @@ class Config(Settings):
     """Neural models: which attributes are read beside the ids."""
     prior: dict[str, Any] | str | None = None
     """Neural models: what is added to their scores."""
+    retrain: bool = False
+    """A variant: after selection the model is trained again on training and validation events, for the chosen
+    number of epochs, also where the protocol does not ask for it."""
 
 
 def labels(protocol: str, configs: str | Path | None = None) -> list[str]:
@@ -132,9 +135,12 @@ def recipe_of(protocol: Protocol, label: str, config: Config) -> Recipe:
     return Recipe(own, **sections, selection=selection)
 
 
-def settings_of(model: Model, fit: FitSettings) -> dict[str, Any]:
+def settings_of(model: Model, config: Config) -> dict[str, Any]:
     """All settings of a run but the seed, as JSON values: the same for all seeds of a row."""
-    own = {"fit": fit.model_dump(exclude={"seed", "start", "track"})} if "train" in model.sections else {}
+    of_fit = config.fit.model_dump(exclude={"seed", "start", "track"})
+    own: dict[str, Any] = {"fit": of_fit} if "train" in model.sections else {}
+    if config.retrain:
+        own["retrain"] = True
     settings: dict[str, Any] = json.loads(
         json.dumps({"model": model.reference(), **model.configuration(), **own})
     )
@@ -243,7 +249,7 @@ def run(
     rows = [(label, read_config(declared.name, label, configs, own, overrides)) for label in chosen]
     recipes = [recipe_of(declared, label, config) for label, config in rows]  # all names, before torch
     for (label, config), recipe in zip(rows, recipes, strict=True):
-        settings = settings_of(recipe.make(), config.fit)
+        settings = settings_of(recipe.make(), config)
         for seed in numbers:
             runs.append((label, config, seed, settings, result_path(results_dir, declared.name, label, seed)))
     check_split(

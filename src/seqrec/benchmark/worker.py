@@ -92,7 +92,7 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
                 "%s", warning.replace("data.tie_order=random", "ties: random in a protocol of your own")
             )
     recipe = recipe_of(protocol, request["label"], config)
-    settings = settings_of(recipe.make(), config.fit)
+    settings = settings_of(recipe.make(), config)
     path, progress = str(request["path"]), request["progress"]
     # A run that was interrupted goes on from its last epoch.
     digest = hashlib.sha256(
@@ -106,12 +106,13 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
         checkpoint=checkpoint,
         baselines=False,  # which have rows of their own
     )
-    fitted = fitting.fit(recipe, split, on, protocol.retrain)
+    retrain = protocol.retrain or config.retrain
+    fitted = fitting.fit(recipe, split, on, retrain)
     report = fitted.chosen.fit_report
 
     filter_seen, names, cutoffs = protocol.filter_seen, protocol.headline, protocol.cutoffs
     validation = fitted.validate(names, filter_seen, cutoffs)
-    known = split.retrain() if protocol.retrain else split
+    known = split.retrain() if retrain else split
     tested = judge.ask(fitted.final, known, names, filter_seen, cutoffs=cutoffs)
     peak = provenance.peak_memory_mb()
 
@@ -132,7 +133,7 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
         "validation_metrics": validation.metrics,
         "lists": describe_lists(test, known, filter_seen),
         "train_seconds": report.train_seconds,
-        "retrain_seconds": fitted.final.fit_report.train_seconds if protocol.retrain else None,
+        "retrain_seconds": fitted.final.fit_report.train_seconds if retrain else None,
         "evaluation_seconds": tested.seconds,
         "peak_memory_mb": peak,
         "positions_per_second": report.positions_per_second,
@@ -182,7 +183,7 @@ def run_one(request: dict[str, Any]) -> dict[str, Any]:
         }
     content |= {
         "variants": list(protocol.variants),
-        "retrained": protocol.retrain,
+        "retrained": retrain,
         "seconds": time.perf_counter() - begin,
         "commit": commit,
         "hardware": provenance.hardware(),

@@ -22,12 +22,14 @@ def leave_one_out(sequences: Sequences) -> Split:
     """The last event of each user tests, the second-last validates.
 
     Users with fewer than 3 events only train. Test histories end before the test target, so they include the
-    validation event; nothing is trained on it.
+    validation event; nothing is trained on it, unless a model is trained again (``split.retrain()``).
     """
     starts, stops = sequences.offsets[:-1], sequences.offsets[1:]
     asked = np.flatnonzero(stops - starts >= 3)
     train_stops = stops.copy()
     train_stops[asked] -= 2
+    retrain_stops = stops.copy()
+    retrain_stops[asked] -= 1
     return Split(
         sequences,
         train_starts=starts,
@@ -35,4 +37,5 @@ def leave_one_out(sequences: Sequences) -> Split:
         validation=Queries.at(sequences, stops[asked] - 2),
         test=Queries.at(sequences, stops[asked] - 1),
         settings={"name": "leave_one_out"},
+        retrain_stops=retrain_stops,
     )

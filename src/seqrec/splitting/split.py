@@ -271,11 +271,15 @@ class Split:
         return part
 
     def retrain(self) -> Split:
-        """The same split with training extended over the validation events."""
+        """The same split with training extended over the validation events.
+
+        Raises:
+            DataError: the split has no such training.
+        """
         if self.retrain_stops is None:
-            raise ValueError(
-                f"split {self.settings.get('name')!r} has no retraining on validation events; "
-                "only a cut in time has"
+            raise DataError(
+                f"split {self.settings.get('name')!r} has no retraining on validation events: its validation "
+                "targets are no events that training could go on with. Leave retrain out."
             )
         return replace(self, train_stops=self.retrain_stops)
 
