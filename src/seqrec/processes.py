@@ -19,11 +19,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from seqrec.errors import SeqrecError, SettingsError, TrainingError
 
-if TYPE_CHECKING:  # the command line asks how many were started, long before anyone needs torch
+if TYPE_CHECKING:  # the command line asks how many were started, long before anyone needs these
+    import numpy as np
     from torch import Tensor
 
 SECONDS_LATER = 3.0
@@ -195,6 +194,7 @@ def shared(*arrays: np.ndarray) -> None:
         TrainingError: a process is lost.
     """
     if count() > 1:
+        import numpy as np
         import torch
 
         for array in arrays:

@@ -9,6 +9,7 @@ import typer
 
 import seqrec
 from seqrec.cli import app
+from seqrec.cli.options import in_options
 from seqrec.experiment import settings_table
 from seqrec.experiment.settings import RunSettings
 
@@ -89,6 +90,44 @@ def test_every_command_of_a_hint_exists():
                 wrong.append(f"{place}: seqrec {name}")
             wrong += [f"{place}: seqrec {name} {o}" for o in options if o not in known.get(name, options)]
     assert not wrong, "\n".join(wrong)
+
+
+def test_every_help_has_an_example_that_can_be_typed():
+    known = commands()
+    for name, help in helps().items():
+        examples = re.findall(r"^ *(?:seqrec (.*))$", help, re.M)
+        assert examples, f"seqrec {name} --help: an example in its last line, as seqrec {name} ..."
+        for example in examples:
+            assert example.startswith(f"{name} "), f"seqrec {name} --help: {example}"
+            said = set(re.findall(r"(?<= )--?[a-z][a-z-]*", example))
+            assert said <= known[name], f"seqrec {name} --help: {said - known[name]}"
+
+
+def helps() -> dict[str, str]:
+    """Name -> help of every command."""
+    found = {}
+    for name, command in typer.main.get_command(app).commands.items():
+        for part, one in (getattr(command, "commands", None) or {"": command}).items():
+            found[f"{name} {part}".strip()] = one.help or ""
+    return found
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "users: 1 user(s). Pass on_unknown='warn' or 'ignore'.",
+            "--user: 1 user(s). Pass --on-unknown warn or ignore.",
+        ),
+        ("items has 1 item(s).", "--item has 1 item(s)."),
+        ("sequences: sequence 0 has 1 item(s).", "--sequence: sequence 0 has 1 item(s)."),
+        ("data.path: no such file.", "data.path: no such file."),
+        ("device: expected 'auto'.", "device: expected 'auto'."),
+    ],
+)
+def test_arguments_become_options(message, expected):
+    names = {"user": "--user", "item": "--item", "sequence": "--sequence", "on_unknown": "--on-unknown"}
+    assert in_options(message, names) == expected
 
 
 def test_every_option_of_a_hint_exists():

@@ -13,7 +13,7 @@ from seqrec import models
 from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError, SettingsError
 from seqrec.models.hrm import HRM, HRMNetwork
-from seqrec.models.model import Model
+from seqrec.models.model import Model, told_of_baskets_once
 from seqrec.splitting import SplitSettings, last_basket, leave_one_out
 from seqrec.testing import ModelContract, awkward_query, sequences_of, small_log
 from seqrec.training.options import FitOptions
@@ -156,6 +156,16 @@ def test_whole_baskets_are_no_news_to_a_model_without_order(name: str, told: int
         caplog.clear()
         models.get(name)().fit(data)
         assert sum("does not read the log's baskets" in record.message for record in caplog.records) == told
+
+
+def test_among_many_models_baskets_are_told_of_once(caplog):
+    split = SplitSettings(name="last_basket").apply(with_baskets())
+    with told_of_baskets_once():
+        for name in ("markov", "item_knn"):
+            models.get(name)().fit(split)
+    models.get("item_knn")().fit(split)
+    told = [record.message.partition(" the log's baskets")[0] for record in caplog.records]
+    assert told == ["markov is a model that does not read", "item_knn: this model does not read"]
 
 
 READS_BASKETS: list[tuple[str, dict[str, Any]]] = [

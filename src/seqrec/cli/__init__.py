@@ -37,7 +37,7 @@ from seqrec.cli import (
     train,
     tune,
 )
-from seqrec.cli.options import Command, Group
+from seqrec.cli.options import Asking, Command, Group
 from seqrec.errors import SeqrecError, SettingsError, masked, shown
 
 PURPOSE = "Sequential recommendation: prepare logs, train models, compare them honestly, recommend."
@@ -165,4 +165,5 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 }
 for panel, commands in COMMANDS.items():
     for command in commands:
-        app.command(cls=Command, rich_help_panel=panel)(command)
+        kind = Asking if command in (recommend.recommend, similar.similar) else Command
+        app.command(cls=kind, rich_help_panel=panel)(command)

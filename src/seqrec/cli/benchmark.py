@@ -63,7 +63,10 @@ def benchmark(
     data_dir: DataDir = None,
     write: Write = None,
 ) -> None:
-    """Run models under a protocol, with one result file per run. Finished runs are skipped."""
+    """Run models under a protocol, with one result file per run. Finished runs are skipped.
+
+    seqrec benchmark ml-100k-leave-one-out-v1 --models markov,sasrec --seeds 1 --results runs/table
+    """
     from seqrec import benchmark as benchmarks
     from seqrec import report as reports
     from seqrec import storage

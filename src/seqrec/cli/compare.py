@@ -21,7 +21,10 @@ def compare(
     data_dir: DataDir = None,
     write: Write = None,
 ) -> None:
-    """Compare two runs on the same test queries, with a paired test."""
+    """Compare two runs on the same test queries, with a paired test.
+
+    seqrec compare runs/gru4rec runs/sasrec
+    """
     from seqrec import storage
     from seqrec.benchmark import runs
     from seqrec.errors import DataError

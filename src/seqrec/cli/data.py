@@ -43,7 +43,10 @@ def check(
     ] = None,
     write: Write = None,
 ) -> None:
-    """Report what is in a log: sizes, ties, repeats, leaks, and whether order matters."""
+    """Report what is in a log: sizes, ties, repeats, leaks, and whether order matters.
+
+    seqrec data check events.csv
+    """
     from seqrec.experiment import data_check as checks
     from seqrec.experiment.data import read_sequences
     from seqrec.experiment.settings import DataSettings
@@ -64,7 +67,10 @@ def download(
     name: Annotated[str, typer.Argument(help="A known data set, such as ml-100k.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Find or download a known data set, and report its source and terms of use."""
+    """Find or download a known data set, and report its source and terms of use.
+
+    seqrec data download ml-100k
+    """
     from seqrec import sources
 
     log = sources.load(name, data_dir=data_dir)

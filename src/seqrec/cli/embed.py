@@ -29,7 +29,10 @@ def embed(
         ),
     ] = None,
 ) -> None:
-    """Add a column of embeddings of texts to a table, so that items are known by what is written of them."""
+    """Add a column of embeddings of texts to a table, so that items are known by what is written of them.
+
+    seqrec embed items.csv --column title -o embedded.parquet
+    """
     from seqrec.experiment import embed
 
     print(embed.embed(table, output, tuple(column or ("title",)), to, width, fit_on))

@@ -29,7 +29,10 @@ def evaluate(
     master: Master = None,
     processes: Processes = None,
 ) -> None:
-    """Test a trained model again, or evaluate the top-k lists of another library under a protocol."""
+    """Test a trained model again, or evaluate the top-k lists of another library under a protocol.
+
+    seqrec evaluate runs/sasrec
+    """
     from seqrec import storage
     from seqrec.experiment.protocol import read_protocol
     from seqrec.experiment.settings import EngineSettings, read_run

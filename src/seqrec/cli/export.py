@@ -36,7 +36,10 @@ def export(
         ),
     ] = True,
 ) -> None:
-    """Export a trained model: as an ONNX graph with its catalogue, or the vectors of its items."""
+    """Export a trained model: as an ONNX graph with its catalogue, or the vectors of its items.
+
+    seqrec export chosen exported
+    """
     from seqrec.experiment import export as exports
 
     if format is Kind.onnx:

@@ -16,7 +16,10 @@ def index(
     ] = 0.95,
 ) -> None:
     """Index a model's items, so that recommend --approximate looks at some of them in place of all: for
-    catalogues of hundreds of thousands of items or more."""
+    catalogues of hundreds of thousands of items or more.
+
+    seqrec index chosen
+    """
     from seqrec import models
     from seqrec.serving import index
 

@@ -23,7 +23,10 @@ def migrate(
     ] = None,
     write: Write = None,
 ) -> None:
-    """Convert another project's run file to one of seqrec, and show what each key became."""
+    """Convert another project's run file to one of seqrec, and show what each key became.
+
+    seqrec migrate recbole.yaml model=GRU4Rec -o run.yaml
+    """
     from seqrec import migrate as migrations
     from seqrec import storage
 

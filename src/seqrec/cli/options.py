@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from seqrec.errors import DataError, SettingsError, did_you_mean
+from seqrec.errors import DataError, SeqrecError, SettingsError, did_you_mean
 
 
 def refuse_repeats(command: Any, context: Any, arguments: list[str]) -> None:
@@ -39,6 +39,40 @@ class Command(TyperCommand):
         """As Click's, after a look for repeats."""
         refuse_repeats(self, ctx, args)
         return super().parse_args(ctx, args)
+
+
+class Asking(Command):
+    """A command whose errors call Python's arguments by its own options."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """As Click's, with other words in errors.
+
+        Raises:
+            SeqrecError: as the command's.
+        """
+        try:
+            return super().invoke(ctx)
+        except SeqrecError as error:
+            options = {p.name: p.opts[0] for p in self.params if p.param_type_name == "option"}
+            raise type(error)(in_options(str(error), options)) from error
+
+
+def in_options(message: str, options: dict[str, str]) -> str:
+    """A message about arguments as one about options: ``users: ...`` becomes ``--user: ...``, and
+    ``on_unknown='warn'`` becomes ``--on-unknown warn``.
+
+    Args:
+        options: parameter -> its option, as ``on_unknown`` -> ``--on-unknown``.
+    """
+
+    def named(match: re.Match[str]) -> str:
+        name = match[1] if match[1] in options else match[1].removesuffix("s")
+        return f"{options[name]}{match[2]}" if name in options else match[0]
+
+    message = re.sub(r"^(\w+)(:| has )", named, message)
+    for name, option in options.items():
+        message = re.sub(rf"\b{name}='(\w+)'( or )'(\w+)'", rf"{option} \1\2\3", message)
+    return message
 
 
 class Group(TyperGroup):

@@ -69,7 +69,10 @@ def prepare(
         ),
     ] = None,
 ) -> None:
-    """Convert a log to sequences and catalogues on disk, and optionally to tables of samples."""
+    """Convert a log to sequences and catalogues on disk, and optionally to tables of samples.
+
+    seqrec prepare events.csv prepared
+    """
     from seqrec.experiment import prepare, settings
     from seqrec.settings import yaml_file
 

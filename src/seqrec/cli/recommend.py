@@ -157,7 +157,10 @@ def recommend(
     master: Master = None,
 ) -> None:
     """Recommend the next items for given histories, for users, for a file of either, or (with a log) for all
-    its users."""
+    its users.
+
+    seqrec recommend chosen --user u42 -k 5
+    """
     from seqrec import models
     from seqrec.experiment import recommend
     from seqrec.serving.histories import Reading

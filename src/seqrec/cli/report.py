@@ -22,7 +22,10 @@ def report(
     leaderboard: Annotated[str | None, typer.Option(help="Also write the leaderboard here (.md).")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Make one self-contained HTML page from result files and runs."""
+    """Make one self-contained HTML page from result files and runs.
+
+    seqrec report runs/table -o report.html
+    """
     from seqrec import report as reports
     from seqrec.benchmark import leaderboard as leaderboards
     from seqrec.benchmark import runs

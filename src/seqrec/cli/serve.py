@@ -46,7 +46,10 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve models over HTTP, with a page to try them, until it is told to stop."""
+    """Serve models over HTTP, with a page to try them, until it is told to stop.
+
+    seqrec serve chosen --port 8000
+    """
     from seqrec.serving.settings import ServiceSettings
     from seqrec.settings import yaml_file
 

@@ -15,7 +15,10 @@ def settings(
     ] = "",
     write: Write = None,
 ) -> None:
-    """List the settings of a section, model, loss or split: keys, types, defaults, choices and meaning."""
+    """List the settings of a section, model, loss or split: keys, types, defaults, choices and meaning.
+
+    seqrec settings gru4rec
+    """
     from seqrec.experiment import settings_table
 
     check_write(write)

@@ -24,7 +24,10 @@ def similar(
         ),
     ] = None,
 ) -> None:
-    """Show the items most like some, by what a model has learned of them."""
+    """Show the items most like some, by what a model has learned of them.
+
+    seqrec similar chosen --item i42 -k 5
+    """
     from seqrec.experiment import recommend
 
     check_write(write, (".parquet",))

@@ -83,6 +83,8 @@ def train(
 
     Run files of MetaSpore's sequential demo and of RecBole work too: they are converted as by seqrec migrate,
     and a table shows what each key became.
+
+    seqrec train --data events.csv --model sasrec -o runs/sasrec
     """
     from seqrec import migrate as migrations
     from seqrec.experiment import settings as experiment_settings

@@ -30,7 +30,7 @@ from seqrec.experiment import data_check, fitting, judge
 from seqrec.experiment.recipe import SECTIONS, Recipe
 from seqrec.experiment.search import Search, Trial, claim, with_settings
 from seqrec.experiment.spaces import space_of
-from seqrec.models.model import Model
+from seqrec.models.model import Model, told_of_baskets_once
 from seqrec.splitting import Split, SplitSettings
 from seqrec.storage import lock
 from seqrec.tables import Table
@@ -281,7 +281,7 @@ def choose(
     for reason in planned.reasons:
         log.info("%s", reason)
     whole = planned.split.apply(sequences)
-    with lock.held(folder):
+    with lock.held(folder), told_of_baskets_once():
         chooser = _Chooser(planned, whole, metric, 60 * minutes, folder, on or FitOptions())
         return chooser.choose()
 

@@ -15,6 +15,7 @@ from seqrec.experiment.recipe import SECTIONS, Recipe
 from seqrec.experiment.search import Search, Trial, with_settings
 from seqrec.experiment.settings import RunSettings
 from seqrec.experiment.spaces import Range, space_of
+from seqrec.models.model import told_of_baskets_once
 from seqrec.storage import lock
 from seqrec.tables import Table
 from seqrec.training.options import FitOptions
@@ -65,7 +66,7 @@ def tune(
     on = FitOptions(**run.fit.model_dump() | {"start": None}, progress=progress)
     log.info("%s: %d queries validate", source, len(split.validation))
     found = []
-    with lock.held(folder):
+    with lock.held(folder), told_of_baskets_once():
         for name, recipe in recipes.items():
             cls = models.get(name)
             own = space_of(name, bool(cls.sections), filter_seen) if space is None else space

@@ -10,6 +10,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
@@ -49,6 +50,26 @@ BASKETS = (
     "(tie_order=random), or take a model that reads baskets: tifu_knn, up_cf, taiw, personal_top; hrm or "
     "fpmc with baskets=1, gru4rec or sasrec with pool_baskets=average."
 )
+
+
+@contextmanager
+def told_of_baskets_once() -> Iterator[None]:
+    """Within it, models that do not read baskets say so once for all of them: for a search among many."""
+    told = False
+
+    def first(record: logging.LogRecord) -> bool:
+        nonlocal told
+        if record.msg != BASKETS:
+            return True
+        record.msg = BASKETS.replace("%s: this model does not read", "%s is a model that does not read")
+        told, before = True, told
+        return not before
+
+    log.addFilter(first)
+    try:
+        yield
+    finally:
+        log.removeFilter(first)
 
 
 class Model(ByIds, ABC):

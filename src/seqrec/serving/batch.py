@@ -437,10 +437,11 @@ def _report(counts: Counts, name: str, target: str, on_unknown: str) -> None:
     if unknown:
         tell = log.warning if on_unknown == "warn" else log.info
         tell(
-            "%s: %s that the model does not know, such as %s; they were left out.",
+            "%s: %s that the model does not know, such as %s%s.",
             name,
             " and ".join(unknown),
             _some(counts.examples),
+            "; such events were left out" if counts.unknown_items else "",
         )
     if counts.popular:
         log.info(
