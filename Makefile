@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python -m
 # What is imported is compiled once, and kept: installing compiles all of it, which takes longer.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test lint docs install clean
+.PHONY: demo test lint docs install wheel-check lowest clean
 
 # The environment, made once and again whenever what it is made from changes.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -37,6 +37,17 @@ lint: install
 # The documentation as a site, in site/.
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
+
+# The built wheel in an environment of its own: the README runs there; its size, packages and start are printed.
+wheel-check: install
+	$(VENV)/bin/python benchmarks/install.py --pip="$(PIP_OPTIONS)"
+
+# The tests with the oldest versions that pyproject.toml allows, in runs/lowest. Of torch, wheels without CUDA are
+# rare: say which there is, as TORCH=2.13.0.
+TORCH ?=
+lowest: install
+	$(RUN) pip install --quiet $(PIP_OPTIONS) uv
+	$(VENV)/bin/python benchmarks/lowest.py $(if $(TORCH),--torch $(TORCH)) --pip="$(PIP_OPTIONS)"
 
 clean:
 	rm -rf $(VENV) runs site

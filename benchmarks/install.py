@@ -122,7 +122,9 @@ def main() -> None:
         print(f"wheel: {wheel.stat().st_size / 1000:.0f} kB")
         print(f"packages beside torch's {len(torchs)}: {len(more)} ({', '.join(sorted(more))})")
         bare = seconds(python, "-c", "pass", cwd=work)
-        print(f"import seqrec: {seconds(python, '-c', 'import seqrec', cwd=work) - bare:.2f} s of the processor")
+        print(
+            f"import seqrec: {seconds(python, '-c', 'import seqrec', cwd=work) - bare:.2f} s of the processor"
+        )
         print(f"seqrec --help: {seconds(seqrec, '--help', cwd=work):.2f} s of the processor")
 
 
