@@ -1,4 +1,4 @@
-"""Installs the oldest versions that pyproject.toml allows into an environment of its own, and runs tests there.
+"""Installs the oldest versions that pyproject.toml allows into their own environment, and runs tests there.
 
     python benchmarks/lowest.py --torch 2.13.0 -- tests                  # or: make lowest
     python benchmarks/lowest.py --extra serve --extra s3 -- tests/service tests/storage
@@ -21,7 +21,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "ir-measures")
+TOOLS = ("pandas", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "ir-measures")
 """What most tests need."""
 
 

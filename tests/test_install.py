@@ -1,5 +1,5 @@
-"""The wheel holds the package and nothing else. ``make wheel-check`` (``benchmarks/install.py``) also installs it
-into an environment of its own and runs the README there, which takes a network and minutes."""
+"""The wheel holds the package and nothing else. ``make wheel-check`` also installs it into an
+environment of its own and runs the README there, which takes a network and minutes."""
 
 from __future__ import annotations
 

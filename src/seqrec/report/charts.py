@@ -142,7 +142,7 @@ def scatter(
     layers: list[dict[str, Any]] = [
         {
             "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.6},
-            "encoding": {**base, "y": quantity("low", name), "y2": {"field": "high"}},
+            "encoding": {**base, "y": quantity("low", name), "y2": {"field": "high"}, "description": SAID},
         },
         {
             "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
@@ -155,7 +155,7 @@ def scatter(
             {
                 "transform": [{"filter": f"datum.side == '{side}'"}],
                 "mark": mark,
-                "encoding": {**base, "y": y, "text": {"field": "model"}},
+                "encoding": {**base, "y": y, "text": {"field": "model"}, "description": SAID},
             }
         )
     return svg({"data": {"values": spots}, "layer": layers})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -9,10 +10,11 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 from string import Template
+from urllib.parse import quote
 
 from seqrec import __version__, storage, tables
 from seqrec.benchmark import leaderboard
-from seqrec.benchmark.results import Group, Result, collect, groups
+from seqrec.benchmark.results import Group, Result, Row, collect, groups
 from seqrec.errors import DataError
 from seqrec.experiment.protocol import read_protocol
 from seqrec.report import charts
@@ -36,8 +38,25 @@ def interval_bar(value: dict[str, float], top: float, models: list[str], model: 
     )
 
 
-def table(group: Group, models: list[str]) -> str:
-    """The leaderboard's table as HTML, with a drawn interval of the first metric."""
+def file_links(row: Row, folder: str | None) -> str:
+    """Links from a page in a folder to the result files of a row, a seed each; nothing where either is
+    remote."""
+    found = []
+    for run in row.runs:
+        if folder is not None and not storage.is_remote(run.path) and Path(run.path).is_file():
+            target = Path(os.path.relpath(run.path, folder)).as_posix()
+            said = f"result file, seed {run['seed']}"
+            found.append(f'<a href="{escape(quote(target))}" title="{said}">{run["seed"]}</a>')
+    return f"<small>result of seed {' '.join(found)}</small>" if found else ""
+
+
+def table(group: Group, models: list[str], folder: str | None = None) -> str:
+    """The leaderboard's table as HTML, with a drawn interval of the first metric.
+
+    Args:
+        folder: where the page will be, for links to the result files; None for none.
+    """
+    rows_of = {row.model: row for row in group.rows}
     source = leaderboard.table_of(group)
     name = group.headline[0]
     top = max(row[name]["high"] for row in source.rows) or 1.0
@@ -52,15 +71,18 @@ def table(group: Group, models: list[str]) -> str:
             value = row.get(c)
             text = escape(source.text(row, c))
             if c == "model":
-                text = dot(models, row["model"]) + text
+                text = dot(models, row["model"]) + text + file_links(rows_of[row["model"]], folder)
             elif isinstance(value, dict):
                 text = (
                     f"{tables.fraction(value['mean'])}<small>{tables.fraction(value['low'])} – "
                     f"{tables.fraction(value['high'])}</small>"
                 )
-            cells.append(f"<td{'' if source.is_number(c) else ' class=text'}>{text}</td>")
+            number = value["mean"] if isinstance(value, dict) else value
+            sort = f' data-value="{number}"' if isinstance(number, int | float) else ""
+            cells.append(f"<td{sort}{'' if source.is_number(c) else ' class=text'}>{text}</td>")
             if c == name:
-                cells.append(f"<td class=text>{interval_bar(row[name], top, models, row['model'])}</td>")
+                bar = interval_bar(row[name], top, models, row["model"])
+                cells.append(f"<td{sort} class=text>{bar}</td>")
         body.append(f'<tr data-model="{escape(row["model"])}">{"".join(cells)}</tr>')
     notes = "".join(f"<li>{inline(note.removeprefix('- '))}</li>" for note in source.notes)
     rows = f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
@@ -77,11 +99,12 @@ def inline(text: str) -> str:
 
 def figure(title: str, drawing: str | None, caption: str) -> str:
     """A drawing with its title and caption; nothing where there is no drawing."""
-    return (
-        f"<figure><h3>{escape(title)}</h3>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
-        if drawing
-        else ""
-    )
+    if not drawing:
+        return ""
+    # a drawing whose marks have descriptions of their own, so no single picture
+    said = f'<svg role="graphics-document document" aria-label="{escape(f"{title}. {caption}")}" '
+    drawing = drawing.replace("<svg ", said, 1)
+    return f"<figure><h3>{escape(title)}</h3>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def examples(group: Group, models: list[str], most: int = 4) -> str:
@@ -119,12 +142,13 @@ def examples(group: Group, models: list[str], most: int = 4) -> str:
     return f"<h3>A few recommendations</h3><p class=quiet>{note}</p>{''.join(parts)}"
 
 
-def section(group: Group, everyone: list[str] | None = None) -> str:
+def section(group: Group, everyone: list[str] | None = None, folder: str | None = None) -> str:
     """One protocol's section: title, table, plots and a few recommendations.
 
     Args:
         everyone: the models of the whole page, whose places give the colours, so that one model has the same
             everywhere.
+        folder: where the page will be, for links to the result files; None for none.
     """
     own = [row.model for row in group.rows]
     models = own if everyone is None else everyone
@@ -132,51 +156,69 @@ def section(group: Group, everyone: list[str] | None = None) -> str:
     key = group.headline[0]
     drawn = [
         (
-            "Accuracy against training time",
+            f"Accuracy against training time: {key}",
             charts.against_time(group, models),
             f"{key}, test, mean over seeds; bars are 95% intervals over users.",
         ),
-        ("Recall at k", charts.recall_at_k(group, models), f"Test queries, {filters}."),
         (
-            "Learning curves",
-            charts.learning_curves(group, models),
-            "Validation after each epoch, a line a seed; for models trained in epochs.",
+            "Recall at k: share of targets among the first k",
+            charts.recall_at_k(group, models),
+            f"Test queries, {filters}.",
         ),
         (
-            "Repeat and explore",
+            "Learning curves: validation after each epoch",
+            charts.learning_curves(group, models),
+            "A line a seed; for models trained in epochs.",
+        ),
+        (
+            "Repeat and explore: targets in the history, and others",
             charts.repeat_and_explore(group, models),
             "The same lists, but only the targets that the history has count, or only the others.",
         ),
         (
-            "By length of the history",
+            f"By length of the history: {key}",
             charts.by_property(group, models, "by_history_length", "events in the history"),
             "Test queries in bins of about as many queries each.",
         ),
         (
-            "By popularity of the target",
+            f"By popularity of the target: {key}",
             charts.by_property(group, models, "by_item_popularity", "training events of the target"),
             "Test queries in bins of about as many queries each; 0 is a target never seen in training.",
         ),
         (
-            "Accuracy against coverage",
+            f"Accuracy against coverage: {key}",
             charts.against_coverage(group, models),
             f"{key}; further right, more of the items are recommended to anyone.",
         ),
     ]
-    legend = "".join(f"<span>{dot(models, model)}{escape(model)}</span>" for model in own)
+    legend = "".join(
+        f'<button type="button" data-model="{escape(model)}" aria-pressed="true">{dot(models, model)}'
+        f"{escape(model)}</button>"
+        for model in own
+    )
     head = (
         f'<h2>{escape(group.title)}</h2><p class="quiet"><code>{escape(group.protocol)}</code> '
         f"{escape(group.description)}</p>"
     )
+    figures = "".join(figure(*d) for d in drawn)
     plots = (
-        f'<div class="legend">{legend}</div><div class="charts">{"".join(figure(*d) for d in drawn)}</div>'
+        f'<div class="legend" role="group" aria-label="Models that are shown">{legend}</div>'
+        f'<div class="charts">{figures}</div>'
     )
-    body = head + table(group, models) + plots + examples(group, models)
+    body = head + table(group, models, folder) + plots + examples(group, models)
     return f'<section id="{escape(group.protocol)}">{body}</section>'
 
 
-def render(results: Sources, protocols: Sequence[str | Path] | None = None, title: str = TITLE) -> str:
+def render(
+    results: Sources,
+    protocols: Sequence[str | Path] | None = None,
+    title: str = TITLE,
+    folder: str | None = None,
+) -> str:
     """The page as HTML text.
+
+    Args:
+        folder: where the page will be, for links to the result files; None for none.
 
     Raises:
         DataError: there are no results, or some that do not belong in one table.
@@ -196,7 +238,7 @@ def render(results: Sources, protocols: Sequence[str | Path] | None = None, titl
     values = {
         "title": escape(title),
         "links": f"<nav>{links}</nav>" if links else "",
-        "sections": "".join(section(g, everyone) for g in found),
+        "sections": "".join(section(g, everyone, folder) for g in found),
         "footer": escape(f"seqrec {__version__}, {datetime.now(UTC):%Y-%m-%d}"),
     }
     return Template(resources.files("seqrec.report").joinpath("page.html").read_text("utf-8")).substitute(
@@ -216,4 +258,5 @@ def write(
     Raises:
         DataError: there are no results, or some that do not belong in one table.
     """
-    storage.write_text(render(results, protocols, title), path)
+    folder = None if storage.is_remote(str(path)) else str(Path(path).parent)
+    storage.write_text(render(results, protocols, title, folder), path)
