@@ -1,11 +1,13 @@
 """Time and memory by the size of the catalogue; and two processes beside one.
 
-    python benchmarks/scale.py items [--items 3416 100000 1000000 5000000] [--events 1000000] [--write FILE]
+    python benchmarks/scale.py items [--items 3416 100000 1000000 5000000] [--events 1000000] [--table jpq]
+                               [--write FILE]
     python benchmarks/scale.py processes [--items 100000] [--events 2000000] [--rounds 3] [--write FILE]
 
     items      SASRec (2 blocks, 64 wide, windows of 50) with 2,048 shared negatives, whose tables adagrad
                trains by rows, on one thread, an epoch with a checkpoint; each size in a process of its own.
-               Speeds are positions a processor second; the first size is the reference.
+               Speeds are positions a processor second; the first size is the reference. With --table jpq
+               items share parts of their vectors (RecJPQ), and adamw trains all: no table has rows then.
     processes  An epoch of GRU4Rec (64 wide, 128 units, lanes of 8 steps) with 2,048 shared negatives and 2
                streams, by one process and by two in turns, each with one thread that is pinned to a core:
                wall clock.
@@ -58,7 +60,7 @@ TRAIN = {"epochs": 1, "batch_positions": 2048, "tables": {"optimizer": "adagrad"
 SAMPLED = {"loss": "sampled_softmax", "negatives": {"count": 2048}}
 
 
-def of_items(items: int, events: int, queries: int) -> dict[str, float]:
+def of_items(items: int, events: int, queries: int, item_table: str | None) -> dict[str, float]:
     """What one size takes, in this process."""
     import torch
 
@@ -67,7 +69,8 @@ def of_items(items: int, events: int, queries: int) -> dict[str, float]:
 
     torch.set_num_threads(1)
     split = split_of(items, events)
-    model = seqrec.SASRec(width=64, blocks=2, length=LENGTH, **SAMPLED, train=TRAIN)
+    train = TRAIN if item_table is None else {k: v for k, v in TRAIN.items() if k != "tables"}
+    model = seqrec.SASRec(width=64, blocks=2, length=LENGTH, **SAMPLED, train=train, item_table=item_table)
     no_validation = split.validation.select(np.arange(0))
     from dataclasses import replace
 
@@ -100,6 +103,9 @@ def of_items(items: int, events: int, queries: int) -> dict[str, float]:
         "evaluate, ms/query": 1000 * ranked / len(some),
         "recommend, ms": 1000 * float(np.median(each)),
         "save, s": saved,
+        "item table, MB": sum(
+            t.numel() * t.element_size() / 1e6 for k, t in model.network.state_dict().items() if "items." in k
+        ),
         "peak, GiB": peak_gib(),
     }
 
@@ -151,6 +157,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, nargs="+")
     parser.add_argument("--events", type=int)
     parser.add_argument("--queries", type=int, default=1000)
+    parser.add_argument("--table", choices=("jpq",), help="how the vectors of items are stored")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--write", help="also write the table (.md, .csv or .json)")
@@ -159,7 +166,7 @@ def main() -> None:
     sizes = a.items or ([3_416, 100_000, 1_000_000, 5_000_000] if by_items else [100_000])
     events = a.events or (1_000_000 if by_items else 2_000_000)
     if a.one and by_items:
-        print(json.dumps(of_items(sizes[0], events, a.queries)))
+        print(json.dumps(of_items(sizes[0], events, a.queries, a.table)))
         return
     if a.one:
         of_processes(sizes[0], events)
@@ -171,6 +178,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for items in sizes:
         own = [__file__, a.what, "--one", "--items", items, "--events", events, "--queries", a.queries]
+        own += ["--table", a.table] if a.table else []
         if by_items:
             found = json_of([sys.executable, *own])
             speed = found["positions/s"] / (rows[0]["positions/s"] if rows else found["positions/s"])

@@ -16,7 +16,7 @@ from seqrec.models.markov import Markov, MarkovSettings
 from seqrec.splitting import SPLITS
 from seqrec.splitting.arguments import arguments_of
 
-SECTIONS = ["loss", "negatives", "train", "features", "prior"]
+SECTIONS = ["loss", "negatives", "train", "features", "prior", "item_table"]
 
 
 @pytest.mark.parametrize("name", models.MODELS)

@@ -54,6 +54,8 @@ class Config(Settings):
     """Neural models: which attributes are read beside the ids."""
     prior: dict[str, Any] | str | None = None
     """Neural models: what is added to their scores."""
+    item_table: dict[str, Any] | str | None = None
+    """Neural models: how they store the vectors of items."""
     retrain: bool = False
     """A variant: after selection the model is trained again on training and validation events, for the chosen
     number of epochs, also where the protocol does not ask for it."""

@@ -18,6 +18,7 @@ from seqrec.training.settings import TrainSettings
 
 LOSSES = "seqrec.training.loss"
 NEGATIVES = ("seqrec.training.negatives", "NegativesSettings")
+ITEM_TABLE = ("seqrec.models.item_table", "ItemTableSettings")
 PRIOR = ("seqrec.models.prior", "PriorSettings")
 
 
@@ -28,6 +29,7 @@ def check(
     train: Any = None,
     features: Any = None,
     prior: Any = None,
+    item_table: Any = None,
 ) -> None:
     """Checks the model's name and the keys of its sections.
 
@@ -54,6 +56,8 @@ def check(
         _known(negatives, outline.keys(*NEGATIVES), "negatives")
     if isinstance(prior, dict):
         _known(prior, outline.keys(*PRIOR), "prior")
+    if isinstance(item_table, dict):
+        _known(item_table, outline.keys(*ITEM_TABLE), "item_table")
     if isinstance(features, dict):
         FeatureSchema.of(features, "features")
     check_loss(loss, default_loss(name))

@@ -11,7 +11,7 @@ from seqrec.errors import SettingsError, shown
 if TYPE_CHECKING:  # it imports torch
     from seqrec.models.model import Model
 
-SECTIONS = ("loss", "negatives", "train", "features", "prior")
+SECTIONS = ("loss", "negatives", "train", "features", "prior", "item_table")
 """Of a model, beside ``model``."""
 
 
@@ -20,8 +20,8 @@ class Recipe:
     """
     Attributes:
         model: the model's name and its own settings.
-        loss, negatives, train, features, prior: sections of models that take them; None where nothing is
-            said.
+        loss, negatives, train, features, prior, item_table: sections of models that take them; None where
+            nothing is said.
         selection: by what epochs are chosen where ``train`` does not say.
     """
 
@@ -31,6 +31,7 @@ class Recipe:
     train: Any = None
     features: Any = None
     prior: Any = None
+    item_table: Any = None
     selection: dict[str, Any] = field(default_factory=dict)
 
     def make(self) -> Model:

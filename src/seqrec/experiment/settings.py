@@ -135,6 +135,8 @@ class RunSettings(Settings):
     the schema itself."""
     prior: dict[str, Any] | str | None = None
     """What is added to the scores of a neural model."""
+    item_table: dict[str, Any] | str | None = None
+    """How a neural model stores the vectors of items; None: a vector an item."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """What is measured."""
     output: OutputSettings = OutputSettings()

@@ -37,7 +37,7 @@ from seqrec.training.settings import TableSettings, TrainSettings
 
 COLUMNS = ("key", "type", "default", "choices", "meaning")
 LISTS = ("model", "loss", "split")
-OF_TORCH = ("negatives", "prior")
+OF_TORCH = ("negatives", "prior", "item_table")
 """Sections whose classes are in files that import torch."""
 SECTIONS: dict[str, type[BaseModel]] = {
     "run": RunSettings,
@@ -72,6 +72,7 @@ def table(name: str = "") -> Table:
     Raises:
         SettingsError: there is nothing of that name.
     """
+    from seqrec.models.item_table import ItemTableSettings
     from seqrec.models.prior import PriorSettings
     from seqrec.training.loss import LOSSES
     from seqrec.training.negatives import NegativesSettings
@@ -92,6 +93,7 @@ def table(name: str = "") -> Table:
         **SECTIONS,
         "negatives": NegativesSettings,
         "prior": PriorSettings,
+        "item_table": ItemTableSettings,
     }
     if name not in sections:
         raise SettingsError(

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import numpy as np
@@ -40,6 +40,19 @@ KINDS = ("users", "items")
 
 
 @dataclass(frozen=True)
+class Codes:
+    """By which rows share parts of vectors of their own (``seqrec.nn.jpq``).
+
+    Attributes:
+        of_rows: (splits, rows) uint8, below ``each``; 0 in all splits for a row of which nothing is known.
+        each: how many codes a split has.
+    """
+
+    of_rows: np.ndarray
+    each: int
+
+
+@dataclass(frozen=True)
 class Side:
     """What is known of each user, of each item of a history, or of each item that is scored.
 
@@ -50,6 +63,7 @@ class Side:
         values: how many values there are, with 0 for none. The two sides of the items number theirs alike.
         embeddings: (rows, numbers) float32 by column, of length 1 or zeros where nothing is known.
         drop_ids: share of looked up rows of which training leaves the vector of their own out.
+        codes: which parts of these vectors rows share; None: each row has its vector to itself.
     """
 
     ids: bool
@@ -58,6 +72,7 @@ class Side:
     values: int = 1
     embeddings: Mapping[str, np.ndarray] = field(default_factory=dict)
     drop_ids: float = 0.0
+    codes: Codes | None = None
 
     def __bool__(self) -> bool:
         return self.ids or self.has_attributes
@@ -176,6 +191,11 @@ class Features:
     def ids_only(cls, users: bool) -> Features:
         """No attributes: a vector an item and, if asked, a vector a user."""
         return cls(Side(users), Side(True), Side(True), item_is_sequence=True)
+
+    def coded(self, codes: Codes) -> Features:
+        """The same, with parts of the items' own vectors shared."""
+        sequence, item = (replace(side, codes=codes) for side in (self.sequence, self.item))
+        return replace(self, sequence=sequence, item=item)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The values and weights of every side, and the embeddings of users and items, (rows, ...) arrays by

@@ -38,7 +38,7 @@ from seqrec.models.neural import NeuralModel
 from seqrec.nn.batch import Batches, Inputs
 from seqrec.nn.blocks import Attention, FeedForward, start_as_bert
 from seqrec.nn.dropout import dropout
-from seqrec.nn.embedding import add_users, embedding, rows_of
+from seqrec.nn.embedding import add_users, biases_of, embedding, rows_of
 from seqrec.nn.encoder import Encoder, ItemRows
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
@@ -84,13 +84,15 @@ class BERT4RecNetwork(Encoder):
     """An item table, whose last column is the items' biases, positions and blocks: see the top of the file.
     Hidden are the steps whose states are wanted."""
 
+    scores_rows = True
+
     def __init__(self, settings: BERT4RecSettings, items: int, users: int, features: Features | None = None):
         super().__init__()
         s = self.settings = settings
         f = features or Features.ids_only(users=False)
-        self.items = embedding(items, s.width + 1, f.item)
+        self.items = embedding(items, s.width + 1, f.item, biases=1)
         self.input_items = (
-            None if f.item_is_sequence else embedding(items, s.width + 1, f.sequence, self.items)
+            None if f.item_is_sequence else embedding(items, s.width + 1, f.sequence, self.items, 1)
         )
         self.users = embedding(users, s.width, f.user) if f.user else None
         self.reads = frozenset({"users"} if self.users is not None else ())
@@ -105,8 +107,8 @@ class BERT4RecNetwork(Encoder):
         start_as_bert(self)
         for table in (self.items, self.input_items):
             if table is not None:
-                for vectors in table.parameters():
-                    nn.init.zeros_(vectors[:, s.width :])
+                for biases in biases_of(table, s.width):
+                    nn.init.zeros_(biases)
 
     def batches(self, split: Split, positions: int, rng: np.random.Generator) -> Batches:
         return batching.hidden(split, self.settings.length + 1, self.settings.hide, positions, rng)

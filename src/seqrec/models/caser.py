@@ -31,7 +31,7 @@ from seqrec.features.encoding import Features
 from seqrec.models.neural import NeuralModel
 from seqrec.nn.batch import Batches, Inputs
 from seqrec.nn.dropout import dropout
-from seqrec.nn.embedding import embedding, rows_of
+from seqrec.nn.embedding import biases_of, embedding, rows_of
 from seqrec.nn.encoder import Encoder, ItemRows
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
@@ -58,6 +58,8 @@ class CaserSettings(Settings):
 class CaserNetwork(Encoder):
     """Tables of items and users, filters and a layer: see the top of the file."""
 
+    scores_rows = True
+
     def __init__(self, settings: CaserSettings, items: int, users: int, features: Features | None = None):
         super().__init__()
         s = self.settings = settings
@@ -65,14 +67,15 @@ class CaserNetwork(Encoder):
         self.reads = frozenset({"users"} if f.user else ())
         self.users = embedding(users, s.width, f.user) if f.user else None
         # the last column of an item is its bias
-        self.items = embedding(items, (2 if f.user else 1) * s.width + 1, f.item)
+        width = (2 if f.user else 1) * s.width
+        self.items = embedding(items, width + 1, f.item, biases=1)
         self.input_items = embedding(items, s.width, f.sequence)
-        for table in (self.items, self.input_items, self.users):
+        for table, columns in ((self.items, width + 1), (self.input_items, s.width), (self.users, s.width)):
             if table is not None:
                 for vectors in table.parameters():
-                    nn.init.normal_(vectors, std=1 / vectors.shape[1])
-        for vectors in self.items.parameters():
-            nn.init.zeros_(vectors[:, -1])
+                    nn.init.normal_(vectors, std=1 / columns)
+        for biases in biases_of(self.items, width):
+            nn.init.zeros_(biases)
         self.horizontal = nn.ModuleList(
             nn.Linear(height * s.width, s.horizontal) for height in range(1, s.recent + 1)
         )

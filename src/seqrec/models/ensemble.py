@@ -58,8 +58,8 @@ class EnsembleSettings(Settings):
         default_factory=lambda: [{"name": "sasrec"}, {"name": "gru4rec"}], min_length=2, max_length=8
     )
     """The networks, and beside them models of baskets that count: each a dictionary with ``name``, its own
-    settings, and the sections ``loss``, ``negatives``, ``train``, ``features`` and ``prior`` where they are
-    said."""
+    settings, and the sections ``loss``, ``negatives``, ``train``, ``features``, ``prior`` and ``item_table``
+    where they are said."""
     weights: list[float] | None = None
     """Of the members, in their order. None chooses them on validation, or takes equal ones where there is
     none."""

@@ -111,6 +111,8 @@ class Block(nn.Module):
 class FMLPNetwork(Encoder):
     """An item table, positions and blocks: see the top of the file."""
 
+    scores_rows = True
+
     Block: ClassVar[type[nn.Module]] = Block
 
     def __init__(self, settings: FMLPSettings, items: int, users: int, features: Features | None = None):

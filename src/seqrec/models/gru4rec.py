@@ -51,7 +51,7 @@ from seqrec.models.neural import NeuralModel
 from seqrec.nn.baskets import PoolBaskets, pooled
 from seqrec.nn.batch import Batch, Batches, Inputs
 from seqrec.nn.dropout import dropout
-from seqrec.nn.embedding import add_users, embedding, rows_of
+from seqrec.nn.embedding import add_users, biases_of, embedding, rows_of
 from seqrec.nn.encoder import Encoder, ItemRows
 from seqrec.nn.recurrence import GRULayer, exported
 from seqrec.settings.base import Settings
@@ -185,7 +185,7 @@ class GRU4RecNetwork(ReadsItems):
         s = self.settings = settings
         f = features or Features.ids_only(users=False)
         # with item_bias the last column is the bias
-        self.items = embedding(items, s.width + s.item_bias, f.item)
+        self.items = embedding(items, s.width + s.item_bias, f.item, biases=int(s.item_bias))
         one_hot = s.embedding == "none"
 
         def start(vectors: Tensor, width: int = s.width) -> None:
@@ -199,16 +199,17 @@ class GRU4RecNetwork(ReadsItems):
             start(vectors)
         shared = self.items if s.embedding == "shared" else None
         input_width = {"separate": s.width, "none": 3 * s.hidden}.get(s.embedding, s.width + s.item_bias)
+        input_biases = int(s.item_bias) if shared is not None else 0
         self.input_items = (
             None
             if shared is not None and f.item_is_sequence
-            else embedding(items, input_width, f.sequence, shared)
+            else embedding(items, input_width, f.sequence, shared, input_biases)
         )
         if self.input_items is not None:
             for vectors in self.input_items.parameters():
                 start(vectors, s.hidden if one_hot else s.width)
-        for vectors in self.items.parameters():
-            nn.init.zeros_(vectors[:, s.width :])
+        for biases in biases_of(self.items, s.width):
+            nn.init.zeros_(biases)
         first = OneHotGRULayer(s.hidden) if one_hot else GRULayer(s.width, s.hidden)
         self.layers = nn.ModuleList([first, *(GRULayer(s.hidden, s.hidden) for _ in range(s.layers - 1))])
         linear = s.output_layer or s.hidden != s.width
@@ -221,6 +222,7 @@ class GRU4RecNetwork(ReadsItems):
             {*(["users"] if self.users is not None else []), *(["baskets"] if s.pool_baskets else [])}
         )
         self.input_width = s.width
+        self.scores_rows = not s.normalise
 
     @property
     def one_table(self) -> bool:

@@ -107,6 +107,7 @@ class HRMNetwork(Encoder):
         f = features or Features.ids_only(users=s.user_vectors)
         self.reads = frozenset({*(["users"] if f.user else []), *(["baskets"] if s.baskets else [])})
         self.items = embedding(items, s.width, f.item)
+        self.scores_rows = not s.normalise
         one_table = s.shared and f.item_is_sequence
         self.input_items = (
             None if one_table else embedding(items, s.width, f.sequence, self.items if s.shared else None)

@@ -42,7 +42,7 @@ from seqrec.features.encoding import Features
 from seqrec.models.neural import NeuralModel
 from seqrec.nn.batch import Batches, Inputs
 from seqrec.nn.dropout import dropout
-from seqrec.nn.embedding import add_users, embedding, rows_of
+from seqrec.nn.embedding import add_users, biases_of, embedding, rows_of
 from seqrec.nn.encoder import Encoder, ItemRows
 from seqrec.settings.base import Settings
 from seqrec.splitting.split import Split
@@ -197,13 +197,15 @@ class Block(nn.Module):
 class LRURecNetwork(Encoder):
     """An item table, whose last column is the items' biases, and blocks: see the top of the file."""
 
+    scores_rows = True
+
     def __init__(self, settings: LRURecSettings, items: int, users: int, features: Features | None = None):
         super().__init__()
         s = self.settings = settings
         f = features or Features.ids_only(users=False)
-        self.items = embedding(items, s.width + 1, f.item)
+        self.items = embedding(items, s.width + 1, f.item, biases=1)
         self.input_items = (
-            None if f.item_is_sequence else embedding(items, s.width + 1, f.sequence, self.items)
+            None if f.item_is_sequence else embedding(items, s.width + 1, f.sequence, self.items, 1)
         )
         self.users = embedding(users, s.width, f.user) if f.user else None
         self.reads = frozenset({"users"} if self.users is not None else ())
@@ -211,7 +213,8 @@ class LRURecNetwork(Encoder):
             if table is not None:
                 for vectors in table.parameters():
                     nn.init.trunc_normal_(vectors, std=0.02, a=-0.04, b=0.04)
-                    nn.init.zeros_(vectors[:, s.width :])
+                for biases in biases_of(table, s.width):
+                    nn.init.zeros_(biases)
         self.norm = nn.LayerNorm(s.width)
         self.blocks = nn.ModuleList(Block(s) for _ in range(s.blocks))
 

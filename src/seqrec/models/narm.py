@@ -54,6 +54,8 @@ class NARMSettings(Settings):
 class NARMNetwork(Encoder):
     """An item table, a GRU layer and attention: see the top of the file."""
 
+    scores_rows = True
+
     def __init__(self, settings: NARMSettings, items: int, users: int, features: Features | None = None):
         super().__init__()
         s = self.settings = settings

@@ -21,9 +21,10 @@ from seqrec.data.catalogue import Catalogue
 from seqrec.data.query import Events, Query
 from seqrec.errors import DataError, SeqrecError, SettingsError
 from seqrec.evaluation import metrics, ranking
-from seqrec.features.encoding import Features
-from seqrec.features.schema import USER_ID, FeatureSchema
+from seqrec.features.encoding import Codes, Features
+from seqrec.features.schema import ITEM_ID, USER_ID, FeatureSchema
 from seqrec.models import baselines, prior
+from seqrec.models.item_table import ItemTableSettings, codes_of, unknown_codes
 from seqrec.models.markov import Markov
 from seqrec.models.model import Model
 from seqrec.models.popularity import liked_events
@@ -31,6 +32,7 @@ from seqrec.models.prior import Prior, PriorSettings
 from seqrec.models.warm_start import Start
 from seqrec.nn.embedding import FeatureEmbedding
 from seqrec.nn.encoder import Encoder, Streaming
+from seqrec.nn.jpq import FEW, JPQEmbedding
 from seqrec.nn.streaming import Streamed
 from seqrec.scoring import CELLS, ROWS, Scores
 from seqrec.serving import artifact
@@ -109,7 +111,8 @@ class EncoderScorer:
         """Scores of a few histories at a time, fewer where they are long, so that memory stays flat."""
         if self.network.training:  # asked first, since telling every module takes a while
             self.network.eval()
-        table = self._table()
+        coded = self._coded()
+        table = None if coded is not None and len(query) <= FEW else self._table()
         for some in self.chunks(query, rows):
             yield self._scores(query.select(some), some, table, alone=len(query) == 1)
 
@@ -134,9 +137,14 @@ class EncoderScorer:
         width = self.network.item_vectors(slice(0, 1)).shape[1]
         return self.network.item_vectors() if len(self.popularity) * width <= CELLS else None
 
+    def _coded(self) -> JPQEmbedding | None:
+        """The table of the items, where scores can be looked up in it."""
+        table = getattr(self.network, "items", None)
+        return table if self.network.scores_rows and isinstance(table, JPQEmbedding) else None
+
     def _scores(self, query: Query, rows: np.ndarray, table: torch.Tensor | None, alone: bool) -> Scores:
         unknown = torch.from_numpy(np.flatnonzero(~self.knows(query)))
-        items = len(self.popularity)
+        items, coded = len(self.popularity), self._coded()
 
         @cache  # when the first block is asked for: of several processes each asks for some
         def states_of_all() -> torch.Tensor:
@@ -145,11 +153,16 @@ class EncoderScorer:
         def block(begin: int, end: int) -> torch.Tensor:
             with torch.no_grad():
                 states = states_of_all()
+                if coded is not None and table is None:
+                    return finished(coded.scores(states, begin, end), begin, end)
                 vectors = self.network.item_vectors(slice(begin, end)) if table is None else table[begin:end]
                 if alone and table is None:
                     scores = losses.scores_of_one(states, vectors)
                 else:
                     scores = losses.scores(states, vectors)
+            return finished(scores, begin, end)
+
+        def finished(scores: torch.Tensor, begin: int, end: int) -> torch.Tensor:
             if self.prior is not None:
                 self.prior.add(scores, query, begin)
             if len(unknown):
@@ -178,6 +191,8 @@ class NeuralModel(Model):
         "dictionary, or the path of a YAML file; None for none.",
         "prior": "What is added to the network's scores: ``PriorSettings``, a dictionary or its name; None "
         "for nothing.",
+        "item_table": "How the vectors of items are stored: ``ItemTableSettings``, a dictionary or its name; "
+        "None for a vector an item.",
     }
     Network: ClassVar[Any]
     takes_features: ClassVar[bool] = False  # whether Network has a fourth argument, the features
@@ -197,6 +212,7 @@ class NeuralModel(Model):
         train: dict[str, Any] | TrainSettings | None = None,
         features: dict[str, Any] | str | Path | FeatureSchema | None = None,
         prior: dict[str, Any] | str | PriorSettings | None = None,
+        item_table: dict[str, Any] | str | ItemTableSettings | None = None,
         **settings: Any,
     ):
         super().__init__(**settings)
@@ -243,6 +259,11 @@ class NeuralModel(Model):
                 "prior: expected none where the model reads baskets, since it goes from item to item in an "
                 f"order that baskets do not have. Got {self.prior.name}; leave it out."
             )
+        item_table = {"name": item_table} if isinstance(item_table, str) else item_table
+        self.item_table = None if item_table is None else ItemTableSettings.of(item_table, "item_table")
+        self._codes: Codes | None = None
+        if self.item_table is not None:
+            self._check_item_table(self.item_table)
         self.feature_values: Features | None = None
         self._unlearned: np.ndarray | None = None  # looked for once
         self._network: Encoder | None = None
@@ -251,6 +272,25 @@ class NeuralModel(Model):
         self.popularity: np.ndarray | None = None
         self.trained_users: np.ndarray | None = None
         self.trained_items: np.ndarray | None = None
+
+    def _check_item_table(self, table: ItemTableSettings) -> None:
+        """Refuses a table that shares parts of vectors where there are none to share."""
+        if not self.takes_features:
+            raise SettingsError(
+                f"item_table: {self.name} has a table of its own. Leave the section out, or take another "
+                "model, such as sasrec or gru4rec."
+            )
+        if self.features is not None and ITEM_ID not in {*self.features.item, *self.features.sequence}:
+            raise SettingsError(
+                f"item_table: expected {ITEM_ID} in features.item, whose vectors it makes. Got none. Leave "
+                f"item_table out, or add {ITEM_ID}."
+            )
+        width = getattr(self.settings, "width", table.splits)
+        if width % table.splits:
+            raise SettingsError(
+                f"item_table.splits: expected a divisor of model.width, which is {width}. Got "
+                f"{table.splits}. Choose another number of splits, or another width."
+            )
 
     def __init_subclass__(cls, **more: Any):
         super().__init_subclass__(**more)
@@ -263,6 +303,8 @@ class NeuralModel(Model):
             groups["features"] = self.features
         if self.prior is not None:
             groups["prior"] = self.prior
+        if self.item_table is not None:
+            groups["item_table"] = self.item_table
         described = {name: group.model_dump(mode="json") for name, group in groups.items()}
         return super().configuration() | {"loss": self.loss.described()} | described
 
@@ -272,22 +314,29 @@ class NeuralModel(Model):
         Raises:
             SeqrecError: the attributes of its features are not known yet.
         """
-        if self.features is None:
-            network: Encoder = self.Network(self.settings, items, users)
-        elif self.feature_values is None:
+        if self.features is not None and self.feature_values is None:
             raise SeqrecError(
                 f"{self.name} does not have the attributes of its features yet. "
                 "Call fit, or load a saved model."
             )
-        else:
-            network = self.Network(self.settings, items, users, self.feature_values)
+        features = self.feature_values
+        if self.item_table is not None:
+            if features is None:
+                features = Features.ids_only(users=getattr(self.settings, "user_vectors", False))
+            features = features.coded(self._codes or unknown_codes(self.item_table, items))
+        arguments = [self.settings, items, users]
+        network: Encoder = self.Network(*arguments, *([] if features is None else [features]))
         own = getattr(network, "users", None)
+        own = own if isinstance(own, FeatureEmbedding) else None
         if self.trained_items is not None:  # of items without an event, attributes tell in the same way
             for table in network.modules():
                 if isinstance(table, FeatureEmbedding) and table is not own and table.ids is not None:
+                    if isinstance(table.ids, JPQEmbedding):
+                        table.ids.forget()
+                        continue
                     with torch.no_grad():
                         table.ids.weight[torch.from_numpy(~self.trained_items)] = 0
-        if isinstance(own, FeatureEmbedding) and own.ids is not None and self.trained_users is not None:
+        if own is not None and isinstance(own.ids, nn.Embedding) and self.trained_users is not None:
             with torch.no_grad():  # of users without a target attributes tell, and no random start
                 own.ids.weight[torch.from_numpy(~self.trained_users)] = 0
         if settings.knows_sparse_gradients(self._train_of(network), self.sparse_adagrad):
@@ -375,6 +424,8 @@ class NeuralModel(Model):
                 self.features, split.sequences.user_catalogue, split.sequences.item_catalogue
             )
         self._unlearned = None
+        if self.item_table is not None:
+            self._codes = codes_of(self.item_table, split, on.seed)
         among = self._compared()
         counts = torch.from_numpy(split.item_counts)
         device = devices.choose_device(on.device)
@@ -547,8 +598,12 @@ class NeuralModel(Model):
             chain = Markov(strength=self.prior.strength, window=self.prior.window)
             chain.load_state(values, items, users)
             self._prior = Prior(chain, float(artifact.floats_of(values, "weight", 1)[0]))
+        self._codes = None  # they are among the weights
         self.network = self.build(items, users)
         self.network.load_state_dict(weights)
+        for table in self.network.modules():
+            if isinstance(table, JPQEmbedding):
+                table.check()
         self.network.eval()
 
     @classmethod

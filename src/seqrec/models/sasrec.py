@@ -163,6 +163,8 @@ class Block(nn.Module):
 class SASRecNetwork(Encoder):
     """An item table, positions and blocks of attention: see the top of the file."""
 
+    scores_rows = True
+
     def __init__(self, settings: SASRecSettings, items: int, users: int, features: Features | None = None):
         super().__init__()
         s = self.settings = settings

@@ -151,6 +151,12 @@ class Start:
                 f"fit.start: {self.name} is a {self.model.reference()}. Got the model {model.reference()}, "
                 "which cannot take its weights. Name a model of the same kind, or leave it out."
             )
+        for of in (self.model, model):
+            if getattr(of, "item_table", None) is not None:
+                raise SettingsError(
+                    "fit.start: expected a model without item_table, whose codes come from one log and fit "
+                    "no other. Got one with it. Leave fit.start out."
+                )
         there, here = self.model.settings.model_dump(mode="json"), model.settings.model_dump(mode="json")
         pairs = {f"model.{key}": (there.get(key), here.get(key)) for key in {**there, **here}}
         for side in ("user", "sequence", "item"):

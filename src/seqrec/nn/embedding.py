@@ -7,6 +7,8 @@ v(row) = own(row) + sum over features of the mean over the row's values of w(val
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,7 @@ from seqrec.errors import TrainingError
 from seqrec.features.encoding import Side
 from seqrec.nn.batch import Inputs
 from seqrec.nn.dropout import dropout
+from seqrec.nn.jpq import JPQEmbedding
 
 
 class Mapped(nn.Module):
@@ -46,16 +49,15 @@ class FeatureEmbedding(nn.Module):
         rows, width: as of an embedding.
         side: which features each row has.
         shared: a table over the same rows whose vectors are used where both have them.
+        biases: how many of the columns, the last ones, are biases.
     """
 
-    def __init__(
-        self, rows: int, width: int, side: Side, shared: nn.Embedding | FeatureEmbedding | None = None
-    ):
+    def __init__(self, rows: int, width: int, side: Side, shared: Table | None = None, biases: int = 0):
         super().__init__()
         self.rows, self.width = rows, width
         own = shared.ids if isinstance(shared, FeatureEmbedding) else shared
-        self.ids: nn.Embedding | None = (
-            None if not side.ids else nn.Embedding(rows, width) if own is None else own
+        self.ids: nn.Embedding | JPQEmbedding | None = (
+            None if not side.ids else _own(rows, width, side, biases) if own is None else own
         )
         values = shared.values if isinstance(shared, FeatureEmbedding) else None
         self.values: nn.Embedding | None = None
@@ -136,19 +138,34 @@ def sum_of(parts: list[Tensor]) -> Tensor:
     return found
 
 
-def embedding(
-    rows: int, width: int, side: Side, shared: nn.Embedding | FeatureEmbedding | None = None
-) -> nn.Embedding | FeatureEmbedding:
-    """A plain embedding, unless the side has more than ids. Arguments as of ``FeatureEmbedding``."""
+Table = nn.Embedding | JPQEmbedding | FeatureEmbedding
+
+
+def embedding(rows: int, width: int, side: Side, shared: Table | None = None, biases: int = 0) -> Table:
+    """A plain embedding, unless the side has more than ids, or shares parts of vectors. Arguments as of
+    ``FeatureEmbedding``."""
     if side.has_attributes:
-        return FeatureEmbedding(rows, width, side, shared)
+        return FeatureEmbedding(rows, width, side, shared, biases)
     own = shared.ids if isinstance(shared, FeatureEmbedding) else shared
-    return nn.Embedding(rows, width) if own is None else own
+    return _own(rows, width, side, biases) if own is None else own
 
 
-def add_users(
-    states: Tensor, users: nn.Embedding | FeatureEmbedding, inputs: Inputs, dropped: float = 0.0
-) -> Tensor:
+def _own(rows: int, width: int, side: Side, biases: int) -> nn.Embedding | JPQEmbedding:
+    """The vectors that rows have to themselves, or share parts of."""
+    if side.codes is None:
+        return nn.Embedding(rows, width)
+    return JPQEmbedding(rows, width - biases, side.codes, biases)
+
+
+def biases_of(table: Table, width: int) -> Iterator[Tensor]:
+    """(..., columns) what comes after the first ``width`` columns of all that a table's vectors are made of:
+    the biases, where it has some."""
+    for module in table.modules():
+        for values in module.parameters(recurse=False):
+            yield values if isinstance(module, JPQEmbedding) else values[:, width:]
+
+
+def add_users(states: Tensor, users: Table, inputs: Inputs, dropped: float = 0.0) -> Tensor:
     """The states, each with the vector of its user added: nothing for an unknown user, and nothing but that
     for an empty history.
 
@@ -170,7 +187,7 @@ def add_users(
     return states + dropout(vectors, dropped, training=True)
 
 
-def rows_of(table: nn.Embedding | FeatureEmbedding, rows: Tensor | slice | None) -> Tensor:
+def rows_of(table: Table, rows: Tensor | slice | None) -> Tensor:
     """(..., width) rows of a table: some (any shape), a range of them, or all.
 
     A range of a plain table is a view."""
@@ -180,6 +197,9 @@ def rows_of(table: nn.Embedding | FeatureEmbedding, rows: Tensor | slice | None)
         return found
     if rows is None or isinstance(table, nn.Embedding):
         return table.weight if rows is None else table.weight[rows]
+    begin, end, _ = rows.indices(table.rows)
+    if isinstance(table, JPQEmbedding):
+        return table.of_range(begin, end)
     device = next(table.parameters()).device
-    found = table(torch.arange(*rows.indices(table.rows), device=device))
+    found = table(torch.arange(begin, end, device=device))
     return found

@@ -28,9 +28,12 @@ class Encoder(nn.Module, ABC):
         reads: what it reads of a history beside its items: ``users`` (they have vectors of their own, so that
             even an empty history says something), ``times``, ``baskets`` (said by the class). Batches hold
             what is named here.
+        scores_rows: whether ``item_vectors`` gives the rows of its table ``items`` as they are, so that a
+            table that knows a faster way to scores (``nn.jpq``) may take it.
     """
 
     reads: frozenset[str] = frozenset()
+    scores_rows: bool = False
 
     @property
     def window(self) -> int:

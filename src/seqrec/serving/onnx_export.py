@@ -31,6 +31,7 @@ from seqrec.data.query import Query
 from seqrec.errors import SettingsError, shown
 from seqrec.nn.embedding import FeatureEmbedding
 from seqrec.nn.encoder import Encoder
+from seqrec.nn.jpq import JPQEmbedding
 from seqrec.serving import artifact, onnx_model
 from seqrec.serving.artifact import Contents
 from seqrec.serving.embeds import Embeds
@@ -145,12 +146,13 @@ def _table(vectors: Tensor) -> nn.Embedding:
 
 
 def _plain(network: Encoder) -> Encoder:
-    """A copy on the CPU, ready to recommend, with a table of vectors wherever the network sums features."""
+    """A copy on the CPU, ready to recommend, with a table of vectors wherever the network sums features,
+    or joins parts."""
     network = copy.deepcopy(network).cpu().eval()
     made: dict[int, nn.Embedding] = {}
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, FeatureEmbedding):
+            if isinstance(child, FeatureEmbedding | JPQEmbedding):
                 table = made.setdefault(id(child), _table(child.weight.detach()))
                 setattr(module, name, table)
     return network
