@@ -3,7 +3,6 @@ scores of seen items are set aside here."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import exchange
@@ -63,22 +62,6 @@ train, _, _ = data_preparation(config, dataset)
 torch.manual_seed(request.seed)
 model = get_model("SASRec")(config, train.dataset)
 optimizer = torch.optim.Adam(model.parameters(), lr=request.learning_rate)
-positions = epochs = 0
-begin = time.perf_counter()
-# Its trainer has no limit of time; this is its loop.
-while time.perf_counter() - begin < request.minutes * 60:
-    model.train()
-    for batch in train:
-        optimizer.zero_grad()
-        loss = model.calculate_loss(batch)
-        loss.backward()
-        optimizer.step()
-        positions += len(batch)
-        if time.perf_counter() - begin >= request.minutes * 60:
-            break
-    else:
-        epochs += 1
-seconds = time.perf_counter() - begin
 
 known = np.unique(item)
 numbers = np.zeros(request.items, dtype=np.int64)
@@ -104,18 +87,27 @@ def best(histories: list[np.ndarray], k: int) -> np.ndarray:
     return back[scores.topk(k).indices.numpy()]
 
 
-histories = np.split(item, np.cumsum(np.bincount(user, minlength=request.users))[:-1])
-begin = time.perf_counter()
-lists = np.concatenate([best(histories[at : at + 256], request.k) for at in range(0, request.users, 256)])
-recommending = time.perf_counter() - begin
-exchange.answer(
-    request,
-    lists,
-    version=recbole.__version__,
-    torch=torch.__version__,
-    train_seconds=seconds,
-    positions=positions,
-    epochs=epochs,
-    recommend_seconds=recommending,
-    one_history_ms=exchange.median_ms(lambda: best([item[:50]], 10)),
-)
+histories = request.histories()
+
+
+def lists() -> np.ndarray:
+    """Those of all users."""
+    return np.concatenate([best(histories[at : at + 256], request.k) for at in range(0, request.users, 256)])
+
+
+clock = exchange.Clock(request, lists)
+clock.start()
+# Its trainer has no limit of time; this is its loop.
+while not clock.over() and clock.epochs != request.epochs:
+    for batch in train:
+        model.train()
+        optimizer.zero_grad()
+        loss = model.calculate_loss(batch)
+        loss.backward()
+        optimizer.step()
+        if clock.update(len(batch)):
+            break
+    else:
+        clock.epochs += 1
+clock.check()
+clock.answer(recbole.__version__, exchange.median_ms(lambda: best([item[:50]], 10)))

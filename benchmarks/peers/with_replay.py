@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +25,7 @@ request = exchange.read()
 torch.set_num_threads(request.threads)
 user, item = request.events()
 folder = Path(request.folder)
-histories = np.split(item, np.cumsum(np.bincount(user, minlength=request.users))[:-1])
+histories = request.histories()
 table = pd.DataFrame({"user_id": np.arange(request.users), "item_id": histories, "seen_ids": histories})
 table[table["item_id"].map(len) > 1].to_parquet(folder / "train.parquet")
 table.to_parquet(folder / "all.parquet")
@@ -65,19 +64,6 @@ def data(train: str | None, predict: str | None, batch: int) -> ParquetModule:
     )
 
 
-counted = {"positions": 0, "epochs": 0}
-
-
-class Counter(lightning.Callback):
-    """How many targets were trained on."""
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, number) -> None:
-        counted["positions"] += int((batch["positive_labels"] != padding).sum())
-
-    def on_train_epoch_end(self, trainer, module) -> None:
-        counted["epochs"] += 1
-
-
 def trainer(**more) -> lightning.Trainer:
     """One that says nothing and keeps nothing."""
     return lightning.Trainer(
@@ -90,49 +76,59 @@ def trainer(**more) -> lightning.Trainer:
     )
 
 
+def network() -> SasRec:
+    """One that is not trained yet."""
+    return SasRec.from_params(
+        schema,
+        embedding_dim=request.width,
+        num_heads=request.heads,
+        num_blocks=request.blocks,
+        max_sequence_length=request.length,
+        dropout=request.dropout,
+        hidden_dim=4 * request.width,
+    )
+
+
 lightning.seed_everything(request.seed)
-network = SasRec.from_params(
-    schema,
-    embedding_dim=request.width,
-    num_heads=request.heads,
-    num_blocks=request.blocks,
-    max_sequence_length=request.length,
-    dropout=request.dropout,
-    hidden_dim=4 * request.width,
-)
-model = LightningModule(network, optimizer_factory=OptimizerFactory(learning_rate=request.learning_rate))
-limited = trainer(
-    max_epochs=100_000,
-    limit_val_batches=0,
-    max_time={"seconds": int(request.minutes * 60)},
-    callbacks=[Counter()],
-)
-begin = time.perf_counter()
-limited.fit(model, datamodule=data("train.parquet", None, request.batch))
-seconds = time.perf_counter() - begin
+trained = network()
+model = LightningModule(trained, optimizer_factory=OptimizerFactory(learning_rate=request.learning_rate))
+asked_network = network()
+asked = LightningModule(asked_network, optimizer_factory=OptimizerFactory())
 
 
 def best(path: str, k: int, batch: int = 256) -> pd.DataFrame:
     """The best unseen items after the histories of a file."""
     top = PandasTopItemsCallback(k, "user_id", "item_id", postprocessors=[SeenItemsFilter(request.items)])
-    trainer(callbacks=[top]).predict(model, datamodule=data(None, path, batch), return_predictions=False)
+    trainer(callbacks=[top]).predict(asked, datamodule=data(None, path, batch), return_predictions=False)
     return top.get_result()
 
 
-begin = time.perf_counter()
-frame = best("all.parquet", request.k)
-recommending = time.perf_counter() - begin
-lists = np.full((request.users, request.k), -1)
-place = frame.groupby("user_id").cumcount().to_numpy()
-lists[frame["user_id"].to_numpy(int), place] = frame["item_id"].to_numpy(int)
-exchange.answer(
-    request,
-    lists,
-    version=version("replay-rec"),
-    torch=torch.__version__,
-    train_seconds=seconds,
-    positions=counted["positions"],
-    epochs=counted["epochs"],
-    recommend_seconds=recommending,
-    one_history_ms=exchange.median_ms(lambda: best("one.parquet", 10, 1), 5),
-)
+def lists() -> np.ndarray:
+    """Those of all users, by a second network with the weights of the first, whose trainer is at work."""
+    asked_network.load_state_dict(trained.state_dict())
+    frame = best("all.parquet", request.k)
+    found = np.full((request.users, request.k), -1)
+    place = frame.groupby("user_id").cumcount().to_numpy()
+    found[frame["user_id"].to_numpy(int), place] = frame["item_id"].to_numpy(int)
+    return found
+
+
+clock = exchange.Clock(request, lists)
+
+
+class Told(lightning.Callback):
+    """Tells the clock how many targets were trained on."""
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, number) -> None:
+        trainer.should_stop = clock.update(int((batch["positive_labels"] != padding).sum()))
+
+    def on_train_epoch_end(self, trainer, module) -> None:
+        clock.epochs += 1
+
+
+limited = trainer(max_epochs=request.epochs or 100_000, limit_val_batches=0, callbacks=[Told()])
+clock.start()
+limited.fit(model, datamodule=data("train.parquet", None, request.batch))
+clock.check()
+one_history_ms = exchange.median_ms(lambda: best("one.parquet", 10, 1), 5)
+clock.answer(version("replay-rec"), one_history_ms)
