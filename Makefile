@@ -17,12 +17,25 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 install: $(VENV)/installed
 
-# The main job on MovieLens-100K: all models, the table with intervals, the page, a few recommendations.
+# The main job on MovieLens-100K: HRM, GRU4Rec and SASRec beside what they must beat, the table with intervals, the
+# page, a model to serve, a few recommendations, and a notebook that does the same with a file.
+DEMO ?= runs/demo
 demo: install
 	$(RUN) seqrec data download ml-100k
-	$(RUN) seqrec benchmark ml-100k-leave-one-out-v1 --seeds 1 --results runs/demo --report runs/demo/report.html
-	$(RUN) seqrec train --data ml-100k --model gru4rec --output runs/demo/gru4rec train.epochs=5
-	$(RUN) seqrec recommend runs/demo/gru4rec --user 1 --user 196 -k 5
+	$(RUN) seqrec benchmark ml-100k-leave-one-out-v1 --models popularity,markov,item_knn,hrm,gru4rec,sasrec --seeds 1 --results $(DEMO)/results --report $(DEMO)/report.html
+	$(RUN) seqrec train --data ml-100k --model gru4rec --output $(DEMO)/gru4rec train.epochs=5
+	$(RUN) seqrec recommend $(DEMO)/gru4rec --user 1 --user 196 -k 5
+	cp docs/notebooks/from-a-csv.ipynb $(DEMO)/from-a-csv.ipynb
+	@echo
+	@echo "$(DEMO)/report.html        the table above as a page: open it in a browser"
+	@echo "$(DEMO)/gru4rec            the model: $(VENV)/bin/seqrec serve $(DEMO)/gru4rec"
+	@echo "$(DEMO)/from-a-csv.ipynb   a notebook, from a CSV to recommendations"
+	@echo
+	@echo "Now with your own file, which has the columns user_id, item_id and timestamp:"
+	@echo "  $(VENV)/bin/seqrec data check YOUR.csv         what is in it, and what to beware of"
+	@echo "  $(VENV)/bin/seqrec choose YOUR.csv -o chosen   the best model for it, in 30 minutes (--minutes)"
+	@echo "  $(VENV)/bin/seqrec serve chosen                recommendations over HTTP, with a page to try them"
+	@echo "Columns of other names: --column user_id=customer. More: docs/tutorial.md"
 
 # A worker a core and one more, since some tests wait for programs; each with one thread, since threads that wait
 # for each other would make the small tests slow.

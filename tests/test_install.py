@@ -6,7 +6,9 @@ from __future__ import annotations
 import email
 import importlib.metadata
 import importlib.util
+import re
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -61,3 +63,15 @@ def test_its_metadata_are_the_packages(wheel: Path) -> None:
     assert tested[0].rpartition(" ")[2] == oldest
     core = [one for one in about.get_all("Requires-Dist", []) if "extra ==" not in one]
     assert len(core) <= 10
+
+
+def test_the_licence_of_each_dependency_is_listed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = {k: v for k, v in project["optional-dependencies"].items() if k not in ("all", "dev", "docs")}
+    named = {
+        re.split(r"[\[<>=]", one)[0].lower()
+        for group in (project["dependencies"], *groups.values())
+        for one in group
+    }
+    listed = set(re.findall(r"^\| \*\*(.*?)\*\*", (ROOT / "docs" / "licences.md").read_text(), re.M))
+    assert listed == named, "make the page again: python benchmarks/licences.py docs/licences.md"
