@@ -142,6 +142,8 @@ class Clock:
         """After an update of so many targets: whether training is to end."""
         self.positions += positions
         self.updates += 1
+        if self.updates == 1:
+            self.first = self.now()
         every = self.request.check_minutes
         if every is not None and self.seconds() >= 60 * every * (len(self.checks) + 1):
             self.check()
@@ -151,17 +153,19 @@ class Clock:
         """Whether time is up."""
         return self.request.minutes is not None and self.seconds() >= 60 * self.request.minutes
 
+    def now(self) -> dict[str, float]:
+        """What has been trained, and how long that took."""
+        return {
+            "seconds": self.seconds(),
+            "processor_seconds": time.process_time() - self.processor_begin,
+            "positions": self.positions,
+            "epochs": self.epochs,
+        }
+
     def check(self) -> None:
         """Makes the lists, while time stands still."""
         wall, processor = time.perf_counter(), time.process_time()
-        self.checks.append(
-            {
-                "seconds": wall - self.begin,
-                "processor_seconds": processor - self.processor_begin,
-                "positions": self.positions,
-                "epochs": self.epochs,
-            }
-        )
+        self.checks.append(self.now())
         np.save(Path(self.request.folder) / f"lists-{len(self.checks) - 1}.npy", self.lists())
         self.list_seconds.append(time.perf_counter() - wall)
         self.begin += time.perf_counter() - wall
@@ -170,6 +174,10 @@ class Clock:
     def answer(self, version: str, one_history_ms: float) -> None:
         """Writes the figures. The last check is to be that after training."""
         last = self.checks[-1]
+        # The first update comes after all that is prepared once, and so tells nothing of the speed.
+        first = self.first if self.updates > 1 else {"seconds": 0, "processor_seconds": 0, "positions": 0}
+        positions = self.positions - first["positions"]
+        processor_seconds = last["processor_seconds"] - first["processor_seconds"]
         figures = {
             "version": version,
             "versions": {name: found for name in RECORDED if (found := _version(name))},
@@ -177,6 +185,8 @@ class Clock:
             "train_seconds": last["seconds"],
             "train_processor_seconds": last["processor_seconds"],
             "positions": self.positions,
+            "positions_per_second": positions / (last["seconds"] - first["seconds"]),
+            "positions_per_processor_second": positions / processor_seconds,
             "updates": self.updates,
             "epochs": self.epochs,
             "recommend_seconds": self.list_seconds[-1],

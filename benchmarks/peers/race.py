@@ -15,10 +15,10 @@ beside its authors' code, with the settings of ``fidelity_gru4rec.py`` (128 unit
 
 What a library's epoch is differs: RecTools and RePlay train on the last 200 events of a user, RecBole has a
 row for each event with those before it, and this library trains on every event once. So speed is targets
-(positions) a second, and accuracy is compared after the same minutes. An update has ``--batch`` users; here
-as many targets as those of so many users; in RecBole so many rows, of one target each. Lists are also made
-after each ``--check-minutes`` of training, while the clock stands still; only this library's schedule of
-rates counts them in its minutes.
+(positions) a second, from the first update on, and accuracy is compared after the same minutes. An update has
+``--batch`` users; here as many targets as those of so many users; in RecBole so many rows, of one target
+each. Lists are also made after each ``--check-minutes`` of training, while the clock stands still; only this
+library's schedule of rates counts them in its minutes.
 
 A result is a file in ``benchmarks/peers/results``: one library, with a turn of this one before and after it
 on the same cores, with versions, hardware and settings.
@@ -138,7 +138,6 @@ def trained(python: str, driver: str, request: exchange.Request, split: Split) -
             name: measured[name] for name in ("ndcg@10", "recall@10", "ndcg@20", "recall@20")
         }
         found["without_list"] = scored.without_list
-    found["positions_per_second"] = found["positions"] / found["train_seconds"]
     return found
 
 
@@ -291,7 +290,7 @@ def table(results: list[dict[str, Any]], target: float | None = None) -> Table:
                 "rounds": len(rounds),
                 "positions/s, ours / theirs": ratio(lambda turn: turn["positions_per_second"]),
                 "positions a processor second, ours / theirs": ratio(
-                    lambda turn: turn["positions"] / turn["train_processor_seconds"]
+                    lambda turn: turn["positions_per_processor_second"]
                 ),
                 "ndcg@10 ours": fraction(
                     float(
