@@ -36,6 +36,9 @@ _PUBLIC = {
     "TAIW": "seqrec.models.taiw",
     "Ensemble": "seqrec.models.ensemble",
     "DSSM": "seqrec.models.dssm",
+    "DIN": "seqrec.models.din",
+    "BST": "seqrec.models.bst",
+    "Rerank": "seqrec.models.rerank",
     "Model": "seqrec.models.model",
     "FitOptions": "seqrec.training.options",
     "load": "seqrec.models",
@@ -50,7 +53,9 @@ if TYPE_CHECKING:
     from seqrec.models import load as load
     from seqrec.models.bert4rec import BERT4Rec as BERT4Rec
     from seqrec.models.bsarec import BSARec as BSARec
+    from seqrec.models.bst import BST as BST
     from seqrec.models.caser import Caser as Caser
+    from seqrec.models.din import DIN as DIN
     from seqrec.models.dssm import DSSM as DSSM
     from seqrec.models.ensemble import Ensemble as Ensemble
     from seqrec.models.esasrec import ESASRec as ESASRec
@@ -68,6 +73,7 @@ if TYPE_CHECKING:
     from seqrec.models.personal_top import PersonalTop as PersonalTop
     from seqrec.models.popularity import Popularity as Popularity
     from seqrec.models.recent_popularity import RecentPopularity as RecentPopularity
+    from seqrec.models.rerank import Rerank as Rerank
     from seqrec.models.sasrec import SASRec as SASRec
     from seqrec.models.taiw import TAIW as TAIW
     from seqrec.models.tifu_knn import TIFUKNN as TIFUKNN

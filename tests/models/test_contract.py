@@ -49,6 +49,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fuxi": {"width": 16, "blocks": 1, "length": 12, "dropout": 0.0, "loss": "softmax", **FAST},
     "esasrec": {"width": 16, "blocks": 1, "length": 12, "dropout": 0.0, "negatives": {"count": 20}, **FAST},
 }
+OF_PAIRS = {"width": 16, "hidden": 32, "recent": 2, "dropout": 0.0, "negatives": {"count": 8}}
+SETTINGS |= {name: {**OF_PAIRS, **FAST} for name in ("din", "bst")}
+SETTINGS["rerank"] = {
+    "retriever": {"name": "hrm", **SETTINGS["hrm"]},
+    "scorer": {"name": "din", **SETTINGS["din"]},
+    "candidates": 12,
+}
 SETTINGS["ensemble"] = {"members": [{"name": name, **SETTINGS[name]} for name in ("hrm", "sasrec")]}
 
 
@@ -144,7 +151,7 @@ def test_baskets_change_nothing_and_that_is_said(name: str, caplog):
         model = cls(**settings | ({"train": {"epochs": 1}} if "train" in cls.sections else {}))
         caplog.clear()
         fitted.append(model.fit(leave_one_out(log), device="cpu", progress=False))
-    said = [name] if name != "ensemble" else ["ensemble", "hrm", "sasrec"]
+    said = {"ensemble": ["ensemble", "hrm", "sasrec"], "rerank": ["rerank", "hrm", "din"]}.get(name, [name])
     assert [r.message.split(":")[0] for r in caplog.records if "baskets" in r.message] == said
     query = awkward_query(leave_one_out(small_log()))
     assert torch.equal(fitted[0].score(query), fitted[1].score(query))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from seqrec.evaluation import metrics
 from seqrec.evaluation.evaluation import Evaluation, evaluate
@@ -70,9 +71,6 @@ def planned(recipe: Recipe, report: FitReport) -> Recipe:
     """The recipe with what followed the log of an earlier fit as it was there, whatever the next log has."""
     recipe = replace(recipe, **report.settled({"train": recipe.train, "prior": recipe.prior}))
     if report.members:
-        reports = [FitReport.from_json(one) for one in report.members]
-        members = recipe.make().configuration()["members"]
-        members = [own.settled(member) for own, member in zip(reports, members, strict=True)]
-        weights = [one["weight"] for one in report.members]
-        recipe = replace(recipe, model={**recipe.model, "members": members, "weights": weights})
+        made: Any = recipe.make()  # of several models: an ensemble, a rerank
+        recipe = replace(recipe, model={**recipe.model, **made.as_fitted(report)})
     return recipe

@@ -56,15 +56,19 @@ class Recipe:
                 )
         if self.selection and "train" in cls.sections:
             given["train"] = {**self.selection, **(self.train or {})}
-        if self.selection and isinstance(members := settings.get("members"), list):
-            # of an ensemble, each of which is trained by itself, where it is trained by gradient
-            settings["members"] = [
-                {**one, "train": {**self.selection, **(one.get("train") or {})}}
-                if isinstance(one, dict) and _is_trained(one.get("name"))
-                else one
-                for one in members
-            ]
+        # of an ensemble or a rerank, each of which is trained by itself, where it is trained by gradient
+        if isinstance(members := settings.get("members"), list):
+            settings["members"] = [self._selecting(one) for one in members]
+        for stage in ("retriever", "scorer"):
+            if stage in settings and stage in cls.Settings.model_fields:
+                settings[stage] = self._selecting(settings[stage])
         return cls(**given, **settings)
+
+    def _selecting(self, one: Any) -> Any:
+        """A model within another, which chooses its epochs as this one does where it does not say."""
+        if not (self.selection and isinstance(one, dict) and _is_trained(one.get("name"))):
+            return one
+        return {**one, "train": {**self.selection, **(one.get("train") or {})}}
 
 
 def _is_trained(name: Any) -> bool:

@@ -99,6 +99,9 @@ SPACES: dict[str, Space] = {
     "bsarec": WINDOWED,
     "bert4rec": WINDOWED,
     "dssm": {**WIDTH, **DROPOUT, **RATE, "model.hidden": (64, 128, 256), "model.recent": (1, 2, 3, 5, 10)},
+    "din": {**WIDTH, **DROPOUT, **RATE, "model.attention": (16, 32, 64), "model.recent": (5, 10, 20, 50)},
+    "bst": {**WIDTH, **DROPOUT, **RATE, "model.blocks": (1, 2), "model.recent": (5, 10, 20, 50)},
+    "rerank": {"model.candidates": (50, 100, 200, 500)},
 }
 """Model -> what is tried."""
 

@@ -39,6 +39,9 @@ MODELS: dict[str, str] = {
     "narm": "seqrec.models.narm:NARM",
     "caser": "seqrec.models.caser:Caser",
     "dssm": "seqrec.models.dssm:DSSM",
+    "din": "seqrec.models.din:DIN",
+    "bst": "seqrec.models.bst:BST",
+    "rerank": "seqrec.models.rerank:Rerank",
     "ensemble": "seqrec.models.ensemble:Ensemble",
 }
 

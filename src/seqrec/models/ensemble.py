@@ -170,6 +170,14 @@ class Ensemble(Model):
                 storage.remove(checkpoint)
         self.reads_times = any(member.reads_times for member in self.members)
 
+    def as_fitted(self, report: FitReport) -> dict[str, Any]:
+        """Its settings with what that fit chose, for another one."""
+        assert report.members is not None
+        reports = [FitReport.from_json(one) for one in report.members]
+        members = self.configuration()["members"]
+        members = [own.settled(member) for own, member in zip(reports, members, strict=True)]
+        return {"members": members, "weights": [one["weight"] for one in report.members]}
+
     @staticmethod
     def _checkpoint(on: FitOptions, number: int) -> str | None:
         """A member's own, beside the one that was asked for."""

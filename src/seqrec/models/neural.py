@@ -198,6 +198,7 @@ class NeuralModel(Model):
     takes_features: ClassVar[bool] = False  # whether Network has a fourth argument, the features
     # whether tables have sparse gradients where adagrad trains all: with momentum, rows not in a batch rest
     sparse_adagrad: ClassVar[bool] = False
+    draws_only: ClassVar[bool] = False  # whether a loss over the whole catalogue is out of reach
     default_loss: ClassVar[dict[str, Any]] = {}
     default_negatives: ClassVar[dict[str, Any]] = {}
     default_train: ClassVar[dict[str, Any]] = {}
@@ -237,6 +238,11 @@ class NeuralModel(Model):
             raise SettingsError(
                 f"negatives.count: the loss {self.loss.name} needs negatives. Got 0 and in_batch=False. "
                 "Set one of them."
+            )
+        if self.draws_only and not self.loss.draws:
+            raise SettingsError(
+                f"loss.name: {self.name} compares each candidate with the history, and needs a loss that "
+                f"draws: sampled_softmax, bce, gbce, bpr, bpr_max, top1 or top1_max. Got {self.loss.name}."
             )
         if self.loss.seen == "mask" and not self.train.filter_seen:
             raise SettingsError(
@@ -701,6 +707,11 @@ class NeuralModel(Model):
 
     def warn_unless(self, filter: Filter) -> None:
         """Says, once, that without the seen filter its lists are of little use, where that is so."""
+        if self.draws_only and not self.loss.draws:
+            raise SettingsError(
+                f"loss.name: {self.name} compares each candidate with the history, and needs a loss that "
+                f"draws: sampled_softmax, bce, gbce, bpr, bpr_max, top1 or top1_max. Got {self.loss.name}."
+            )
         if self.loss.seen == "mask" and not filter.seen and not self._warned:
             self._warned = True
             log.warning(

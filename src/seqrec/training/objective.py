@@ -18,7 +18,7 @@ from seqrec.nn.batch import Batch, Inputs
 from seqrec.nn.encoder import Encoder
 from seqrec.training import losses
 from seqrec.training.loss import Loss
-from seqrec.training.negatives import BATCHES, Distinct, Sampler
+from seqrec.training.negatives import BATCHES, Distinct, Negatives, Sampler
 from seqrec.training.own_items import Seen
 
 
@@ -119,6 +119,15 @@ class Objective:
         vectors = encoder.item_vectors(negatives.items)
         score = losses.scores if negatives.items.dim() == 1 else losses.scores_of_own
         negative = score(states, vectors)
+        positive, negative = self.of_scored(positive, negative, negatives, targets, events)
+        return self.of_scores.of_draws(positive, negative, labels, sampler.items)
+
+    def of_scored(
+        self, positive: Tensor, negative: Tensor, negatives: Negatives, targets: Tensor, events: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """(N,) scores of targets and (N, M) of their negatives as the loss takes them: corrected for how they
+        were drawn, -inf where one does not count."""
+        sampler = self.sampler
         if sampler.settings.logq:
             positive = positive - sampler.settings.logq * negatives.target_log_q
             negative = negative - sampler.settings.logq * negatives.log_q
@@ -127,7 +136,7 @@ class Objective:
         )
         if 0 < sampler.settings.top < negative.shape[1]:
             negative = negative.topk(sampler.settings.top, dim=1).values
-        return self.of_scores.of_draws(positive, negative, labels, sampler.items)
+        return positive, negative
 
     def encode(self, inputs: Inputs) -> Tensor:
         """(positions, width) float32 states."""

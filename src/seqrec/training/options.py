@@ -106,7 +106,7 @@ class FitReport:
             ``batch_positions``, ``patience``, ``learning_rate``.
         prior: where its weight was chosen, ``{"weight": .., "ndcg@10": {"0.1": .., ..}}``: which, and what
             each that was tried reached on validation.
-        members: of an ensemble, the report of each with its ``name`` and ``weight``.
+        members: of an ensemble or a rerank, the report of each with its ``name`` and ``weight``.
         validation: what the kept weights and the baselines reach on the validation queries:
             ``{"metric": "ndcg@10", "filter_seen": True, "model": .., "popularity": .., "markov": ..}``.
         updates: of the weights.
