@@ -128,7 +128,7 @@ def test_what_is_no_rerank(settings, message):
 
 @pytest.mark.parametrize("name", ["din", "bst"])
 def test_what_pairs_cannot_do_is_said(name, tmp_path):
-    with pytest.raises(SettingsError, match="loss.name: .* needs a loss that draws"):
+    with pytest.raises(SettingsError, match=r"loss\.name: .* needs a loss that draws"):
         models.get(name)(loss="softmax")
     model = models.get(name)(**SMALL)
     for ask in (model.vectors, lambda: model.export_onnx(tmp_path)):

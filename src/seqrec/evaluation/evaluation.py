@@ -85,6 +85,7 @@ def evaluate(
         lists: also keep the best 20 items of each query.
 
     Raises:
+        SettingsError: ``auc`` of queries with several right answers.
         DataError: there are no queries; or the split's ids are not those that the scorer was trained on.
     """
     if not len(queries):
@@ -93,7 +94,7 @@ def evaluate(
             "split that holds events out, such as leave_one_out."
         )
     names = list(names)
-    at = sorted({*cutoffs, *(metrics.parse(name)[1] for name in names)})
+    at = sorted({*cutoffs, *(metrics.parse(name)[1] for name in names if name != metrics.AUC)})
     begin = time.perf_counter()
     ranks = ranking.rank(scorer, split, queries, lists)
     seconds = time.perf_counter() - begin

@@ -9,6 +9,7 @@ A query has one right answer or, with offsets, several: the ranks of query i are
     map          sum over hits of (hits up to its rank / its rank) / min(n, k)
     ndcg         sum over hits of 1 / log2(rank + 1), over that of the ideal list, min(n, k) hits at its top
     ndcg_whole   the same over n hits at its top (several codes for baskets): with n > k none reaches 1
+    auc          share of the other ranked items that are below the right answer; it has no k
 """
 
 from __future__ import annotations
@@ -97,6 +98,24 @@ def ndcg_whole(ranks: np.ndarray, k: int, offsets: np.ndarray | None = None) -> 
     n = np.diff(offsets)
     ideal = np.cumsum(1.0 / np.log2(np.arange(2, n.max() + 2)))
     found: np.ndarray = _sums(ndcg(ranks, k), offsets) / ideal[n - 1]
+    return found
+
+
+AUC = "auc"
+"""The metric without a cut-off, by name."""
+
+
+def auc(ranks: np.ndarray, ties: np.ndarray, ranked: np.ndarray) -> np.ndarray:
+    """(queries,) area under the ROC curve of one right answer a query, which is the share of the other items
+    that are below it (Hanley and McNeil, 1982); of equal scores half. 0 for a miss.
+
+    Args:
+        ranks: (queries,) of the right answers, the worst among equal scores.
+        ties: (queries,) how many other items have the same score.
+        ranked: (queries,) how many items are ranked, the right answer included.
+    """
+    below = ranked - ranks + ties / 2
+    found: np.ndarray = np.where(ranks > ranked, 0.0, below / np.maximum(ranked - 1, 1))
     return found
 
 
@@ -212,5 +231,12 @@ def _known_metric(name: str) -> str:
     return name
 
 
+def _known_measure(name: str) -> str:
+    return name if name == AUC else _known_metric(name)
+
+
 MetricName = Annotated[str, AfterValidator(_known_metric)]
 """A metric with its cut-off, such as ``ndcg@10``."""
+
+Measured = Annotated[str, AfterValidator(_known_measure)]
+"""A metric with its cut-off, or ``auc``: what a test may be asked for."""

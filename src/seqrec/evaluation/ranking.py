@@ -19,7 +19,7 @@ from torch import Tensor
 
 from seqrec import processes
 from seqrec.data.catalogue import Catalogue
-from seqrec.errors import DataError
+from seqrec.errors import DataError, SettingsError
 from seqrec.evaluation import metrics
 from seqrec.scoring import ROWS, Best, Scorer, Scores, Seen, diverged, numbers
 from seqrec.splitting.split import Queries, Split
@@ -40,6 +40,8 @@ class Ranks:
         offsets: (queries + 1,) int64 where the targets of each query begin; None: each has one.
         repeated: (targets,) bool, whether the history has the target already; None where that was not looked
             at.
+        ranked, ranked_unfiltered: (queries,) int64 how many items are ranked for each query; None where that
+            was not looked at.
     """
 
     filtered: np.ndarray
@@ -51,6 +53,8 @@ class Ranks:
     users: np.ndarray
     offsets: np.ndarray | None = None
     repeated: np.ndarray | None = None
+    ranked: np.ndarray | None = None
+    ranked_unfiltered: np.ndarray | None = None
 
     def headline(self, filter_seen: bool) -> np.ndarray:
         """(targets,) the ranks with or without the seen filter."""
@@ -59,8 +63,32 @@ class Ranks:
     def metrics(
         self, filter_seen: bool, cutoffs: tuple[int, ...] = metrics.CUTOFFS, more: Iterable[str] = ()
     ) -> dict[str, np.ndarray]:
-        """Every metric at every cut-off, and more by name: (queries,) values each."""
-        return metrics.from_ranks(self.headline(filter_seen), cutoffs, more, self.offsets)
+        """Every metric at every cut-off, and more by name: (queries,) values each.
+
+        Raises:
+            SettingsError: ``auc`` of queries with several right answers.
+        """
+        names = set(more)
+        found = metrics.from_ranks(
+            self.headline(filter_seen), cutoffs, [name for name in names if name != metrics.AUC], self.offsets
+        )
+        return found | {metrics.AUC: self.auc(filter_seen)} if metrics.AUC in names else found
+
+    def auc(self, filter_seen: bool) -> np.ndarray:
+        """(queries,) the share of the other items that are below the right answer.
+
+        Raises:
+            SettingsError: queries have several right answers.
+        """
+        if self.offsets is not None:
+            raise SettingsError(
+                "metric auc: expected queries with one right answer. Got sets of them; take recall or ndcg."
+            )
+        ranked = self.ranked if filter_seen else self.ranked_unfiltered
+        assert ranked is not None
+        return metrics.auc(
+            self.headline(filter_seen), self.ties if filter_seen else self.ties_unfiltered, ranked
+        )
 
     def apart(self) -> dict[str, Ranks]:
         """The same lists, asked for a part of the right answers: those that the history has (``repeat``), and
@@ -87,6 +115,8 @@ class Ranks:
             self.users[asked],
             None if self.offsets is None else np.concatenate([[0], np.cumsum(counts[asked])]),
             None if self.repeated is None else self.repeated[chosen],
+            None if self.ranked is None else self.ranked[asked],
+            None if self.ranked_unfiltered is None else self.ranked_unfiltered[asked],
         )
 
 
@@ -146,6 +176,8 @@ def rank(
         (2, len(queries), min(LONGEST_LIST, items) if lists else 0), dtype=np.int32
     )
     repeated = np.zeros(len(targets), dtype=bool)
+    left = items if refused is None else items - int(refused.sum())
+    ranked, ranked_unfiltered = np.zeros(len(queries), dtype=np.int64), np.full(len(queries), left)
     ranks = Ranks(
         filtered,
         unfiltered,
@@ -156,6 +188,8 @@ def rank(
         queries.users,
         queries.offsets,
         repeated,
+        ranked,
+        ranked_unfiltered,
     )
     for number, scores in enumerate(scorer.score_blocks(query, rows)):
         if number % processes.count() != processes.rank():  # another process computes and ranks these
@@ -165,14 +199,17 @@ def rank(
         place = np.arange(len(of_row)) - np.repeat(np.cumsum(counts) - counts, counts)
         at = offsets[scores.rows][of_row] + place
         found = _Some(scorer, scores, of_row, targets[at], place, refused, ranks.lists.shape[1])
-        found.compare(Seen(scores.query, found.device))
+        seen = Seen(scores.query, found.device)
+        found.compare(seen)
+        out = seen.row.cpu().numpy() if refused is None else seen.row.cpu().numpy()[~refused[seen.item.cpu()]]
+        ranked[scores.rows] = left - np.bincount(out, minlength=len(scores.rows))
         ranks.unfiltered[at], ranks.filtered[at] = found.ranks(False), found.ranks(True)
         repeated[at] = (found.repeated > 0).cpu()
         ranks.ties_unfiltered[at], ranks.ties[at] = found.equal.cpu(), (found.equal - found.equal_seen).cpu()
         if ranks.lists.shape[1]:
             ranks.lists_unfiltered[scores.rows] = found.unfiltered.found()[0]
             ranks.lists[scores.rows] = found.filtered.found()[0]
-    processes.shared(filtered, unfiltered, ties, ties_unfiltered, top, top_unfiltered, repeated)
+    processes.shared(filtered, unfiltered, ties, ties_unfiltered, top, top_unfiltered, repeated, ranked)
     if split.cold_targets_miss:
         cold = split.item_counts[targets] == 0
         ranks.filtered[cold] = ranks.unfiltered[cold] = metrics.rank_of_miss(items)

@@ -14,7 +14,7 @@ from pydantic import Field
 from seqrec import sources, storage
 from seqrec.data.baskets import Derived
 from seqrec.errors import DataError, SettingsError, did_you_mean, shown
-from seqrec.evaluation.metrics import MetricName
+from seqrec.evaluation.metrics import Measured
 from seqrec.experiment import keys
 from seqrec.experiment import protocol as protocols
 from seqrec.experiment.recipe import SECTIONS, Recipe
@@ -75,10 +75,11 @@ class DataSettings(ReadOptions):
 class EvaluateSettings(Settings):
     """How a trained model is tested."""
 
-    metrics: list[MetricName] = Field(
+    metrics: list[Measured] = Field(
         default_factory=lambda: ["ndcg@10", "recall@10", "mrr@10", "recall@20", "ndcg@20"], min_length=1
     )
-    """What is printed; all metrics are written."""
+    """What is printed, also ``auc``, which has no cut-off; all metrics are written, ``auc`` where it is asked
+    for."""
     filter_seen: bool | None = None
     """Whether what a user has seen is left out; None: as the protocol says, else yes."""
     topk: str | None = None

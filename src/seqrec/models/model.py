@@ -281,7 +281,7 @@ class Model(ByIds, ABC):
         same split.
 
         Args:
-            metrics: such as ``["ndcg@10"]``; None for all at the usual cut-offs.
+            metrics: such as ``["ndcg@10", "auc"]``; None for all at the usual cut-offs.
             filter_seen: leave out what is in the history.
 
         Returns:
