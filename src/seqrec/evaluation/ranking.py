@@ -201,7 +201,8 @@ def rank(
         found = _Some(scorer, scores, of_row, targets[at], place, refused, ranks.lists.shape[1])
         seen = Seen(scores.query, found.device)
         found.compare(seen)
-        out = seen.row.cpu().numpy() if refused is None else seen.row.cpu().numpy()[~refused[seen.item.cpu()]]
+        out, item = seen.row.cpu().numpy(), seen.item.cpu().numpy()
+        out = out if refused is None else out[~refused[item]]
         ranked[scores.rows] = left - np.bincount(out, minlength=len(scores.rows))
         ranks.unfiltered[at], ranks.filtered[at] = found.ranks(False), found.ranks(True)
         repeated[at] = (found.repeated > 0).cpu()

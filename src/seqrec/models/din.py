@@ -66,7 +66,7 @@ class Dice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., units) -> (..., units)."""
-        p = torch.sigmoid(F.layer_norm(x, x.shape[-1:]))
+        p = torch.sigmoid(F.layer_norm(x, [x.shape[-1]]))
         return x * (p + (1 - p) * self.alpha)
 
 

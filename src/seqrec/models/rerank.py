@@ -176,7 +176,8 @@ class Rerank(Model):
             some = np.random.default_rng(0).choice(len(queries), MOST_QUERIES, replace=False)
             queries = queries.select(np.sort(some))
         within = Within(self.retriever, self.settings.candidates, 0.0)
-        pairs, found = Remembered(self.scorer.pairs(self.scorer.network)), {}
+        pairs = Remembered(self.scorer.pairs(self.scorer.network))
+        found: dict[float, float] = {}
         for tenth in range(11):
             pairs.begin()
             order = replace(within, weight=tenth / 10).reordered(pairs)
