@@ -25,7 +25,7 @@ TINY = 1e-9
 # by kind: the names, values that are taken, values that are refused
 COUNTS = (
     "width hidden layers blocks heads steps longest length recent neighbours sample epochs batch_positions "
-    "streams validate_every patience most_items low groups window horizontal vertical"
+    "streams validate_every patience most_items low groups window horizontal vertical attention candidates"
 )
 SHARES = (
     "dropout dropout_embedding dropout_hidden dropout_between dropout_item smoothing momentum warmup average "
@@ -35,7 +35,7 @@ KINDS: dict[str, tuple[str, list[float], list[float]]] = {
     "from 1": (COUNTS, [1, 2], [0, -1, 1.5]),
     "from 0": ("count top baskets", [0, 1], [-1, 0.5]),
     "share, not all": (SHARES, [0.0, 0.5, 1 - TINY], [-TINY, 1.0, math.nan]),
-    "share": ("t logq filter_share asymmetry personal", [0.0, 0.5, 1.0], [-TINY, 1 + TINY]),
+    "share": ("t logq filter_share asymmetry personal weight", [0.0, 0.5, 1.0], [-TINY, 1 + TINY]),
     "share, not none": ("decay share within_decay group_decay", [TINY, 1.0], [0.0, 1 + TINY]),
     "from 0, any number": (
         "shrinkage regularisation elu clip weight_decay l1 l2 beta",

@@ -44,7 +44,7 @@ class BSTSettings(Settings):
     """Attention heads, of width / heads each (the paper: 8)."""
     blocks: int = Field(1, ge=1, le=16)
     """Transformer layers (the paper: 1 was best of 1 to 3)."""
-    hidden: int = Field(128, ge=2, le=16_384)
+    hidden: int = Field(128, ge=1, le=16_384)
     """Width of the first dense layer (the paper: 1024); the second has half of it."""
     recent: int = Field(20, ge=1, le=100_000)
     """Items of a history that are read, from its end (the paper: 20)."""
@@ -58,7 +58,11 @@ class BSTSettings(Settings):
 
 
 class BSTNetwork(PairNetwork):
-    """Transformer layers over history and candidate, and dense layers: see the top of the file."""
+    """Transformer layers over history and candidate, and dense layers: see the top of the file.
+
+    Raises:
+        SettingsError: heads that do not divide the width.
+    """
 
     def __init__(self, settings: BSTSettings, items: int, users: int, features: Features | None = None):
         super().__init__(settings, items, users, features)

@@ -41,7 +41,7 @@ class DINSettings(Settings):
     """Width of the vectors of items and users."""
     attention: int = Field(32, ge=1, le=16_384)
     """Width of the hidden layer of the attention (the paper: 36)."""
-    hidden: int = Field(128, ge=2, le=16_384)
+    hidden: int = Field(128, ge=1, le=16_384)
     """Width of the first dense layer (the paper: 200); the second has half of it."""
     recent: int = Field(20, ge=1, le=100_000)
     """Items of a history that are read, from its end."""
@@ -83,9 +83,10 @@ class DINNetwork(PairNetwork):
         self.first = nn.Linear(4 * s.width, s.attention)
         self.second = nn.Sequential(act(s.attention), nn.Linear(s.attention, 1))
         inputs = (3 if self.users is None else 4) * s.width
+        half = max(1, s.hidden // 2)
         self.dense = nn.Sequential(nn.Linear(inputs, s.hidden), act(s.hidden))
         self.last = nn.Sequential(
-            nn.Linear(s.hidden, s.hidden // 2), act(s.hidden // 2), nn.Linear(s.hidden // 2, 1)
+            nn.Linear(s.hidden, half), act(half), nn.Linear(half, 1)
         )
 
     def weights(self, history: Tensor, candidates: Tensor) -> Tensor:

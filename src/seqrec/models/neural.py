@@ -707,11 +707,6 @@ class NeuralModel(Model):
 
     def warn_unless(self, filter: Filter) -> None:
         """Says, once, that without the seen filter its lists are of little use, where that is so."""
-        if self.draws_only and not self.loss.draws:
-            raise SettingsError(
-                f"loss.name: {self.name} compares each candidate with the history, and needs a loss that "
-                f"draws: sampled_softmax, bce, gbce, bpr, bpr_max, top1 or top1_max. Got {self.loss.name}."
-            )
         if self.loss.seen == "mask" and not filter.seen and not self._warned:
             self._warned = True
             log.warning(

@@ -127,7 +127,11 @@ class PairObjective(Objective):
 
 @dataclass(frozen=True)
 class PairScorer(EncoderScorer):
-    """Scores by a network of pairs, a block of items at a time."""
+    """Scores by a network of pairs, a block of items at a time.
+
+    Attributes:
+        network: which scores them.
+    """
 
     network: PairNetwork
 

@@ -70,7 +70,7 @@ class RerankSettings(Settings):
     scorer: dict[str, Any] = Field(default_factory=lambda: {"name": "din"})
     """Which model of pairs (``din``, ``bst``) reorders the first of them: a dictionary as that of the
     retriever."""
-    candidates: int = Field(200, ge=2, le=100_000)
+    candidates: int = Field(200, ge=1, le=100_000)
     """How many are reordered."""
     weight: float | None = Field(None, ge=0, le=1)
     """Of the scorer: 0 leaves the retriever's order, 1 does not look at its scores. None chooses it on
@@ -304,7 +304,12 @@ class Within:
 
 @dataclass(frozen=True)
 class Reordered:
-    """Scores whose first ones are reordered: see the top of the file."""
+    """Scores whose first ones are reordered: see the top of the file.
+
+    Attributes:
+        within: the candidates, and the share of the scorer.
+        pairs: scores a candidate after a history.
+    """
 
     within: Within
     pairs: PairScorer | Remembered
@@ -425,11 +430,11 @@ class Remembered:
         self.next = 0
 
     def knows(self, query: Query) -> np.ndarray:
-        """As ``PairScorer.knows``."""
+        """(queries,) bool, as ``PairScorer.knows``."""
         return self.pairs.knows(query)
 
     def of(self, query: Query, candidates: Tensor) -> Tensor:
-        """As ``PairScorer.of``."""
+        """(queries, candidates) scores, as ``PairScorer.of``."""
         self.next += 1
         if len(self.found) < self.next:
             self.found.append(self.pairs.of(query, candidates))
