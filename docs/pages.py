@@ -12,7 +12,9 @@ A hook of mkdocs: see ``hooks`` in mkdocs.yml.
 from __future__ import annotations
 
 import importlib
+import os
 import re
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -52,6 +54,8 @@ def on_files(files: Files, config: Any) -> Files:
     found = results.collect(ROOT / "benchmarks" / "results")
     made = {f"models/{name}.md": model_page(name, found) for name in models.MODELS}
     made |= {"settings.md": settings_page(), "python.md": python_page()}
+    # a cell's `python` is the one that builds the site, whether or not its environment is activated
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     notebooks = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
     with ThreadPoolExecutor(2) as pool:  # each runs in a process of its own
         made |= {
