@@ -242,7 +242,7 @@ def time_ratio(result: dict[str, Any], value: float | None) -> str | None:
     theirs = seconds_to(result["theirs"], value)
     reached = [seconds for seconds in ours if seconds is not None]
     if len(reached) < len(ours):
-        return None if theirs is None else "not reached here"
+        return None if theirs is None else "not in each turn here"
     mean = float(np.mean(reached))
     if theirs is None:
         return f"> {result['theirs']['train_seconds'] / mean:.2f}"
@@ -292,6 +292,11 @@ def table(results: list[dict[str, Any]], target: float | None = None) -> Table:
                 "positions a processor second, ours / theirs": ratio(
                     lambda turn: turn["positions_per_processor_second"]
                 ),
+                "positions/s, ours after / before": float(
+                    np.median(
+                        [np.divide(*(x["positions_per_second"] for x in r["ours"][::-1])) for r in rounds]
+                    )
+                ),
                 "ndcg@10 ours": fraction(
                     float(
                         np.median(
@@ -315,7 +320,8 @@ def table(results: list[dict[str, Any]], target: float | None = None) -> Table:
     until = "that theirs had at its end" if target is None else f"of {target:g}"
     notes = [
         "Each library between two turns of this one, on the same cores. Validation. Ratios above 1 are in "
-        "favour of this library.",
+        "favour of this library. The further ours after / before is from 1, the more the machine was "
+        "disturbed, and the less wall clocks tell.",
         "batch: users an update (here as many targets as they have; in RecBole rows of one target; GRU4Rec "
         "has 128 lanes).",
         f"time to ndcg@10: seconds of training until a check found the value {until}; >: theirs never did. "

@@ -123,7 +123,7 @@ class Told(lightning.Callback):
         trainer.should_stop = clock.update(int((batch["positive_labels"] != padding).sum()))
 
     def on_train_epoch_end(self, trainer, module) -> None:
-        clock.epochs += 1
+        clock.epochs += not clock.over()  # one that is cut short ends, too
 
 
 limited = trainer(max_epochs=request.epochs or 100_000, limit_val_batches=0, callbacks=[Told()])

@@ -137,7 +137,7 @@ def test_time_to_a_value_that_somebody_misses(race: Any) -> None:
     assert race.time_ratio(result, 0.1) == "> 1.00"
     assert race.time_ratio(result, 0.2) is None
     result = {"ours": [turn(1, 1, 0.1), turn(1, 1, 0.01)], "theirs": turn(1, 1, 0.05)}
-    assert race.time_ratio(result, 0.05) == "not reached here"
+    assert race.time_ratio(result, 0.05) == "not in each turn here"
 
 
 def test_an_environment_that_cannot_be_made_says_why(race: Any, tmp_path: Path, monkeypatch: Any) -> None:
