@@ -80,12 +80,13 @@ class BSTNetwork(PairNetwork):
             for _ in range(s.blocks)
         )
         inputs = (s.recent + 1 + (self.users is not None)) * s.width
+        half = max(1, s.hidden // 2)
         self.dense = nn.Sequential(
             nn.Linear(inputs, s.hidden),
             nn.LeakyReLU(),
-            nn.Linear(s.hidden, s.hidden // 2),
+            nn.Linear(s.hidden, half),
             nn.LeakyReLU(),
-            nn.Linear(s.hidden // 2, 1),
+            nn.Linear(half, 1),
         )
 
     def ages_of(self, inputs: Inputs) -> Tensor:

@@ -85,9 +85,7 @@ class DINNetwork(PairNetwork):
         inputs = (3 if self.users is None else 4) * s.width
         half = max(1, s.hidden // 2)
         self.dense = nn.Sequential(nn.Linear(inputs, s.hidden), act(s.hidden))
-        self.last = nn.Sequential(
-            nn.Linear(s.hidden, half), act(half), nn.Linear(half, 1)
-        )
+        self.last = nn.Sequential(nn.Linear(s.hidden, half), act(half), nn.Linear(half, 1))
 
     def weights(self, history: Tensor, candidates: Tensor) -> Tensor:
         """(rows, steps, candidates) a(e_i, c) of (rows, steps, width) and (rows, candidates, width).
