@@ -101,7 +101,7 @@ def test_names_and_classes_agree(name: str):
 def test_an_unknown_name_gets_its_nearest_neighbour():
     with pytest.raises(SettingsError, match="Did you mean 'gru4rec'"):
         models.get("gru4re")
-    with pytest.raises(SettingsError, match=r"Known: .*fpmc, gru4rec"):
+    with pytest.raises(SettingsError, match=r"Known: .*fpmc, fuxi, gru4rec"):
         models.get("zzz")
 
 
