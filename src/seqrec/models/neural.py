@@ -143,26 +143,32 @@ class EncoderScorer:
         return table if self.network.scores_rows and isinstance(table, JPQEmbedding) else None
 
     def _scores(self, query: Query, rows: np.ndarray, table: torch.Tensor | None, alone: bool) -> Scores:
-        unknown = torch.from_numpy(np.flatnonzero(~self.knows(query)))
-        items, coded = len(self.popularity), self._coded()
+        coded = self._coded()
 
         @cache  # when the first block is asked for: of several processes each asks for some
         def states_of_all() -> torch.Tensor:
             return self.states(query)
 
+        @torch.no_grad()
         def block(begin: int, end: int) -> torch.Tensor:
-            with torch.no_grad():
-                states = states_of_all()
-                if coded is not None and table is None:
-                    return finished(coded.scores(states, begin, end), begin, end)
-                vectors = self.network.item_vectors(slice(begin, end)) if table is None else table[begin:end]
-                if alone and table is None:
-                    scores = losses.scores_of_one(states, vectors)
-                else:
-                    scores = losses.scores(states, vectors)
-            return finished(scores, begin, end)
+            states = states_of_all()
+            if coded is not None and table is None:
+                return coded.scores(states, begin, end)
+            vectors = self.network.item_vectors(slice(begin, end)) if table is None else table[begin:end]
+            compare = losses.scores_of_one if alone and table is None else losses.scores
+            return compare(states, vectors)
 
-        def finished(scores: torch.Tensor, begin: int, end: int) -> torch.Tensor:
+        return self._in_blocks(query, rows, block)
+
+    def _in_blocks(
+        self, query: Query, rows: np.ndarray, of_network: Callable[[int, int], torch.Tensor]
+    ) -> Scores:
+        """What the network gives for a range of the items, with the prior added; and popularity where nothing
+        is known of a query."""
+        unknown, items = torch.from_numpy(np.flatnonzero(~self.knows(query))), len(self.popularity)
+
+        def block(begin: int, end: int) -> torch.Tensor:
+            scores = of_network(begin, end)
             if self.prior is not None:
                 self.prior.add(scores, query, begin)
             if len(unknown):

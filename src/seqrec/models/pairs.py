@@ -33,7 +33,7 @@ from seqrec.models.neural import EncoderScorer, NeuralModel
 from seqrec.nn.batch import Batch, Batches, Inputs
 from seqrec.nn.embedding import embedding
 from seqrec.nn.encoder import Encoder, ItemRows
-from seqrec.scoring import CELLS, Scorer, Scores
+from seqrec.scoring import Scorer, Scores
 from seqrec.serving.embeds import ItemVectors
 from seqrec.splitting.split import Split
 from seqrec.training import batching
@@ -144,19 +144,11 @@ class PairScorer(EncoderScorer):
         return None
 
     def _scores(self, query: Query, rows: np.ndarray, table: Tensor | None, alone: bool) -> Scores:
-        items = len(self.popularity)
-        unknown = torch.from_numpy(np.flatnonzero(~self.knows(query)))
-
         def block(begin: int, end: int) -> Tensor:
             every = torch.arange(begin, end, device=self.device).expand(len(query), -1)
-            scores = self.of(query, every)
-            if self.prior is not None:
-                self.prior.add(scores, query, begin)
-            if len(unknown):
-                scores[unknown] = torch.from_numpy(self.popularity[begin:end]).to(scores)
-            return scores
+            return self.of(query, every)
 
-        return Scores(rows, query, [*range(0, items, max(1, CELLS // len(rows))), items], block)
+        return self._in_blocks(query, rows, block)
 
     @torch.no_grad()
     def of(self, query: Query, candidates: Tensor) -> Tensor:
